@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# A benchmark that reads from a real Kafka, started for it and removed after; the last line is one JSON object.
+# Usage: bench/kafka.sh ingest|features [EVENTS]   (default 1,000,000)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+benchmark=${1:?usage: bench/kafka.sh ingest|features [EVENTS]}
+events=${2:-1000000}
+folder=$(mktemp -d)
+stop() { bash tests/kafka/kafka.sh stop --dir "$folder/kafka" >&2 || true; rm -rf "$folder"; }
+trap stop EXIT
+# The whole workspace's features, so that this and `make demo` agree on what is compiled.
+cargo build --release --quiet --workspace --bin weir-bench
+set +e
+brokers=$(bash tests/kafka/kafka.sh start --dir "$folder/kafka" | tail -n 1)
+code=${PIPESTATUS[0]}
+set -e
+if [ "$code" -ne 0 ]; then echo "$brokers" >&2; exit "$code"; fi
+"${CARGO_TARGET_DIR:-target}/release/weir-bench" "$benchmark" "$brokers" "$events"

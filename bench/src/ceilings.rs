@@ -1,0 +1,96 @@
+//! What no exactly-once path can beat: taking messages from Kafka, parsing JSON, encoding Parquet, each alone.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use crate::events;
+use crate::usage::Mark;
+
+/// Events per CPU-second.
+pub type Rate = f64;
+
+/// Poll every message of the topic and look at its length.
+pub fn consume(brokers: &str, topic: &str, partitions: i32, messages: u64) -> Result<Rate, Box<dyn Error>> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", "weir-bench-ceiling")
+        .set("enable.auto.commit", "false")
+        .create()?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..partitions {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    let mark = Mark::now();
+    consumer.assign(&assignment)?;
+    let (mut seen, mut bytes) = (0u64, 0usize);
+    while seen < messages {
+        match consumer.poll(Duration::from_secs(10)) {
+            Some(Ok(message)) => {
+                seen += 1;
+                bytes += message.payload_len();
+            }
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(format!("the broker stopped after {seen} of {messages} messages").into()),
+        }
+    }
+    assert!(bytes > 0, "empty messages");
+    Ok(seen as f64 / mark.used().cpu_s)
+}
+
+/// Parse every event into sonic-rs's tree.
+pub fn decode(sample: &[Vec<u8>], rounds: usize) -> Result<Rate, Box<dyn Error>> {
+    let mark = Mark::now();
+    for _ in 0..rounds {
+        for event in sample {
+            let value: sonic_rs::Value = sonic_rs::from_slice(event)?;
+            std::hint::black_box(&value);
+        }
+    }
+    Ok((sample.len() * rounds) as f64 / mark.used().cpu_s)
+}
+
+/// Encode decoded batches as Parquet with the codec that the tables use.
+pub fn encode(batches: &[RecordBatch], rounds: usize) -> Result<Rate, Box<dyn Error>> {
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mark = Mark::now();
+    for _ in 0..rounds {
+        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
+        let mut writer = ArrowWriter::try_new(std::io::sink(), batches[0].schema(), Some(properties))?;
+        for batch in batches {
+            writer.write(batch)?;
+        }
+        writer.close()?;
+    }
+    Ok((rows * rounds) as f64 / mark.used().cpu_s)
+}
+
+/// Events as bytes and as the batches that they decode into.
+pub struct Sample {
+    pub events: Vec<Vec<u8>>,
+    pub batches: Vec<RecordBatch>,
+}
+
+/// The first `n` events, decoded by arrow-json.
+pub fn sample(n: u64) -> Result<Sample, Box<dyn Error>> {
+    let events: Vec<Vec<u8>> = (0..n).map(events::event).collect();
+    let schema = weir_schemas::Request::contract().arrow_schema();
+    let mut decoder = arrow::json::ReaderBuilder::new(Arc::clone(&schema)).with_batch_size(8_192).build_decoder()?;
+    let mut batches = Vec::new();
+    for event in &events {
+        decoder.decode(event)?;
+        if decoder.len() == 8_192 {
+            batches.extend(decoder.flush()?);
+        }
+    }
+    batches.extend(decoder.flush()?);
+    Ok(Sample { events, batches })
+}

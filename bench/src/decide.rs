@@ -1,0 +1,159 @@
+//! One routing decision, on a linear policy and on a network, beside the dot products that it cannot do without.
+
+use std::error::Error;
+use std::hint::black_box;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use weir_policy_runtime::{
+    Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp,
+    Objective, Policy, PolicySpec,
+};
+
+use crate::allocations;
+use crate::timing::{Times, rounded};
+
+/// Width of the encoded input, with an embedding as sentence encoders of the BERT family make it.
+const WIDTH: usize = 782;
+const EMBEDDING_DIM: usize = 768;
+const MODELS: usize = 8;
+const DOMAINS: [&str; 5] = ["law", "code", "biology", "chat", "mathematics"];
+/// Contexts to go round: their embeddings (192 kB) do not stay in the first-level cache, as in a router.
+const CONTEXTS: usize = 64;
+
+/// Measures and prints.
+pub fn run(decisions: usize) -> Result<(), Box<dyn Error>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let embeddings: Vec<Vec<f32>> =
+        (0..CONTEXTS).map(|_| (0..EMBEDDING_DIM).map(|_| rng.random_range(-0.1..0.1)).collect()).collect();
+    let draws: Vec<f64> = (0..CONTEXTS).map(|_| rng.random()).collect();
+    // The network does some twenty times the work of the linear policy.
+    let linear = measure(&[WIDTH, 2 * MODELS], decisions, &embeddings, &draws, &mut rng)?;
+    let mlp = measure(&[WIDTH, 256, 128, 2 * MODELS], decisions / 10, &embeddings, &draws, &mut rng)?;
+    let clock = Times::of(decisions, |_| ());
+    let allocations = linear.allocations + mlp.allocations;
+    println!(
+        "{}",
+        json!({
+            "decisions": decisions,
+            "models": MODELS,
+            "linear_ns_p50": linear.decide.p50_ns(),
+            "linear_ns_p99": linear.decide.quantile_ns(0.99),
+            "linear_ceiling_ns_p50": linear.ceiling.p50_ns(),
+            "linear_ceiling_ratio": rounded(linear.decide.p50_ns() / linear.ceiling.p50_ns()),
+            "mlp782_ns_p50": mlp.decide.p50_ns(),
+            "mlp782_ns_p99": mlp.decide.quantile_ns(0.99),
+            "ceiling_ns_p50": mlp.ceiling.p50_ns(),
+            "ceiling_ratio": rounded(mlp.decide.p50_ns() / mlp.ceiling.p50_ns()),
+            // Per decision.
+            "allocations": allocations as f64 / (linear.decisions + mlp.decisions) as f64,
+            "clock_ns_p50": clock.p50_ns(),
+            "optimised": !cfg!(debug_assertions),
+        })
+    );
+    if allocations > 0 { Err(format!("decisions allocated {allocations} times").into()) } else { Ok(()) }
+}
+
+struct Measured {
+    decide: Times,
+    ceiling: Times,
+    /// Allocations of `decisions` decisions together.
+    allocations: u64,
+    decisions: usize,
+}
+
+/// A policy with layers of these widths, and the multiply-adds of its weights alone.
+fn measure(
+    widths: &[usize],
+    decisions: usize,
+    embeddings: &[Vec<f32>],
+    draws: &[f64],
+    rng: &mut ChaCha8Rng,
+) -> Result<Measured, Box<dyn Error>> {
+    let weights: Vec<Vec<f32>> = widths
+        .windows(2)
+        .map(|pair| {
+            // Keeps the size of activations from layer to layer (He et al. 2015, arXiv 1502.01852).
+            let bound = (6.0 / pair[0] as f32).sqrt();
+            (0..pair[0] * pair[1]).map(|_| rng.random_range(-bound..bound)).collect()
+        })
+        .collect();
+    let layers = weights.iter().zip(widths.windows(2));
+    let layers = layers.map(|(weight, pair)| Layer::new(pair[0], weight.clone(), vec![0.0; pair[1]]));
+    let policy = Policy::new(spec(), Mlp::new(layers.collect::<Result<_, _>>()?)?)?;
+    let mut scratch = policy.scratch();
+
+    let allowed = [true; MODELS];
+    let mut failed = 0u64;
+    let mut decide_one = |n: usize| {
+        let context = context(n, &embeddings[n % CONTEXTS]);
+        let decision = policy.decide(black_box(&context), &allowed, draws[n % CONTEXTS], &mut scratch);
+        failed += u64::from(black_box(decision).is_err());
+    };
+    let decisions = decisions.max(1);
+    let allocations = allocations::of(|| (0..decisions).for_each(&mut decide_one));
+    let decide = Times::of(decisions, &mut decide_one);
+    if failed > 0 {
+        return Err(format!("{failed} decisions failed").into());
+    }
+    let input: Vec<f32> = (0..WIDTH).map(|_| rng.random()).collect();
+    let ceiling = Times::of(decisions, |_| {
+        let input = black_box(&input[..]);
+        let layer = |(weight, pair): (&Vec<f32>, &[usize])| {
+            weight.chunks_exact(pair[0]).map(|row| dot(row, &input[..pair[0]])).sum::<f32>()
+        };
+        black_box(weights.iter().zip(widths.windows(2)).map(layer).sum::<f32>());
+    });
+    Ok(Measured { decide, ceiling, allocations, decisions })
+}
+
+/// Partial sums of a dot product: enough independent ones to keep the vector units busy.
+const LANES: usize = 16;
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let mut sums = [0.0f32; LANES];
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        for lane in 0..LANES {
+            sums[lane] += x[lane] * y[lane];
+        }
+    }
+    sums.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+}
+
+fn context(n: usize, embedding: &[f32]) -> Context<'_> {
+    let n = u32::try_from(n % 100_003).unwrap_or(0);
+    Context {
+        domain: Some(DOMAINS[n as usize % DOMAINS.len()]),
+        prompt_tokens: Some(40 + n % 3_001),
+        turn: (!n.is_multiple_of(7)).then_some(n % 6),
+        fact_check: Some(n.is_multiple_of(3)),
+        embedding: Some(embedding),
+        ..Context::default()
+    }
+}
+
+fn spec() -> PolicySpec {
+    let action = |n: usize| Action {
+        model: format!("model-{n}"),
+        input_usd_per_mtok: Some(0.1 * n as f64),
+        output_usd_per_mtok: Some(0.4 * n as f64),
+    };
+    PolicySpec {
+        features: FeatureSpec {
+            features: vec![
+                Feature::OneHot { field: CategoryField::Domain, values: DOMAINS.map(str::to_owned).to_vec() },
+                Feature::Numeric { field: CountField::PromptTokens, mean: 6.5, std: 1.2 },
+                Feature::Numeric { field: CountField::Turn, mean: 1.0, std: 0.7 },
+                Feature::Flag { field: FlagField::FactCheck },
+                Feature::Embedding { dim: EMBEDDING_DIM },
+            ],
+        },
+        actions: (0..MODELS).map(action).collect(),
+        exploration: Exploration { gamma: 20.0, floor: 0.05 },
+        objective: Objective { quality: 1.0, usd: 10.0 },
+        heads: Heads::QualityLogitsThenLnCostUsd,
+    }
+}

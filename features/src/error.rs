@@ -1,0 +1,84 @@
+//! What can go wrong here, and whose fault it is.
+
+use datafusion::error::DataFusionError;
+use weir_store::{Fault, StoreError};
+
+/// Errors of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FeaturesError {
+    /// A table could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A query failed.
+    #[error("query failed: {0}")]
+    Query(#[source] Box<DataFusionError>),
+    /// The columns of a raw table are not what its contract says.
+    #[error("table {table}: {why}; it was written by another version of Weir, so ingest into a new data folder")]
+    BadRawTable {
+        /// Name of the table.
+        table: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Bytes that are no summary.
+    #[error("these bytes are no {kind}: {why}; rebuild the derived tables if a table holds them")]
+    BadSummary {
+        /// Which summary was asked for.
+        kind: &'static str,
+        /// What is wrong with the bytes.
+        why: &'static str,
+    },
+    /// A time range that cannot be answered.
+    #[error("{0}")]
+    BadRange(String),
+    /// Another process keeps consuming the same versions.
+    #[error(
+        "another process is summarising the same tables and won {attempts} times in a row; run one `weir run` per data folder"
+    )]
+    Contended {
+        /// How often it won.
+        attempts: u32,
+    },
+}
+
+impl FeaturesError {
+    /// Whose fault is it?
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Store(error) => error.fault(),
+            Self::BadRange(_) | Self::BadRawTable { .. } | Self::Contended { .. } => Fault::User,
+            Self::Query(error) if is_storage(error) => Fault::Outside,
+            Self::Query(_) | Self::BadSummary { .. } => Fault::Ours,
+        }
+    }
+
+    /// Can the same call succeed later, with nothing changed?
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Self::Store(error) => error.retry_helps(),
+            Self::Query(error) => is_storage(error),
+            Self::Contended { .. } => true,
+            Self::BadRange(_) | Self::BadRawTable { .. } | Self::BadSummary { .. } => false,
+        }
+    }
+}
+
+/// Did a query fail because files could not be read?
+fn is_storage(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ObjectStore(_) | DataFusionError::IoError(_))
+}
+
+impl From<DataFusionError> for FeaturesError {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}
+
+impl From<arrow::error::ArrowError> for FeaturesError {
+    fn from(error: arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}

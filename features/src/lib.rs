@@ -1,0 +1,42 @@
+//! Raw versions into mergeable partial rows, and the views that merge them.
+//!
+//! **In:** the versions of the raw table `requests` ([`catch_up()`]), each exactly once. **Out:** three tables of partial
+//! rows, and a SQL session over everything in a store ([`session()`]).
+//!
+//! | table | key | holds |
+//! |---|---|---|
+//! | `workload_minute` | minute x tenant x domain x model x pool | counts and whole sums |
+//! | `workload_sketch` | 10 minutes x tenant x model x pool | quantile sketches, joint token histogram, arrivals per second |
+//! | `token_sketch` | hour x tenant x domain x model | quantile sketches of token counts |
+//!
+//! Windows are of event time, the moment of arrival. A late event yields one more partial row of its own window, and
+//! the views merge it: nothing late is dropped. What a row means is written in SQL, in `sql/`, and runs unchanged over
+//! a raw version's batches and over whole tables; what merges is a [`summary::Summary`].
+//!
+//! **What is counted:** each request id once, at its first finished delivery (see [`SummariserConfig`] for how long ids
+//! are remembered). A correction with a higher revision shows in the view `requests`, and in the partial tables when
+//! they are rebuilt from raw.
+//!
+//! **Refuses to know:** Kafka, models, and burn. It reads tables, never topics.
+
+mod catch_up;
+mod dedupe;
+mod error;
+mod fleet_workload;
+mod functions;
+mod oldest;
+mod partials;
+mod raw;
+mod session;
+#[cfg(test)]
+mod testing;
+
+pub mod summary;
+
+pub use catch_up::{CaughtUp, Summariser, SummariserConfig, catch_up};
+pub use error::FeaturesError;
+pub use fleet_workload::{FleetWorkload, WorkloadFilter, fleet_workload, fleet_workload_of};
+pub use functions::register as register_functions;
+pub use oldest::oldest_version;
+pub use raw::raw_schema;
+pub use session::{session, session_with_versions};

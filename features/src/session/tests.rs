@@ -1,0 +1,233 @@
+//! Claims about the canonical views.
+
+use arrow::util::pretty::pretty_format_batches;
+use weir_schemas::{EventTimeMs, Feedback, Request, Tokens, ToolCall};
+
+use super::*;
+use crate::testing::{T0_MS, append, append_feedback, memory_store, request};
+
+async fn rows(store: &Store, sql: &str) -> String {
+    let ctx = session(store).await.expect("the session opens");
+    let batches = ctx.sql(sql).await.expect("plans").collect().await.expect("runs");
+    pretty_format_batches(&batches).expect("prints").to_string()
+}
+
+fn opinion(id: &str, request_id: &str, source: &str, value: f64) -> Feedback {
+    Feedback {
+        feedback_id: id.to_owned(),
+        event_ms: EventTimeMs(T0_MS),
+        source: source.to_owned(),
+        kind: "rating".to_owned(),
+        request_id: Some(request_id.to_owned()),
+        value: Some(value),
+        ..Feedback::default()
+    }
+}
+
+fn tool(success: Option<bool>) -> ToolCall {
+    ToolCall { name: "search".to_owned(), success, ..ToolCall::default() }
+}
+
+#[tokio::test]
+async fn an_empty_store_answers_every_view_with_no_rows() {
+    let store = memory_store().await;
+    let ctx = session(&store).await.expect("the session opens");
+    let names = [
+        "raw_requests",
+        "raw_feedback",
+        "raw_gpu_telemetry",
+        "dead_letters",
+        "workload_minute",
+        "workload_sketch",
+        "token_sketch",
+        "requests",
+        "feedback",
+        "rewards",
+    ];
+    for name in names {
+        let count = ctx.table(name).await.expect("is there").count().await.expect("runs");
+        assert_eq!(count, 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn stored_tables_have_the_types_of_the_contracts() {
+    let store = memory_store().await;
+    append(&store, &[request("a", T0_MS)]).await;
+    let ctx = session(&store).await.expect("the session opens");
+    let stored = ctx.table("raw_requests").await.expect("is there").schema().as_arrow().clone();
+    for field in Request::contract().arrow_schema().fields() {
+        let column = stored.field_with_name(field.name()).expect("is there");
+        assert_eq!(column.data_type(), field.data_type(), "{}", field.name());
+    }
+}
+
+#[tokio::test]
+async fn classes_are_told_from_what_is_reported_and_null_where_nothing_is() {
+    let store = memory_store().await;
+    let tokens = |prompt, completion, cached: Option<i32>| Request {
+        prompt_tokens: Some(Tokens(prompt)),
+        completion_tokens: Some(Tokens(completion)),
+        cached_prompt_tokens: cached.map(Tokens),
+        ..Request::default()
+    };
+    let at = |id: &str, rest: Request| Request { request_id: id.into(), arrival_ms: EventTimeMs(T0_MS), ..rest };
+    append(
+        &store,
+        &[
+            at("1 bare", Request::default()),
+            at("2 chat", Request { message_count: Some(1), ..tokens(100, 100, Some(0)) }),
+            at(
+                "3 agent",
+                Request { tools_offered: Some(vec!["search".into()]), turn: Some(2), ..tokens(800, 100, Some(64)) },
+            ),
+            at(
+                "4 tools",
+                Request {
+                    tools_called: Some(vec![tool(Some(false)), tool(None), tool(Some(true))]),
+                    turn: Some(0),
+                    ..tokens(799, 100, None)
+                },
+            ),
+            at(
+                "5 chained",
+                Request { chain_id: Some("x".into()), api: Some("responses".into()), ..tokens(10, 500, None) },
+            ),
+        ],
+    )
+    .await;
+    let sql = "SELECT request_id, is_agent, is_multi_turn, is_warm, is_prefill_heavy, is_decode_heavy, \
+        tools_called_count, tools_failed_count FROM requests ORDER BY request_id";
+    let expected = "\
++------------+----------+---------------+---------+------------------+-----------------+--------------------+--------------------+
+| request_id | is_agent | is_multi_turn | is_warm | is_prefill_heavy | is_decode_heavy | tools_called_count | tools_failed_count |
++------------+----------+---------------+---------+------------------+-----------------+--------------------+--------------------+
+| 1 bare     |          |               |         |                  |                 |                    |                    |
+| 2 chat     | false    | false         | false   | false            | true            |                    |                    |
+| 3 agent    | true     | true          | true    | true             | false           |                    |                    |
+| 4 tools    | true     | false         |         | false            | false           | 3                  | 1                  |
+| 5 chained  | false    | true          |         | false            | true            |                    |                    |
++------------+----------+---------------+---------+------------------+-----------------+--------------------+--------------------+";
+    assert_eq!(rows(&store, sql).await, expected);
+}
+
+#[tokio::test]
+async fn broken_clocks_and_meters_are_left_out_of_the_sums() {
+    let store = memory_store().await;
+    let timed = |id: &str, ttft_ms| Request { ttft_ms: Some(ttft_ms), ..request(id, T0_MS) };
+    append(&store, &[timed("a", 1.2345), timed("b", -1.0), timed("c", 1e300)]).await;
+    let sql = "SELECT sum(ttft_us) AS sum, count(ttft_us) AS count FROM requests";
+    assert!(rows(&store, sql).await.contains("| 1235 | 1     |"), "{}", rows(&store, sql).await);
+}
+
+#[tokio::test]
+async fn the_last_revision_of_an_opinion_counts_unless_it_is_withdrawn() {
+    let store = memory_store().await;
+    append_feedback(
+        &store,
+        &[
+            opinion("a", "r", "user", 0.0),
+            Feedback { revision: Some(2), ..opinion("a", "r", "user", 1.0) },
+            Feedback { revision: Some(1), ..opinion("a", "r", "user", 0.5) },
+            opinion("b", "r", "user", 0.25),
+            Feedback { revision: Some(1), retracted: Some(true), ..opinion("b", "r", "user", 0.25) },
+        ],
+    )
+    .await;
+    assert!(rows(&store, "SELECT feedback_id, value FROM feedback").await.contains("| a           | 1.0   |"));
+    assert!(rows(&store, "SELECT count(*) AS n FROM feedback").await.contains("| 1 |"));
+}
+
+#[tokio::test]
+async fn a_reward_is_the_mean_of_the_best_source_that_checked() {
+    let store = memory_store().await;
+    let of = |feedback: Feedback, checked, estimator: Option<&str>| Feedback {
+        checked,
+        estimator: estimator.map(str::to_owned),
+        ..feedback
+    };
+    append(&store, &["r1", "r2", "r3", "r4", "r5", "r6", "r7"].map(|id| request(id, T0_MS))).await;
+    append_feedback(
+        &store,
+        &[
+            // A known answer beats users, users beat an estimator.
+            of(opinion("1", "r1", "evaluation", 1.0), Some(true), None),
+            opinion("2", "r1", "user", 0.0),
+            opinion("3", "r2", "user", 0.0),
+            opinion("4", "r2", "agent", 1.0),
+            of(opinion("5", "r2", "evaluation", 0.9), Some(true), Some("halu-1")),
+            // Not checked is missing, never clean.
+            of(opinion("6", "r3", "evaluation", 1.0), None, None),
+            of(opinion("7", "r4", "judge", 1.0), Some(false), None),
+            // Neither pairwise opinions nor those without a value are rewards.
+            Feedback { kind: "pairwise".into(), ..opinion("8", "r5", "user", 1.0) },
+            Feedback { value: None, ..opinion("9", "r6", "user", 1.0) },
+            Feedback { request_id: None, session_id: Some("s".into()), ..opinion("10", "r7", "user", 1.0) },
+        ],
+    )
+    .await;
+    let expected = "\
++------------+-------------+---------+----------+
+| request_id | source_rank | quality | opinions |
++------------+-------------+---------+----------+
+| r1         | 1           | 1.0     | 1        |
+| r2         | 2           | 0.5     | 2        |
++------------+-------------+---------+----------+";
+    let sql = "SELECT request_id, source_rank, quality, opinions FROM rewards ORDER BY request_id";
+    assert_eq!(rows(&store, sql).await, expected);
+}
+
+#[tokio::test]
+async fn an_opinion_with_a_tenant_counts_for_that_tenants_request_only() {
+    let store = memory_store().await;
+    let of = |tenant: &str| Request { tenant: Some(tenant.to_owned()), ..request("r", T0_MS) };
+    append(&store, &[of("acme"), of("globex"), request("r", T0_MS)]).await;
+    let by = |tenant: &str, opinion| Feedback { tenant: Some(tenant.to_owned()), ..opinion };
+    append_feedback(
+        &store,
+        &[
+            by("acme", opinion("1", "r", "user", 1.0)),
+            by("globex", opinion("2", "r", "judge", 0.0)),
+            opinion("3", "r", "judge", 0.5),
+            by("nobody", opinion("4", "r", "user", 0.0)),
+            // Another tenant's opinion of the same id is another opinion, and withdraws nothing here.
+            by("globex", Feedback { revision: Some(9), retracted: Some(true), ..opinion("1", "r", "user", 1.0) }),
+            opinion("5", "another", "user", 0.0),
+        ],
+    )
+    .await;
+    let expected = "\
++--------+------------+-------------+---------+----------+
+| tenant | request_id | source_rank | quality | opinions |
++--------+------------+-------------+---------+----------+
+|        | r          | 3           | 0.5     | 1        |
+| acme   | r          | 2           | 1.0     | 1        |
+| globex | r          | 3           | 0.25    | 2        |
++--------+------------+-------------+---------+----------+";
+    let sql = "SELECT tenant, request_id, source_rank, quality, opinions FROM rewards ORDER BY tenant NULLS FIRST";
+    assert_eq!(rows(&store, sql).await, expected);
+}
+
+#[tokio::test]
+async fn a_session_names_the_versions_that_it_sees() {
+    let store = memory_store().await;
+    let first = append(&store, &[request("a", T0_MS)]).await;
+    let (ctx, versions) = session_with_versions(&store).await.expect("the session opens");
+    assert_eq!(versions.into_iter().collect::<Vec<_>>(), [("requests".to_owned(), first)]);
+    append(&store, &[request("b", T0_MS)]).await;
+    let seen = ctx.table("requests").await.expect("is there").count().await.expect("runs");
+    assert_eq!(seen, 1, "a row that was committed later is seen under the earlier version");
+}
+
+#[tokio::test]
+async fn a_table_that_nobody_announced_shows_under_its_name() {
+    let store = memory_store().await;
+    let schema = Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(
+        "n",
+        arrow::datatypes::DataType::Int64,
+        true,
+    )]));
+    let spec = weir_store::TableSpec { name: "policy_events".into(), schema, partition_by: None };
+    store.table(&spec).await.expect("is made");
+    assert!(rows(&store, "SELECT count(n) AS n FROM policy_events").await.contains("| 0 |"));
+}

@@ -1,0 +1,150 @@
+//! Arrivals per second, for rates and for the index of dispersion.
+
+use std::collections::BTreeMap;
+
+use super::varint::{Reader, put, put_signed};
+use super::{Summary, bad};
+use crate::FeaturesError;
+
+const VERSION: u8 = 1;
+
+/// How many events arrived in each second that had any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SecondCounts {
+    /// Seconds since the Unix epoch to arrivals.
+    counts: BTreeMap<i64, u64>,
+}
+
+impl SecondCounts {
+    /// Sees one arrival, in milliseconds since the Unix epoch.
+    pub fn insert(&mut self, arrival_ms: i64) {
+        let count = self.counts.entry(arrival_ms.div_euclid(1000)).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// Arrivals in all.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.values().fold(0, |total, count| total.saturating_add(*count))
+    }
+
+    /// Seconds with arrivals, in order: (second since the Unix epoch, arrivals).
+    pub fn seconds(&self) -> impl Iterator<Item = (i64, u64)> + '_ {
+        self.counts.iter().map(|(second, count)| (*second, *count))
+    }
+
+    /// Seconds from the first arrival's to the last arrival's, both included; 0 when empty.
+    #[must_use]
+    pub fn span_s(&self) -> u64 {
+        match (self.counts.keys().next(), self.counts.keys().next_back()) {
+            (Some(first), Some(last)) => last.abs_diff(*first).saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    /// Index of dispersion for counts: variance over mean of arrivals per second.
+    ///
+    /// `I = s^2 / m` with the sample variance `s^2` (n - 1) over the `n` seconds from the first arrival's to the last
+    /// arrival's, silent seconds included (Cox and Lewis, "The Statistical Analysis of Series of Events", 1966,
+    /// section 4.5). A Poisson process has 1; bursts and a changing rate push it up. `None` with fewer than two
+    /// seconds.
+    #[must_use]
+    pub fn dispersion(&self) -> Option<f64> {
+        let n = self.span_s();
+        if n < 2 {
+            return None;
+        }
+        let mean = self.count() as f64 / n as f64;
+        let silent = (n - self.counts.len() as u64) as f64 * mean * mean;
+        let squares: f64 = self.counts.values().map(|count| (*count as f64 - mean).powi(2)).sum();
+        Some((squares + silent) / (n - 1) as f64 / mean)
+    }
+}
+
+impl Summary for SecondCounts {
+    const NAME: &'static str = "second counts";
+
+    fn merge(&mut self, other: &Self) {
+        for (&second, &count) in &other.counts {
+            let mine = self.counts.entry(second).or_default();
+            *mine = mine.saturating_add(count);
+        }
+    }
+
+    // version, number of seconds, first second, its count, (gap - 1, count)*
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(8 + 2 * self.counts.len());
+        out.push(VERSION);
+        put(&mut out, self.counts.len() as u128);
+        let mut before = None;
+        for (&second, &count) in &self.counts {
+            match before {
+                None => put_signed(&mut out, second),
+                Some(before) => put(&mut out, u128::from(second.abs_diff(before) - 1)),
+            }
+            put(&mut out, u128::from(count));
+            before = Some(second);
+        }
+        out
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Result<Self, FeaturesError> {
+        let mut reader = Reader(bytes);
+        if reader.byte() != Some(VERSION) {
+            return Err(bad::<Self>("its version is not 1"));
+        }
+        let counts = read(&mut reader).ok_or_else(|| bad::<Self>("it is truncated or not canonical"))?;
+        if reader.at_end() { Ok(Self { counts }) } else { Err(bad::<Self>("bytes follow its end")) }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.counts.len() * 24
+    }
+}
+
+fn read(reader: &mut Reader<'_>) -> Option<BTreeMap<i64, u64>> {
+    let mut counts = BTreeMap::new();
+    let mut before: Option<i64> = None;
+    for _ in 0..reader.u64()? {
+        let second = match before {
+            None => reader.signed()?,
+            Some(before) => before.checked_add_unsigned(reader.u64()?.checked_add(1)?)?,
+        };
+        counts.insert(second, reader.u64().filter(|count| *count > 0)?);
+        before = Some(second);
+    }
+    Some(counts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dispersion_counts_silent_seconds() {
+        let mut arrivals = SecondCounts::default();
+        // Counts per second 2, 0, 0, 2: mean 1, squared deviations 4, sample variance 4/3.
+        [0, 1, 3000, 3999].iter().for_each(|ms| arrivals.insert(*ms));
+        assert_eq!(arrivals.dispersion(), Some(4.0 / 3.0));
+    }
+
+    #[test]
+    fn a_steady_clock_has_no_dispersion_and_one_second_has_none_to_tell() {
+        let mut arrivals = SecondCounts::default();
+        arrivals.insert(500);
+        assert_eq!(arrivals.dispersion(), None);
+        (1..100).for_each(|second| arrivals.insert(second * 1000));
+        assert_eq!(arrivals.dispersion(), Some(0.0));
+    }
+
+    #[test]
+    fn moments_before_the_epoch_keep_their_second() {
+        let mut arrivals = SecondCounts::default();
+        arrivals.insert(-1);
+        assert_eq!(arrivals.seconds().collect::<Vec<_>>(), [(-1, 1)]);
+    }
+}

@@ -1,0 +1,191 @@
+//! What to read, how, and what an operator allows.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
+
+use crate::{IngestError, Result};
+
+/// How long brokers may take to answer before we call them unreachable.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// The client setting that changes it.
+const ANSWER_WITHIN_SETTING: &str = "metadata.request.timeout.ms";
+
+/// Client settings that decide where reading starts or ends: they are ours, or exactly-once is not.
+const OURS: [&str; 8] = [
+    "bootstrap.servers",
+    "group.id",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "statistics.interval.ms",
+    "allow.auto.create.topics",
+];
+
+/// What the messages of a topic are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Messages of the `requests` contract.
+    Requests,
+    /// Messages of the `feedback` contract.
+    Feedback,
+    /// Messages of the `gpu_telemetry` contract.
+    GpuTelemetry,
+    /// Replay records of vLLM Semantic Router: requests and feedback.
+    VllmSemanticRouter,
+}
+
+impl Format {
+    /// The raw tables that a message of this format can yield rows for.
+    #[must_use]
+    pub fn contracts(self) -> Vec<&'static Contract> {
+        match self {
+            Self::Requests => vec![Request::contract()],
+            Self::Feedback => vec![Feedback::contract()],
+            Self::GpuTelemetry => vec![GpuTelemetry::contract()],
+            Self::VllmSemanticRouter => vec![Request::contract(), Feedback::contract()],
+        }
+    }
+}
+
+/// One topic to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicConfig {
+    /// Its name in Kafka.
+    pub topic: String,
+    /// What its messages are.
+    pub format: Format,
+}
+
+/// Where a partition starts that no table has a position for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first message that Kafka holds.
+    Earliest,
+    /// After the last one. The choice is committed at once, so that it is made only once.
+    Latest,
+}
+
+/// One ingest job.
+#[derive(Debug, Clone)]
+pub struct IngestConfig {
+    /// Bootstrap brokers, `host:port,...`.
+    pub brokers: String,
+    /// Kafka consumer group: processes with the same one share the partitions.
+    pub group_id: String,
+    /// Names the positions in the tables; never reuse one for another cluster.
+    pub job: String,
+    /// What to read.
+    pub topics: Vec<TopicConfig>,
+    /// Commit when so many rows are buffered.
+    pub flush_rows: usize,
+    /// Commit when so many payload bytes are buffered: what bounds memory when messages are large.
+    pub flush_bytes: usize,
+    /// Commit when rows have waited for so long.
+    pub flush_interval: Duration,
+    /// End when every partition of every topic has been read to the end it had when the run began, by us or by another
+    /// process of the job. Partitions that a dead process still holds are waited for.
+    pub stop_when_drained: bool,
+    /// Keep prompt, context and response text.
+    pub keep_text: bool,
+    /// Names of unknown fields to keep in `extra`; all others are dropped unread.
+    pub allowed_unknown: Vec<String>,
+    /// Where a partition without a position starts.
+    pub start: Start,
+    /// Further settings of the Kafka client, by librdkafka's names.
+    pub kafka: BTreeMap<String, String>,
+    /// Days after which the bytes of dead letters become unreadable.
+    pub dead_letter_days: u32,
+}
+
+impl IngestConfig {
+    pub(crate) fn check(&self) -> Result<()> {
+        let error = |setting, value: &str, mend| Err(IngestError::Config { setting, value: value.to_owned(), mend });
+        if self.brokers.trim().is_empty() {
+            return error("brokers", "empty", "give host:port of at least one Kafka broker");
+        }
+        if self.group_id.is_empty() {
+            return error("group id", "empty", "name the consumer group");
+        }
+        if self.job.is_empty() || self.job.contains('/') {
+            return error("job", &format!("{:?}", self.job), "give a name without slashes");
+        }
+        if self.topics.is_empty() {
+            return error("topics", "empty", "name at least one topic");
+        }
+        let mut names: Vec<_> = self.topics.iter().map(|topic| topic.topic.as_str()).collect();
+        names.sort_unstable();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return error("topics", pair[0], "name each topic once");
+        }
+        if self.flush_rows == 0 {
+            return error("flush rows", "0", "give at least 1");
+        }
+        if self.flush_bytes == 0 {
+            return error("flush bytes", "0", "give at least 1, better some MiB");
+        }
+        if let Some(name) = OURS.iter().find(|name| self.kafka.contains_key(**name)) {
+            return error("a Kafka setting", name, "remove it: weir sets it itself");
+        }
+        Ok(())
+    }
+
+    /// How long brokers may take to answer.
+    pub(crate) fn answer_within(&self) -> Duration {
+        let set = self.kafka.get(ANSWER_WITHIN_SETTING).and_then(|value| value.parse().ok());
+        set.map_or(ANSWER_WITHIN, Duration::from_millis)
+    }
+
+    /// The transaction application id of one partition: its version is the next offset.
+    pub(crate) fn app_id(&self, topic: &str, partition: i32) -> String {
+        format!("weir/{}/{topic}/{partition}", self.job)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> IngestConfig {
+        IngestConfig {
+            brokers: "localhost:9092".into(),
+            group_id: "g".into(),
+            job: "j".into(),
+            topics: vec![TopicConfig { topic: "requests".into(), format: Format::Requests }],
+            flush_rows: 1,
+            flush_bytes: 64 << 20,
+            flush_interval: Duration::from_secs(1),
+            stop_when_drained: false,
+            keep_text: false,
+            allowed_unknown: vec![],
+            start: Start::Earliest,
+            kafka: BTreeMap::new(),
+            dead_letter_days: 1,
+        }
+    }
+
+    #[test]
+    fn settings_that_would_break_exactly_once_are_refused() {
+        config().check().unwrap();
+        for name in OURS {
+            let mut bad = config();
+            bad.kafka.insert(name.to_owned(), "x".to_owned());
+            assert!(bad.check().unwrap_err().to_string().contains(name));
+        }
+    }
+
+    #[test]
+    fn jobs_and_topics_need_names_that_make_distinct_positions() {
+        let mut slashed = config();
+        slashed.job = "a/b".into();
+        let mut twice = config();
+        twice.topics.push(twice.topics[0].clone());
+        let mut none = config();
+        none.topics.clear();
+        for bad in [slashed, twice, none] {
+            assert!(matches!(bad.check(), Err(IngestError::Config { .. })));
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The door: what of a good row may be stored, and in which form.
+//!
+//! Sessions and callers become pseudonyms under their tenant's key; text is dropped unless the operator keeps it; of
+//! the fields that the contract does not name only those on the operator's list are kept. A producer's own `extra`
+//! passes the same list: otherwise it would be a way around it.
+
+use std::sync::Arc;
+
+use arrow::array::builder::{MapBuilder, MapFieldNames, StringBuilder};
+use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use serde_json::{Map, Value};
+use weir_schemas::{Contract, TenantKey};
+use weir_store::{Keyring, UtcDay};
+
+use super::{Incoming, Piece, batch_error};
+use crate::tables::{self, EVENT_DATE, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
+use crate::{IngestError, Result};
+
+/// The contract's column for unknown fields.
+pub(super) const EXTRA: &str = "extra";
+/// Whose keys rows without a tenant are made with.
+const DEFAULT_TENANT: &str = "default";
+
+/// Turns decoded rows of one contract into rows of its raw table.
+#[derive(Debug)]
+pub(super) struct Door {
+    contract: &'static Contract,
+    schema: SchemaRef,
+    topic: String,
+    keyring: Keyring,
+    keep_text: bool,
+    allowed_unknown: Vec<String>,
+}
+
+impl Door {
+    pub(super) fn new(
+        contract: &'static Contract,
+        topic: &str,
+        keyring: Keyring,
+        keep_text: bool,
+        allowed_unknown: &[String],
+    ) -> Self {
+        Self {
+            contract,
+            schema: tables::raw_schema(contract),
+            topic: topic.to_owned(),
+            keyring,
+            keep_text,
+            allowed_unknown: allowed_unknown.to_vec(),
+        }
+    }
+
+    /// The raw table's rows for a piece that holds good rows only.
+    pub(super) fn admit(&self, piece: &Piece<'_>, messages: &[Incoming<'_>]) -> Result<RecordBatch> {
+        let rows = piece.batch.num_rows();
+        let source = piece.rows.iter().map(|row| &messages[row.message]);
+        let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef> {
+            let name = field.name().as_str();
+            Ok(match name {
+                EVENT_DATE => Arc::new(self.event_dates(&piece.batch)?),
+                SOURCE_TOPIC => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.topic, rows))),
+                SOURCE_PARTITION => Arc::new(Int32Array::from_iter_values(source.clone().map(|from| from.partition))),
+                SOURCE_OFFSET => Arc::new(Int64Array::from_iter_values(source.clone().map(|from| from.offset))),
+                EXTRA if !self.allowed_unknown.is_empty() => self.extra(piece),
+                _ if self.contract.text_columns.contains(&name) && !self.keep_text => {
+                    new_null_array(field.data_type(), rows)
+                }
+                _ if self.contract.pseudonymised.contains(&name) => Arc::new(self.pseudonyms(&piece.batch, name)?),
+                _ => match piece.batch.column_by_name(name) {
+                    Some(column) => column.clone(),
+                    None => new_null_array(field.data_type(), rows),
+                },
+            })
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| batch_error(self.contract, error))
+    }
+
+    fn event_dates(&self, batch: &RecordBatch) -> Result<StringArray> {
+        let times = batch
+            .column_by_name(self.contract.time_column)
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .ok_or_else(|| batch_error(self.contract, "it has no time column"))?;
+        // Neighbours mostly share their day: print it when it changes.
+        let mut last: Option<(UtcDay, String)> = None;
+        let dates = times.values().iter().map(|time_ms| {
+            let day = UtcDay::of_ms(*time_ms);
+            match &last {
+                Some((known, text)) if *known == day => text.clone(),
+                _ => last.insert((day, day.to_string())).1.clone(),
+            }
+        });
+        Ok(StringArray::from_iter_values(dates.collect::<Vec<_>>()))
+    }
+
+    fn pseudonyms(&self, batch: &RecordBatch, field: &str) -> Result<StringArray> {
+        let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
+        let values = text(field).ok_or_else(|| batch_error(self.contract, format!("it has no text column {field}")))?;
+        let tenants = text("tenant");
+        let mut last: Option<(&str, TenantKey)> = None;
+        let pseudonyms = values.iter().enumerate().map(|(row, value)| -> Result<Option<String>, IngestError> {
+            let Some(value) = value else { return Ok(None) };
+            let tenant =
+                tenants.filter(|tenants| tenants.is_valid(row)).map_or(DEFAULT_TENANT, |tenants| tenants.value(row));
+            let key = match &last {
+                Some((known, key)) if *known == tenant => key,
+                _ => &last.insert((tenant, self.keyring.tenant_key(tenant)?)).1,
+            };
+            Ok(Some(key.pseudonym(field, value)))
+        });
+        pseudonyms.collect()
+    }
+
+    /// Allowed unknown fields as JSON text. Only this reads a message a second time, and only when a list is set.
+    fn extra(&self, piece: &Piece<'_>) -> ArrayRef {
+        let names = MapFieldNames { entry: "key_value".to_owned(), key: "key".to_owned(), value: "value".to_owned() };
+        let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        for row in &piece.rows {
+            let object: Map<String, Value> = serde_json::from_slice(row.bytes).unwrap_or_default();
+            let sent = object.get(EXTRA).and_then(Value::as_object);
+            let mut any = false;
+            for name in &self.allowed_unknown {
+                let unknown = object.get(name).filter(|_| self.contract.field(name).is_none());
+                let value = unknown.map(Value::to_string).or_else(|| {
+                    // In `extra` values are JSON text already.
+                    sent?.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+                });
+                if let Some(value) = value {
+                    builder.keys().append_value(name);
+                    builder.values().append_value(value);
+                    any = true;
+                }
+            }
+            // Lengths of keys and values agree by construction, which is all that can fail here.
+            builder.append(any).expect("as many values as keys");
+        }
+        Arc::new(builder.finish())
+    }
+}

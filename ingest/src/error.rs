@@ -1,0 +1,129 @@
+//! What can go wrong between Kafka and the tables, whose fault it is, and whether trying again helps.
+
+use rdkafka::error::KafkaError;
+use weir_store::{Fault, StoreError};
+
+/// Errors of ingest. Messages never hold payload bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// A setting makes no sense.
+    #[error("{setting} is {value}: {mend}")]
+    Config {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// How to mend it.
+        mend: &'static str,
+    },
+    /// No broker answered.
+    #[error("no Kafka broker answered at {brokers} within {waited_s} s; check the address and that the broker is up")]
+    Unreachable {
+        /// The addresses tried.
+        brokers: String,
+        /// How long we waited, seconds.
+        waited_s: u64,
+    },
+    /// The broker does not know the topic.
+    #[error("topic {topic} does not exist on {brokers}; create it, or correct the topic's name in the configuration")]
+    MissingTopic {
+        /// The topic.
+        topic: String,
+        /// The broker asked.
+        brokers: String,
+    },
+    /// The broker refused us.
+    #[error("Kafka at {brokers} refused access to {what}: {why}; correct the credentials or the access rules")]
+    Refused {
+        /// The broker.
+        brokers: String,
+        /// Topic, group or cluster.
+        what: String,
+        /// The broker's words.
+        why: String,
+    },
+    /// The offset to go on from is no longer, or not yet, in Kafka.
+    #[error(
+        "data loss: {topic}/{partition} must go on at offset {position}, but Kafka holds {low} to {high}; restore the topic, or start another job in another data folder"
+    )]
+    OffsetGone {
+        /// The topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Where the table says to go on.
+        position: i64,
+        /// Kafka's first offset.
+        low: i64,
+        /// One past Kafka's last offset.
+        high: i64,
+    },
+    /// The raw table was filled by another job or from another cluster.
+    #[error(
+        "table {table} is from another job: {found} filled it from topic {topic}, and this is {wanted}; use that job and cluster, or another data folder"
+    )]
+    OtherSource {
+        /// The table.
+        table: String,
+        /// The topic.
+        topic: String,
+        /// Who filled it.
+        found: String,
+        /// Who asks.
+        wanted: String,
+    },
+    /// Somebody else writes under this job's name.
+    #[error(
+        "job {job} was fenced {times} times in a row: another process writes the same job from another consumer group; stop it, or give one of them another job name and data folder"
+    )]
+    FencedOut {
+        /// The job.
+        job: String,
+        /// How often.
+        times: u32,
+    },
+    /// The Kafka client failed for good.
+    #[error("the Kafka client failed: {0}")]
+    Kafka(#[from] KafkaError),
+    /// The tables failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Arrow refused what we built.
+    #[error("cannot build a batch for table {table}: {why}")]
+    Batch {
+        /// The table.
+        table: &'static str,
+        /// Arrow's words, of schemas and lengths only.
+        why: String,
+    },
+    /// The thread that polls Kafka ended without saying why.
+    #[error("the thread that polls Kafka ended unexpectedly")]
+    PollThread,
+}
+
+impl IngestError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Config { .. } | Self::MissingTopic { .. } | Self::OtherSource { .. } | Self::FencedOut { .. } => {
+                Fault::User
+            }
+            Self::Unreachable { .. } | Self::Refused { .. } | Self::OffsetGone { .. } | Self::Kafka(_) => {
+                Fault::Outside
+            }
+            Self::Store(error) => error.fault(),
+            Self::Batch { .. } | Self::PollThread => Fault::Ours,
+        }
+    }
+
+    /// Can the same call succeed later, without anybody mending anything?
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::Kafka(_) | Self::FencedOut { .. } => true,
+            Self::Store(error) => error.retry_helps(),
+            _ => false,
+        }
+    }
+}

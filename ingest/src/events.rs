@@ -1,0 +1,133 @@
+//! What ingest tells the world: each event is one log line and its counters, together. No payload bytes.
+
+use std::time::Duration;
+
+use weir_store::StoreError;
+
+use crate::IngestError;
+
+/// Messages were decoded.
+pub(crate) struct Decoded<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) topic: &'a str,
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) tombstones: u64,
+}
+
+impl Decoded<'_> {
+    pub(crate) fn emit(&self) {
+        let labels = [("job", self.job.to_owned()), ("topic", self.topic.to_owned())];
+        metrics::counter!("weir_ingest_messages_total", &labels).increment(self.messages);
+        metrics::counter!("weir_ingest_bytes_total", &labels).increment(self.bytes);
+        metrics::counter!("weir_ingest_tombstones_total", &labels).increment(self.tombstones);
+        tracing::trace!(self.job, self.topic, self.messages, self.bytes, self.tombstones, "messages decoded");
+    }
+}
+
+/// Rows and positions became durable.
+pub(crate) struct Committed<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) table: &'a str,
+    pub(crate) version: i64,
+    pub(crate) rows: u64,
+    pub(crate) took: Duration,
+}
+
+impl Committed<'_> {
+    pub(crate) fn emit(&self) {
+        let labels = [("job", self.job.to_owned()), ("table", self.table.to_owned())];
+        metrics::counter!("weir_ingest_commits_total", &labels).increment(1);
+        metrics::counter!("weir_ingest_rows_total", &labels).increment(self.rows);
+        metrics::histogram!("weir_ingest_commit_seconds", &labels).record(self.took.as_secs_f64());
+        let took_ms = self.took.as_secs_f64() * 1e3;
+        tracing::debug!(self.job, self.table, self.version, self.rows, took_ms, "committed");
+    }
+}
+
+/// Messages of a topic became dead letters for one reason, and that is durable. The first of them stands for all.
+pub(crate) struct DeadLettered<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) topic: &'a str,
+    pub(crate) class: &'static str,
+    pub(crate) count: u64,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
+impl DeadLettered<'_> {
+    pub(crate) fn emit(&self) {
+        let labels =
+            [("job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("reason", self.class.to_owned())];
+        metrics::counter!("weir_ingest_dead_letters_total", &labels).increment(self.count);
+        let Self { job, topic, class, count, partition, offset } = self;
+        tracing::warn!(job, topic, reason = class, count, partition, offset, "dead letters, from this offset on");
+    }
+}
+
+/// How far behind the end of its partition the reader is.
+pub(crate) struct Lag<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
+    pub(crate) messages: i64,
+}
+
+impl Lag<'_> {
+    #[expect(clippy::cast_precision_loss, reason = "a gauge of 2^53 messages of lag may be off by one")]
+    pub(crate) fn emit(&self) {
+        let labels =
+            [("job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
+        metrics::gauge!("weir_ingest_lag_messages", &labels).set(self.messages as f64);
+    }
+}
+
+/// Buffers were dropped and positions will be read again.
+pub(crate) struct Restarted<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) why: &'a StoreError,
+}
+
+impl Restarted<'_> {
+    pub(crate) fn emit(&self) {
+        metrics::counter!("weir_ingest_restarts_total", "job" => self.job.to_owned()).increment(1);
+        tracing::warn!(self.job, why = %self.why, "uncommitted rows dropped; reading again from the tables' positions");
+    }
+}
+
+pub(crate) fn assigned(job: &str, topic: &str, partition: i32, start: i64) {
+    tracing::info!(job, topic, partition, start, "partition assigned");
+}
+
+pub(crate) fn revoked(job: &str, topic: &str, partition: i32) {
+    tracing::info!(job, topic, partition, "partition revoked");
+}
+
+pub(crate) fn paused(job: &str) {
+    metrics::counter!("weir_ingest_pauses_total", "job" => job.to_owned()).increment(1);
+    tracing::debug!(job, "partitions paused: tables are slower than Kafka");
+}
+
+pub(crate) fn waiting(job: &str, topic: &str, partition: i32, end: i64) {
+    tracing::debug!(job, topic, partition, end, "drained here; waiting for a partition that another member holds");
+}
+
+pub(crate) fn client_trouble(job: &str, error: &dyn std::fmt::Display) {
+    metrics::counter!("weir_ingest_client_errors_total", "job" => job.to_owned()).increment(1);
+    tracing::warn!(job, %error, "the Kafka client reports trouble and goes on");
+}
+
+pub(crate) fn keys_expired(days: usize) {
+    tracing::info!(days, "dead-letter keys expired");
+}
+
+pub(crate) fn maintenance_failed(table: &str, error: &StoreError) {
+    tracing::warn!(table, %error, "maintenance failed; the next round tries again");
+}
+
+pub(crate) fn ended(job: &str, error: Option<&IngestError>) {
+    match error {
+        Some(error) => tracing::error!(job, %error, "ingest failed"),
+        None => tracing::info!(job, "ingest ended"),
+    }
+}

@@ -1,0 +1,39 @@
+//! Kafka to Arrow to Delta: every message becomes rows of a raw table or one dead letter, exactly once.
+//!
+//! **In:** Kafka topics whose messages follow an event contract, or another system's records that an adapter knows.
+//! **Out:** the raw tables `requests`, `feedback`, `gpu_telemetry` (contract columns, event date, and where each row
+//! came from), and `dead_letters` for what could not be read. Kafka offsets land in the same Delta commit as the rows
+//! that they stand for; group offsets in Kafka are information for people, never read back. How that makes every row
+//! land once, also over several tables, is told and argued in `sink`.
+//!
+//! ```text
+//! poll thread (source)  --bounded channel-->  decode  -->  buffers  -->  dead letters, then raw tables (sink)
+//!      pauses partitions while the channel is full          flush: rows, interval, stop, drained, revoked
+//! ```
+//!
+//! At the door, before anything is stored: sessions and callers become keyed pseudonyms, text columns are dropped
+//! unless the operator keeps them, unknown fields are dropped unless the operator named them.
+//!
+//! **Refuses to know:** what rows mean, SQL, summaries. No payload byte reaches logs, metrics or errors.
+
+mod broker;
+mod config;
+mod dead_letters;
+mod decode;
+mod error;
+mod events;
+mod identity;
+mod run;
+mod sink;
+mod source;
+mod tables;
+
+pub use broker::probe;
+pub use config::{Format, IngestConfig, Start, TopicConfig};
+pub use decode::{Decoded, Decoder, Incoming, Reason, Rejected};
+pub use error::IngestError;
+pub use run::{IngestSummary, run};
+pub use tables::{dead_letters_spec, raw_table_spec};
+
+/// What this crate's functions return.
+pub type Result<T, E = IngestError> = std::result::Result<T, E>;

@@ -1,0 +1,271 @@
+//! One ingest job, from the first look at the broker to the last commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use weir_store::{Keyring, Store};
+
+use crate::sink::{Cluster, Sink};
+use crate::source::{Control, Event, Source};
+use crate::{IngestConfig, IngestError, Result, broker, events};
+
+/// What a run did. Counts are of this run; rows and dead letters are durable ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct IngestSummary {
+    /// Messages decoded, tombstones included. A message that was read again after a restart counts again.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+    /// Rows committed, per raw table.
+    pub rows: BTreeMap<String, u64>,
+    /// Dead letters committed.
+    pub dead_letters: u64,
+    /// Messages without a value.
+    pub tombstones: u64,
+    /// Delta commits.
+    pub commits: u64,
+    /// Times that uncommitted rows were dropped and read again (fenced, or the store was in trouble).
+    pub restarts: u64,
+    /// Times that reading was paused because the tables were slower than Kafka.
+    pub pauses: u64,
+}
+
+/// Reads the topics into the tables until `stop` turns true (flush, commit, return), or until they are drained when
+/// the configuration says so. `on_commit` is told of every durable commit: table, version, rows.
+///
+/// Nothing is written before a broker has answered and knows every topic.
+///
+/// # Errors
+/// See [`IngestError`]. What was committed stays; a later run goes on from there.
+pub async fn run(
+    store: Store,
+    keyring: Keyring,
+    config: IngestConfig,
+    stop: watch::Receiver<bool>,
+    on_commit: impl FnMut(&str, i64, u64) + Send,
+) -> Result<IngestSummary> {
+    let job = config.job.clone();
+    let id = broker::cluster(&config).await?;
+    let wanted = if config.stop_when_drained { broker::watermarks(&config).await? } else { Vec::new() };
+    let cluster = Cluster { id, wanted };
+    let control = Arc::new(Control::default());
+    let mut sink = Sink::open(store, keyring, config.clone(), cluster, control.clone(), on_commit).await?;
+    let (source, mut arriving) = Source::start(&config, control.clone())?;
+    let outcome = drive(&mut sink, &mut arriving, stop).await;
+    // Dropping the channel first: a poll thread that waits in it must not keep us waiting.
+    drop(arriving);
+    source.end().await;
+    sink.finish().await;
+    events::ended(&job, outcome.as_ref().err());
+    sink.summary.pauses = control.pauses();
+    outcome.map(|()| sink.summary)
+}
+
+async fn drive<F: FnMut(&str, i64, u64) + Send>(
+    sink: &mut Sink<F>,
+    arriving: &mut mpsc::Receiver<Event>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    loop {
+        let (flush_at, look_again_at) = (sink.flush_at(), sink.look_again_at());
+        tokio::select! {
+            biased;
+            () = stopped(&mut stop) => {
+                // After a restart nothing is buffered, and what is not committed is still in Kafka.
+                sink.flush().await?;
+                return Ok(());
+            }
+            () = at(flush_at), if flush_at.is_some() => {
+                sink.flush().await?;
+            }
+            () = at(look_again_at), if look_again_at.is_some() => {
+                if sink.is_all_read().await? {
+                    return Ok(());
+                }
+            }
+            event = arriving.recv() => {
+                let event = event.ok_or(IngestError::PollThread)?;
+                if handle(sink, event).await? == Next::End {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    End,
+}
+
+async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, event: Event) -> Result<Next> {
+    match event {
+        Event::Messages(chunk) => {
+            sink.take(&chunk)?;
+            if sink.is_full() {
+                sink.flush().await?;
+            }
+        }
+        Event::Assigned { generation, partitions, starts } => {
+            // The callback waits for this answer; when it has given up, so has the client.
+            starts.send(sink.assign(generation, &partitions).await?).ok();
+            if sink.must_record_start() {
+                sink.flush().await?;
+            }
+        }
+        Event::Revoked { partitions, done } => {
+            sink.revoke(&partitions).await?;
+            done.send(()).ok();
+        }
+        Event::Drained { generation, ends } => {
+            if sink.drained(generation, &ends).await? {
+                return Ok(Next::End);
+            }
+        }
+        Event::OffsetGone => sink.read_positions_again(),
+        Event::Failed(error) => return Err(error),
+    }
+    Ok(Next::GoOn)
+}
+
+/// Resolves when the flag is true; never when its sender has gone without saying so.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rdkafka::Timestamp;
+    use rdkafka::message::OwnedMessage;
+    use weir_store::Advance;
+
+    use super::*;
+    use crate::source::{Chunk, Generation, Watermarks};
+    use crate::{Format, Start, TopicConfig, raw_table_spec};
+
+    const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
+
+    fn config() -> IngestConfig {
+        IngestConfig {
+            brokers: "none".to_owned(),
+            group_id: "g".to_owned(),
+            job: "j".to_owned(),
+            topics: vec![TopicConfig { topic: "llm".to_owned(), format: Format::Requests }],
+            flush_rows: 1_000,
+            flush_bytes: 1 << 20,
+            flush_interval: Duration::from_secs(3_600),
+            stop_when_drained: true,
+            keep_text: false,
+            allowed_unknown: Vec::new(),
+            start: Start::Earliest,
+            kafka: BTreeMap::new(),
+            dead_letter_days: 7,
+        }
+    }
+
+    fn assigned(generation: Generation) -> Event {
+        Event::Assigned { generation, partitions: vec![HELD], starts: std::sync::mpsc::sync_channel(1).0 }
+    }
+
+    fn messages(offsets: std::ops::Range<i64>) -> Event {
+        let mut chunk = Chunk::default();
+        for offset in offsets {
+            let json = format!(r#"{{"request_id": "{offset}", "arrival_ms": 1700000000000}}"#).into_bytes();
+            let (topic, at) = ("llm".to_owned(), Timestamp::CreateTime(1_700_000_000_000));
+            chunk.push(0, &OwnedMessage::new(Some(json), None, topic, at, 0, offset, None));
+        }
+        Event::Messages(chunk)
+    }
+
+    fn drained(generation: Generation) -> Event {
+        Event::Drained { generation, ends: vec![(HELD.partition, HELD.high)] }
+    }
+
+    /// Another writer moves the position of a partition of "llm", as a process of the same job does.
+    async fn move_position(store: &Store, partition: i32, expected: Option<i64>, next: i64) {
+        let mut table = store.table(&raw_table_spec(Format::Requests.contracts()[0])).await.unwrap();
+        table.refresh().await.unwrap();
+        let advance = Advance { app_id: config().app_id("llm", partition), expected, next };
+        table.commit(vec![], vec![advance]).await.unwrap();
+    }
+
+    async fn bench(wanted: Vec<Watermarks>) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("data").to_str().unwrap()).await.unwrap();
+        let keyring = Keyring::open(folder.path().join("keys")).unwrap();
+        let cluster = Cluster { id: None, wanted };
+        let sink = Sink::open(store.clone(), keyring, config(), cluster, Arc::default(), |_: &str, _, _| {}).await;
+        (folder, store, sink.unwrap())
+    }
+
+    async fn ends(sink: &mut Sink<impl FnMut(&str, i64, u64) + Send>, event: Event) -> bool {
+        handle(sink, event).await.unwrap() == Next::End
+    }
+
+    #[tokio::test]
+    async fn drained_news_of_an_assignment_whose_rows_were_dropped_do_not_end_the_run() {
+        let (_folder, store, mut sink) = bench(vec![HELD]).await;
+        assert!(!ends(&mut sink, assigned(1)).await);
+        assert!(!ends(&mut sink, messages(0..3)).await);
+        // Fenced: the three rows are dropped, and only the first of them is in the table by another hand.
+        move_position(&store, 0, None, 1).await;
+        assert!(!ends(&mut sink, drained(1)).await, "the flush was fenced");
+        assert_eq!(sink.summary.restarts, 1);
+        assert!(!ends(&mut sink, drained(1)).await, "stale news ended the run without the rows");
+        assert!(!ends(&mut sink, messages(0..3)).await);
+        assert_eq!(sink.look_again_at(), None, "nothing to look at before the next assignment");
+
+        assert!(!ends(&mut sink, assigned(2)).await);
+        assert!(!ends(&mut sink, drained(1)).await, "news of the assignment before");
+        assert!(!ends(&mut sink, messages(1..3)).await);
+        assert!(ends(&mut sink, drained(2)).await);
+        assert_eq!(sink.summary.rows["requests"], 2);
+    }
+
+    #[tokio::test]
+    async fn large_messages_are_flushed_by_their_bytes_bad_ones_too() {
+        let (_folder, _store, mut sink) = bench(vec![]).await;
+        let large = |json: &str| Some(format!("{json}{}", " ".repeat(600 << 10)).into_bytes());
+        let two = [r#"{"request_id": "a", "arrival_ms": 1700000000000}"#, "bad"].map(large);
+        handle(&mut sink, assigned(1)).await.unwrap();
+        for ((offset, payload), commits) in (0..).zip(two).zip([0, 2]) {
+            let mut chunk = Chunk::default();
+            let (topic, at) = ("llm".to_owned(), Timestamp::CreateTime(1_700_000_000_000));
+            chunk.push(0, &OwnedMessage::new(payload, None, topic, at, 0, offset, None));
+            handle(&mut sink, Event::Messages(chunk)).await.unwrap();
+            assert_eq!(sink.summary.commits, commits, "after message {offset} of 600 KiB, at 1 MiB");
+        }
+        assert!(!sink.is_full(), "what is durable no longer counts");
+    }
+
+    #[tokio::test]
+    async fn a_partition_that_another_member_holds_is_waited_for() {
+        let elsewhere = Watermarks { partition: (0, 1), low: 0, high: 9 };
+        let empty = Watermarks { partition: (0, 2), low: 4, high: 4 };
+        let (_folder, store, mut sink) = bench(vec![HELD, elsewhere, empty]).await;
+        assert!(!ends(&mut sink, assigned(1)).await);
+        assert!(!ends(&mut sink, messages(0..3)).await);
+        assert!(!ends(&mut sink, drained(1)).await, "partition 1 has not been read by anybody");
+        assert_eq!(sink.summary.rows["requests"], 3, "what was read is durable all the same");
+        assert!(sink.look_again_at().is_some());
+        move_position(&store, 1, None, 8).await;
+        assert!(!sink.is_all_read().await.unwrap(), "one message is missing");
+        move_position(&store, 1, Some(8), 9).await;
+        assert!(sink.is_all_read().await.unwrap());
+    }
+}

@@ -1,0 +1,564 @@
+//! The sink: buffers, commits, and the argument why every message lands once.
+//!
+//! **One table.** For a topic-partition the position `weir/<job>/<topic>/<partition>` of a raw table is the next
+//! offset: every message below it has been dealt with, none at or above it has. A flush commits all buffered rows of
+//! the table and moves the positions in the same Delta commit, compare-and-set against where we left them. If it
+//! lands, both moved; if not, neither. Reading starts at the position. So no message is skipped or stored twice, and
+//! a writer that lost its partitions is fenced: its expectation is stale, its commit is refused, its buffers go.
+//!
+//! **Several tables.** One message of an adapted topic yields rows of `requests` and of `feedback`, and Delta has no
+//! commit over two tables. So each table holds its own position for the partition; reading starts at the lowest of
+//! them, and every table drops rows below its own. A crash between the two commits leaves one table ahead; the rows
+//! between the positions are read again, stored in the one that lacks them and dropped by the other.
+//!
+//! **Dead letters** are one more such table, with one difference: its position moves only with dead letters, so it
+//! takes no part in the lowest. They are committed *before* the raw tables, with the position moved to where the raw
+//! tables are about to go. If the raw commit then fails, the same messages are read again and judged the same way
+//! (decoding depends on a message alone, see [`crate::Decoder`]), and dead letters below the position are dropped:
+//! they are there. In the reverse order a crash in between would lose them, since the raw position says "dealt with".
+//!
+//! **The end of a run** that ends when drained is decided here, since it is a statement about the tables. What is
+//! assigned to us was read to its end (the poll thread says so, for one assignment). What is not assigned to us may be
+//! read by another process of the job, or held by a dead one: it counts when the positions in its tables are past the
+//! end it had when the run began. Until then the run goes on; Kafka takes partitions away from the dead.
+//!
+//! **Outcomes nobody knows** and storage trouble end like fencing: drop the buffers, join the group again, read the
+//! positions, go on from there. Whether the commit had landed is then in the table.
+
+mod progress;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Int32Type, Int64Type};
+use tokio::task::JoinSet;
+use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay};
+
+use crate::dead_letters::{self, DeadLetter};
+use crate::decode::{Decoder, Incoming};
+use crate::identity::{self, Source};
+use crate::run::IngestSummary;
+use crate::sink::progress::{Progress, is_read_elsewhere};
+use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
+use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
+use crate::{IngestConfig, IngestError, Result, Start, dead_letters_spec, events, raw_table_spec};
+
+/// Restarts in a row, without a commit in between, after which something is wrong for good.
+const RESTARTS_MAX: u32 = 6;
+/// How often a drained reader looks whether the others are.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Versions between maintenance rounds.
+const MAINTAIN_EVERY: i64 = 100;
+
+/// Reads chunks, fills buffers, commits.
+pub(crate) struct Sink<F> {
+    config: IngestConfig,
+    store: Store,
+    keyring: Keyring,
+    control: Arc<Control>,
+    on_commit: F,
+    topics: Vec<Topic>,
+    topic_names: Vec<String>,
+    /// Raw tables, then `dead_letters`.
+    tables: Vec<Target>,
+    letters: Vec<DeadLetter>,
+    partitions: BTreeMap<PartitionKey, Progress>,
+    /// What each partition of each topic held when the run began; empty unless the run ends when drained.
+    wanted: Vec<Watermarks>,
+    /// The assignment whose messages are taken; none from a restart or a revocation until the next one.
+    assignment: Option<Generation>,
+    /// When to look again whether all is read, while this assignment is drained.
+    look_again: Option<Instant>,
+    buffered: usize,
+    /// Payload bytes of the buffered messages, dead letters included.
+    buffered_bytes: u64,
+    oldest: Option<Instant>,
+    restarts: u32,
+    expired_on: Option<UtcDay>,
+    maintenance: JoinSet<()>,
+    pub(crate) summary: IngestSummary,
+}
+
+struct Topic {
+    decoder: Decoder,
+    /// Indices of the tables that it feeds.
+    feeds: Vec<usize>,
+}
+
+struct Target {
+    table: Table,
+    rows: Vec<RecordBatch>,
+    maintained: i64,
+}
+
+/// How a flush went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// All that was buffered is durable.
+    Done,
+    /// Buffers were dropped and the group is joined again.
+    Restarted,
+}
+
+/// What a run knows of the cluster before it reads.
+pub(crate) struct Cluster {
+    /// Its id, if the broker tells.
+    pub(crate) id: Option<String>,
+    /// What a run that ends when drained has to read.
+    pub(crate) wanted: Vec<Watermarks>,
+}
+
+impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
+    /// Opens the tables, after checking that they are this job's.
+    pub(crate) async fn open(
+        store: Store,
+        keyring: Keyring,
+        config: IngestConfig,
+        cluster: Cluster,
+        control: Arc<Control>,
+        on_commit: F,
+    ) -> Result<Self> {
+        let mut tables: Vec<Target> = Vec::new();
+        let mut topics = Vec::new();
+        for topic in &config.topics {
+            let mut feeds = Vec::new();
+            for contract in topic.format.contracts() {
+                let source =
+                    Source { job: config.job.clone(), cluster_id: cluster.id.clone(), topic: topic.topic.clone() };
+                let open = tables.iter().position(|target| target.table.name() == contract.name);
+                let index = match open {
+                    Some(index) => index,
+                    None => {
+                        tables.push(Target::new(store.table(&raw_table_spec(contract)).await?));
+                        tables.len() - 1
+                    }
+                };
+                identity::claim(&store, contract.name, &source).await?;
+                feeds.push(index);
+            }
+            let decoder =
+                Decoder::new(&topic.topic, topic.format, keyring.clone(), config.keep_text, &config.allowed_unknown);
+            topics.push(Topic { decoder, feeds });
+        }
+        tables.push(Target::new(store.table(&dead_letters_spec()).await?));
+        let topic_names = config.topics.iter().map(|topic| topic.topic.clone()).collect();
+        let mut sink = Self {
+            config,
+            store,
+            keyring,
+            control,
+            on_commit,
+            topics,
+            topic_names,
+            tables,
+            letters: Vec::new(),
+            partitions: BTreeMap::new(),
+            wanted: cluster.wanted,
+            assignment: None,
+            look_again: None,
+            buffered: 0,
+            buffered_bytes: 0,
+            oldest: None,
+            restarts: 0,
+            expired_on: None,
+            maintenance: JoinSet::new(),
+            summary: IngestSummary::default(),
+        };
+        sink.expire_keys()?;
+        Ok(sink)
+    }
+
+    /// Reads the tables' positions and says where each partition starts.
+    pub(crate) async fn assign(&mut self, generation: Generation, assigned: &[Watermarks]) -> Result<Vec<i64>> {
+        self.refresh().await?;
+        let letters = self.tables.len() - 1;
+        let mut starts = Vec::with_capacity(assigned.len());
+        for watermarks in assigned {
+            let (topic, partition) = watermarks.partition;
+            let positions = self.positions(watermarks.partition).await?;
+            let app_id = self.config.app_id(&self.topic_names[topic], partition);
+            let dead = self.tables[letters].table.position(&app_id).await?;
+            let progress = Progress::resume(positions, dead, watermarks, self.config.start)
+                .map_err(|position| self.offset_gone(watermarks, position))?;
+            starts.push(progress.next());
+            self.partitions.insert(watermarks.partition, progress);
+        }
+        (self.assignment, self.look_again) = (Some(generation), None);
+        Ok(starts)
+    }
+
+    async fn refresh(&mut self) -> Result<()> {
+        for target in &mut self.tables {
+            target.table.refresh().await?;
+        }
+        Ok(())
+    }
+
+    /// The positions of a partition in the raw tables that it feeds.
+    async fn positions(&mut self, (topic, partition): PartitionKey) -> Result<Vec<Option<i64>>> {
+        let app_id = self.config.app_id(&self.topic_names[topic], partition);
+        let mut positions = Vec::new();
+        for table in &self.topics[topic].feeds {
+            positions.push(self.tables[*table].table.position(&app_id).await?);
+        }
+        Ok(positions)
+    }
+
+    /// An assignment was read to its end: is that the end of the run? News of another assignment than the one at hand
+    /// says nothing: the rows that it speaks of may have been dropped since.
+    pub(crate) async fn drained(&mut self, generation: Generation, ends: &[(PartitionKey, i64)]) -> Result<bool> {
+        if self.assignment != Some(generation) {
+            return Ok(false);
+        }
+        for (partition, end) in ends {
+            if let Some(progress) = self.partitions.get_mut(partition) {
+                progress.see_end(*end);
+            }
+        }
+        self.is_all_read().await
+    }
+
+    /// Commits what is buffered; true when with that every partition is read to the end it had when the run began.
+    /// Only to be asked of a drained assignment.
+    pub(crate) async fn is_all_read(&mut self) -> Result<bool> {
+        self.look_again = None;
+        if self.flush().await? == Flushed::Restarted {
+            // It reads again, and is drained again later.
+            return Ok(false);
+        }
+        let elsewhere = |had: &&Watermarks| !self.partitions.contains_key(&had.partition);
+        let elsewhere: Vec<Watermarks> = self.wanted.iter().filter(elsewhere).copied().collect();
+        if !elsewhere.is_empty() {
+            self.refresh().await?;
+        }
+        for had in elsewhere {
+            if !is_read_elsewhere(&had, &self.positions(had.partition).await?) {
+                events::waiting(&self.config.job, &self.topic_names[had.partition.0], had.partition.1, had.high);
+                self.look_again = Some(Instant::now() + LOOK_AGAIN);
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// When to ask [`Sink::is_all_read`] again, while the assignment is drained and others are not.
+    pub(crate) fn look_again_at(&self) -> Option<Instant> {
+        self.look_again
+    }
+
+    /// Is there a choice of "latest" that no table knows of yet?
+    pub(crate) fn must_record_start(&self) -> bool {
+        self.config.start == Start::Latest && self.partitions.values().any(Progress::is_new)
+    }
+
+    /// Partitions that are gone: commits what is buffered, then forgets them.
+    pub(crate) async fn revoke(&mut self, revoked: &[PartitionKey]) -> Result<()> {
+        if self.partitions.keys().any(|held| revoked.contains(held)) {
+            self.flush().await?;
+        }
+        (self.assignment, self.look_again) = (None, None);
+        self.partitions.retain(|partition, _| !revoked.contains(partition));
+        Ok(())
+    }
+
+    /// Decodes a chunk into the buffers. Messages of partitions that are not held, or already seen, are passed over.
+    pub(crate) fn take(&mut self, chunk: &Chunk) -> Result<()> {
+        let mut by_topic: BTreeMap<usize, Vec<Incoming<'_>>> = BTreeMap::new();
+        for entry in &chunk.entries {
+            let Some(progress) = self.partitions.get_mut(&entry.partition) else { continue };
+            if progress.see(entry.offset) {
+                let incoming = Incoming {
+                    partition: entry.partition.1,
+                    offset: entry.offset,
+                    timestamp_ms: entry.timestamp_ms,
+                    payload: chunk.payload(entry),
+                };
+                by_topic.entry(entry.partition.0).or_default().push(incoming);
+            }
+        }
+        for (topic, messages) in by_topic {
+            self.take_of(topic, &messages)?;
+        }
+        Ok(())
+    }
+
+    fn take_of(&mut self, index: usize, messages: &[Incoming<'_>]) -> Result<()> {
+        let topic = &mut self.topics[index];
+        let decoded = topic.decoder.decode(messages)?;
+        self.oldest.get_or_insert_with(Instant::now);
+        self.buffered += messages.len();
+        let bytes = messages.iter().filter_map(|message| message.payload).map(|payload| payload.len() as u64).sum();
+        self.buffered_bytes += bytes;
+        events::Decoded {
+            job: &self.config.job,
+            topic: &self.topic_names[index],
+            messages: messages.len() as u64,
+            bytes,
+            tombstones: decoded.tombstones,
+        }
+        .emit();
+        self.summary.messages += messages.len() as u64;
+        self.summary.bytes += bytes;
+        self.summary.tombstones += decoded.tombstones;
+        for (contract, batch) in decoded.batches {
+            let target = topic.feeds.iter().find(|feed| self.tables[**feed].table.name() == contract.name);
+            if let Some(target) = target {
+                self.tables[*target].rows.push(batch);
+            }
+        }
+        self.letters.extend(decoded.rejected.into_iter().map(|rejected| {
+            let message = &messages[rejected.message];
+            DeadLetter {
+                topic: index,
+                partition: message.partition,
+                offset: message.offset,
+                reason: rejected.reason,
+                payload: message.payload.unwrap_or_default().to_vec(),
+            }
+        }));
+        Ok(())
+    }
+
+    /// Have enough messages, or enough bytes, been buffered?
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffered >= self.config.flush_rows || self.buffered_bytes >= self.config.flush_bytes as u64
+    }
+
+    /// When the oldest buffered message has waited long enough.
+    pub(crate) fn flush_at(&self) -> Option<Instant> {
+        self.oldest.map(|oldest| oldest + self.config.flush_interval)
+    }
+
+    /// Makes everything that was taken durable: dead letters, then each raw table.
+    pub(crate) async fn flush(&mut self) -> Result<Flushed> {
+        match self.flush_all().await {
+            Ok(()) => {
+                self.restarts = 0;
+                self.forget_buffers();
+                self.expire_keys()?;
+                self.maintain();
+                Ok(Flushed::Done)
+            }
+            Err(IngestError::Store(error)) if error.retry_helps() => {
+                self.restart(error).await.map(|()| Flushed::Restarted)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Drops what is not durable and has the poll thread join the group anew.
+    pub(crate) async fn restart(&mut self, why: StoreError) -> Result<()> {
+        self.restarts += 1;
+        self.summary.restarts += 1;
+        events::Restarted { job: &self.config.job, why: &why }.emit();
+        if self.restarts >= RESTARTS_MAX {
+            return Err(match why {
+                StoreError::Fenced { .. } => {
+                    IngestError::FencedOut { job: self.config.job.clone(), times: self.restarts }
+                }
+                other => other.into(),
+            });
+        }
+        self.forget_assignment();
+        tokio::time::sleep(Duration::from_millis(50) * 2_u32.pow(self.restarts)).await;
+        self.control.rejoin();
+        Ok(())
+    }
+
+    /// As [`Sink::restart`], when Kafka no longer holds what comes next: reading positions again names the partition.
+    pub(crate) fn read_positions_again(&mut self) {
+        self.forget_assignment();
+        self.control.rejoin();
+    }
+
+    /// Waits for maintenance that is under way.
+    pub(crate) async fn finish(&mut self) {
+        while self.maintenance.join_next().await.is_some() {}
+    }
+
+    async fn flush_all(&mut self) -> Result<()> {
+        self.flush_letters().await?;
+        for index in 0..self.tables.len() - 1 {
+            self.flush_table(index).await?;
+        }
+        for (partition, progress) in &mut self.partitions {
+            if progress.flushed() {
+                self.control.show_committed(*partition, progress.next());
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_letters(&mut self) -> Result<()> {
+        let letters: Vec<&DeadLetter> = self.letters.iter().filter(is_new_in(&self.partitions)).collect();
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let batch = dead_letters::batch(&letters, &self.topic_names, &self.keyring)?;
+        let mut advances: BTreeMap<PartitionKey, Advance> = BTreeMap::new();
+        for letter in &letters {
+            let key = (letter.topic, letter.partition);
+            let progress = &self.partitions[&key];
+            advances.entry(key).or_insert_with(|| Advance {
+                app_id: self.config.app_id(&self.topic_names[key.0], key.1),
+                expected: progress.dead(),
+                next: progress.next(),
+            });
+        }
+        let target = self.tables.len() - 1;
+        self.commit(target, vec![batch], advances.values().cloned().collect()).await?;
+        let mut by_reason: BTreeMap<(usize, &'static str), events::DeadLettered<'_>> = BTreeMap::new();
+        for letter in self.letters.iter().filter(is_new_in(&self.partitions)) {
+            let class = letter.reason.class();
+            let DeadLetter { topic, partition, offset, .. } = *letter;
+            let (job, topic_name) = (&self.config.job, &self.topic_names[topic]);
+            let first = events::DeadLettered { job, topic: topic_name, class, count: 0, partition, offset };
+            by_reason.entry((topic, class)).or_insert(first).count += 1;
+        }
+        for event in by_reason.values() {
+            event.emit();
+            self.summary.dead_letters += event.count;
+        }
+        for key in advances.keys() {
+            if let Some(progress) = self.partitions.get_mut(key) {
+                progress.dead_letters_committed();
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush_table(&mut self, index: usize) -> Result<()> {
+        let mut advances = Vec::new();
+        let mut below: HashMap<(&str, i32), i64> = HashMap::new();
+        for ((topic, partition), progress) in &self.partitions {
+            let Some(feed) = self.topics[*topic].feeds.iter().position(|table| *table == index) else { continue };
+            let name = self.topic_names[*topic].as_str();
+            if let Some((expected, next)) = progress.step(feed) {
+                advances.push(Advance { app_id: self.config.app_id(name, *partition), expected, next });
+            }
+            if let Some(position) = progress.already_in(feed) {
+                below.insert((name, *partition), position);
+            }
+        }
+        let mut rows = std::mem::take(&mut self.tables[index].rows);
+        if !below.is_empty() {
+            rows = rows.iter().map(|batch| without_rows_below(batch, &below)).collect::<Result<_>>()?;
+        }
+        rows.retain(|batch| batch.num_rows() > 0);
+        if rows.is_empty() && advances.is_empty() {
+            return Ok(());
+        }
+        self.commit(index, rows, advances).await?;
+        for ((topic, _), progress) in &mut self.partitions {
+            if let Some(feed) = self.topics[*topic].feeds.iter().position(|table| *table == index) {
+                progress.table_committed(feed);
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, index: usize, rows: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<()> {
+        let target = &mut self.tables[index];
+        let began = Instant::now();
+        let committed = target.table.commit(rows, advances).await?;
+        let (table, took) = (target.table.name(), began.elapsed());
+        events::Committed { job: &self.config.job, table, version: committed.version, rows: committed.rows, took }
+            .emit();
+        self.summary.commits += 1;
+        if table != DEAD_LETTERS {
+            *self.summary.rows.entry(table.to_owned()).or_default() += committed.rows;
+        }
+        (self.on_commit)(table, committed.version, committed.rows);
+        Ok(())
+    }
+
+    /// Whatever still comes of the assignment at hand is not ours to take, until the next one.
+    fn forget_assignment(&mut self) {
+        self.forget_buffers();
+        self.partitions.clear();
+        (self.assignment, self.look_again) = (None, None);
+    }
+
+    fn forget_buffers(&mut self) {
+        self.letters.clear();
+        for target in &mut self.tables {
+            target.rows.clear();
+        }
+        (self.buffered, self.buffered_bytes) = (0, 0);
+        self.oldest = None;
+    }
+
+    /// Once a day: the bytes of dead letters that are old enough become unreadable.
+    fn expire_keys(&mut self) -> Result<()> {
+        let today = UtcDay::today();
+        if self.expired_on != Some(today) {
+            let expired = self.keyring.expire(today.minus_days(self.config.dead_letter_days))?;
+            self.expired_on = Some(today);
+            if expired > 0 {
+                events::keys_expired(expired);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts checkpoints beside the stream, never in it.
+    fn maintain(&mut self) {
+        while self.maintenance.try_join_next().is_some() {}
+        for target in &mut self.tables {
+            if target.table.version() - target.maintained < MAINTAIN_EVERY {
+                continue;
+            }
+            target.maintained = target.table.version();
+            let (store, name) = (self.store.clone(), target.table.name().to_owned());
+            self.maintenance.spawn(async move {
+                let maintained = async {
+                    if let Some(mut table) = store.existing(&name).await? {
+                        table.maintain().await?;
+                    }
+                    Ok(())
+                };
+                if let Err(error) = maintained.await {
+                    events::maintenance_failed(&name, &error);
+                }
+            });
+        }
+    }
+
+    fn offset_gone(&self, watermarks: &Watermarks, position: i64) -> IngestError {
+        let Watermarks { partition: (topic, partition), low, high } = *watermarks;
+        IngestError::OffsetGone { topic: self.topic_names[topic].clone(), partition, position, low, high }
+    }
+}
+
+impl Target {
+    fn new(table: Table) -> Self {
+        // At its first flush a process looks whether a checkpoint is due: its predecessors may have died too early.
+        Self { table, rows: Vec::new(), maintained: i64::MIN / 2 }
+    }
+}
+
+fn is_new_in(partitions: &BTreeMap<PartitionKey, Progress>) -> impl Fn(&&DeadLetter) -> bool {
+    |letter| {
+        let progress = partitions.get(&(letter.topic, letter.partition));
+        progress.is_some_and(|progress| progress.dead().is_none_or(|position| letter.offset >= position))
+    }
+}
+
+/// The rows whose offset is not below the table's position of their partition.
+fn without_rows_below(batch: &RecordBatch, below: &HashMap<(&str, i32), i64>) -> Result<RecordBatch> {
+    let bad = |why: String| IngestError::Batch { table: "raw", why };
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| bad(format!("it has no column {name}")));
+    let topics = column(SOURCE_TOPIC)?.as_string::<i32>();
+    let partitions = column(SOURCE_PARTITION)?.as_primitive::<Int32Type>();
+    let offsets = column(SOURCE_OFFSET)?.as_primitive::<Int64Type>();
+    let keep = (0..batch.num_rows()).map(|row| {
+        let position = below.get(&(topics.value(row), partitions.value(row)));
+        Some(position.is_none_or(|position| offsets.value(row) >= *position))
+    });
+    let keep: BooleanArray = keep.collect();
+    debug_assert_eq!(keep.len(), batch.num_rows());
+    filter_record_batch(batch, &keep).map_err(|error| bad(error.to_string()))
+}

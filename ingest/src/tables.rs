@@ -1,0 +1,61 @@
+//! The tables that ingest fills.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use weir_schemas::Contract;
+use weir_store::TableSpec;
+
+/// Partition column of raw tables: day of the event, UTC, `YYYY-MM-DD`.
+pub(crate) const EVENT_DATE: &str = "event_date";
+/// Topic that the row came from.
+pub(crate) const SOURCE_TOPIC: &str = "source_topic";
+/// Partition of that topic.
+pub(crate) const SOURCE_PARTITION: &str = "source_partition";
+/// Offset in that partition.
+pub(crate) const SOURCE_OFFSET: &str = "source_offset";
+/// Name of the dead-letter table.
+pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+
+/// The raw table of a contract: its columns, then `event_date` (the partition), `source_topic`, `source_partition`,
+/// `source_offset`. One native message is one row, so the last three identify it; an adapter's message can be several.
+#[must_use]
+pub fn raw_table_spec(contract: &Contract) -> TableSpec {
+    TableSpec {
+        name: contract.name.to_owned(),
+        schema: raw_schema(contract),
+        partition_by: Some(EVENT_DATE.to_owned()),
+    }
+}
+
+/// The table of messages that could not be read: where each lies in Kafka, why, when it was seen (ms since the Unix
+/// epoch; `observed_date` is its UTC day and the partition), how long it is (bytes), and the message sealed with that
+/// day's key.
+#[must_use]
+pub fn dead_letters_spec() -> TableSpec {
+    let schema = Schema::new(vec![
+        Field::new(SOURCE_TOPIC, DataType::Utf8, false),
+        Field::new(SOURCE_PARTITION, DataType::Int32, false),
+        Field::new(SOURCE_OFFSET, DataType::Int64, false),
+        Field::new("reason_class", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("observed_ms", DataType::Int64, false),
+        Field::new("observed_date", DataType::Utf8, false),
+        Field::new("payload_bytes", DataType::Int64, false),
+        Field::new("sealed_payload", DataType::Binary, false),
+    ]);
+    TableSpec {
+        name: DEAD_LETTERS.to_owned(),
+        schema: Arc::new(schema),
+        partition_by: Some("observed_date".to_owned()),
+    }
+}
+
+pub(crate) fn raw_schema(contract: &Contract) -> SchemaRef {
+    let mut fields = contract.arrow_schema().fields().to_vec();
+    fields.push(Arc::new(Field::new(EVENT_DATE, DataType::Utf8, false)));
+    fields.push(Arc::new(Field::new(SOURCE_TOPIC, DataType::Utf8, false)));
+    fields.push(Arc::new(Field::new(SOURCE_PARTITION, DataType::Int32, false)));
+    fields.push(Arc::new(Field::new(SOURCE_OFFSET, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}

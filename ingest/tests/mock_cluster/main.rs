@@ -1,0 +1,5 @@
+//! Ingest on librdkafka's mock cluster: a real client, a real Delta log, and a broker in the same process.
+
+mod bench;
+mod exactly_once;
+mod refusals;

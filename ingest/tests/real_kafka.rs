@@ -1,0 +1,205 @@
+//! Ingest on a real Apache Kafka: transactions, retention and restarts, which a mock cluster does not have.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::watch;
+use weir_ingest::{Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig};
+use weir_store::{Keyring, Store};
+
+const WAIT: Duration = Duration::from_secs(30);
+
+struct Kafka {
+    folder: PathBuf,
+    brokers: String,
+}
+
+impl Kafka {
+    /// `None` when this machine has no Kafka: the test says so and returns.
+    fn start(folder: &Path) -> Option<Self> {
+        let mut kafka = Self { folder: folder.join("kafka"), brokers: String::new() };
+        let output = kafka.script("start");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.code() == Some(3) {
+            println!("{said}");
+            return None;
+        }
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        kafka.brokers = said.lines().last().unwrap_or_default().to_owned();
+        Some(kafka)
+    }
+
+    fn script(&self, command: &str) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kafka/kafka.sh");
+        Command::new("bash").arg(script).args([command, "--dir"]).arg(&self.folder).output().expect("bash runs")
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    async fn create_topic(&self, topic: &str, partitions: i32) {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().unwrap();
+        let wanted = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        for created in admin.create_topics([&wanted], &AdminOptions::new()).await.unwrap() {
+            created.unwrap();
+        }
+    }
+
+    fn produce(&self, topic: &str, ids: impl IntoIterator<Item = i64>) {
+        let producer: BaseProducer = self.client().create().unwrap();
+        send(&producer, topic, ids);
+        producer.flush(WAIT).unwrap();
+    }
+
+    /// Sends the ids in one transaction, committed or aborted. Either leaves a marker at the end of each partition.
+    fn produce_in_transaction(&self, topic: &str, ids: impl IntoIterator<Item = i64>, commit: bool) {
+        let producer: BaseProducer = self.client().set("transactional.id", "t").create().unwrap();
+        producer.init_transactions(WAIT).unwrap();
+        producer.begin_transaction().unwrap();
+        send(&producer, topic, ids);
+        producer.flush(WAIT).unwrap();
+        if commit { producer.commit_transaction(WAIT) } else { producer.abort_transaction(WAIT) }.unwrap();
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.script("stop");
+    }
+}
+
+fn send(producer: &BaseProducer, topic: &str, ids: impl IntoIterator<Item = i64>) {
+    for id in ids {
+        let (key, payload) = (id.to_string(), format!(r#"{{"request_id": "{id}", "arrival_ms": 1700000000000}}"#));
+        let record = BaseRecord::to(topic).key(&key).payload(&payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+        producer.poll(Duration::ZERO);
+    }
+}
+
+fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
+    IngestConfig {
+        brokers: kafka.brokers.clone(),
+        group_id: format!("weir-{topic}"),
+        job: "test".to_owned(),
+        topics: vec![TopicConfig { topic: topic.to_owned(), format: Format::Requests }],
+        flush_rows: 500,
+        flush_bytes: 64 << 20,
+        flush_interval: Duration::from_millis(200),
+        stop_when_drained: true,
+        keep_text: false,
+        allowed_unknown: Vec::new(),
+        start: Start::Earliest,
+        kafka: BTreeMap::new(),
+        dead_letter_days: 7,
+    }
+}
+
+async fn store(folder: &Path) -> (Store, Keyring) {
+    let store = Store::open(folder.join("data").to_str().unwrap()).await.unwrap();
+    (store, Keyring::open(folder.join("keys")).unwrap())
+}
+
+async fn run(folder: &Path, config: IngestConfig) -> Result<IngestSummary, IngestError> {
+    let (store, keyring) = store(folder).await;
+    let (_running, stop) = watch::channel(false);
+    tokio::time::timeout(Duration::from_secs(120), weir_ingest::run(store, keyring, config, stop, |_, _, _| {}))
+        .await
+        .expect("drained within two minutes")
+}
+
+/// Request ids of all rows, sorted; a row stored twice is in it twice.
+async fn stored(folder: &Path) -> Vec<i64> {
+    let Some(table) = store(folder).await.0.existing("requests").await.unwrap() else { return Vec::new() };
+    let mut ids = Vec::new();
+    for version in 1..=table.version() {
+        for batch in table.appended(version).await.unwrap() {
+            assert_eq!(batch.column_by_name("arrival_ms").unwrap().as_primitive::<Int64Type>().len(), batch.num_rows());
+            let names = batch.column_by_name("request_id").unwrap().as_string::<i32>();
+            ids.extend(names.iter().map(|id| id.unwrap().parse::<i64>().unwrap()));
+        }
+    }
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_broker_with_transactions_restarts_and_retention() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(kafka) = Kafka::start(folder.path()) else { return };
+
+    // Aborted records are not there, and the markers at the partitions' ends do not keep it from draining.
+    kafka.create_topic("ledger", 2).await;
+    kafka.produce_in_transaction("ledger", 0..300, true);
+    kafka.produce_in_transaction("ledger", 1_000..1_100, false);
+    kafka.produce_in_transaction("ledger", 300..400, true);
+    kafka.produce_in_transaction("ledger", 2_000..2_100, false);
+    run(folder.path(), config(&kafka, "ledger")).await.unwrap();
+    assert_eq!(stored(folder.path()).await, (0..400).collect::<Vec<_>>());
+    assert_eq!(run(folder.path(), config(&kafka, "ledger")).await.unwrap().messages, 0);
+
+    // The broker goes and comes back in the middle of a run.
+    let elsewhere = tempfile::tempdir().unwrap();
+    kafka.create_topic("stream", 2).await;
+    kafka.produce("stream", 0..1_000);
+    let mut endless = config(&kafka, "stream");
+    endless.stop_when_drained = false;
+    let (stop, stopping) = watch::channel(false);
+    let (data, keyring) = store(elsewhere.path()).await;
+    let running = tokio::spawn(weir_ingest::run(data, keyring, endless, stopping, |_, _, _| {}));
+    wait_for(elsewhere.path(), 1_000).await;
+    kafka.script("stop");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(kafka.script("start").status.success());
+    kafka.produce("stream", 1_000..2_000);
+    wait_for(elsewhere.path(), 2_000).await;
+    stop.send_replace(true);
+    running.await.unwrap().unwrap();
+    assert_eq!(stored(elsewhere.path()).await, (0..2_000).collect::<Vec<_>>());
+
+    // Progress is shown in Kafka for people, and counts for nothing here: moved back, it changes nothing.
+    let group: BaseConsumer = kafka.client().set("group.id", "weir-stream").create().unwrap();
+    let mut moved = TopicPartitionList::new();
+    moved.add_partition_range("stream", 0, 1);
+    let shown = group.committed_offsets(moved.clone(), WAIT).unwrap();
+    let shown: i64 = shown.elements().iter().filter_map(|at| at.offset().to_raw()).sum();
+    assert_eq!(shown, 2_000, "the group's offsets in Kafka");
+    moved.set_all_offsets(Offset::Offset(0)).unwrap();
+    group.commit(&moved, rdkafka::consumer::CommitMode::Sync).unwrap();
+    drop(group);
+    assert_eq!(run(elsewhere.path(), config(&kafka, "stream")).await.unwrap().messages, 0);
+
+    // Messages that Kafka deleted before we read them are data loss, and said so.
+    kafka.produce("stream", 2_000..2_100);
+    let admin: AdminClient<DefaultClientContext> = kafka.client().create().unwrap();
+    let mut cut = TopicPartitionList::new();
+    cut.add_partition_offset("stream", 0, Offset::End).unwrap();
+    cut.add_partition_offset("stream", 1, Offset::End).unwrap();
+    admin.delete_records(&cut, &AdminOptions::new()).await.unwrap();
+    let error = run(elsewhere.path(), config(&kafka, "stream")).await.unwrap_err();
+    assert!(matches!(error, IngestError::OffsetGone { .. }), "{error}");
+    assert_eq!(stored(elsewhere.path()).await.len(), 2_000);
+}
+
+async fn wait_for(folder: &Path, rows: usize) {
+    for _ in 0..300 {
+        if stored(folder).await.len() >= rows {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    panic!("{} of {rows} rows after a minute", stored(folder).await.len());
+}

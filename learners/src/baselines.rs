@@ -1,0 +1,122 @@
+//! Policies to stand beside a candidate: simple enough that a candidate which cannot beat them is not worth its keep.
+
+use std::collections::BTreeMap;
+
+use weir_policy_runtime::{Objective, Policy, Scratch};
+
+use crate::error::{LearnError, Result};
+use crate::ope::{TableRow, cross_fitted_table};
+use crate::training_set::Sample;
+
+/// Something that gives every action a probability.
+pub(crate) enum Target<'a> {
+    /// A learned policy.
+    Learned(&'a Policy),
+    /// Every allowed action alike.
+    Uniform,
+    /// Always the first allowed action of a ranking.
+    Ranking(Vec<usize>),
+    /// By domain, the first allowed action of the domain's ranking; elsewhere of the general one.
+    RankingByDomain { domains: BTreeMap<String, Vec<usize>>, elsewhere: Vec<usize> },
+}
+
+impl Target<'_> {
+    /// Writes the probability of every action for one decision.
+    pub(crate) fn probabilities(
+        &self,
+        sample: &Sample,
+        allowed: &[bool],
+        scratch: &mut Scratch,
+        out: &mut [f64],
+    ) -> Result<()> {
+        match self {
+            Self::Learned(policy) => {
+                let probabilities = policy
+                    .propensities(&sample.context.as_context(), allowed, scratch)
+                    .map_err(|error| LearnError::Artefact(error.to_string()))?;
+                out.copy_from_slice(probabilities);
+            }
+            Self::Uniform => {
+                let count = allowed.iter().filter(|flag| **flag).count() as f64;
+                out.iter_mut().zip(allowed).for_each(|(p, flag)| *p = if *flag { 1.0 / count } else { 0.0 });
+            }
+            Self::Ranking(ranking) => choose(ranking, allowed, out),
+            Self::RankingByDomain { domains, elsewhere } => {
+                let ranking = sample.context.domain.as_ref().and_then(|domain| domains.get(domain));
+                choose(ranking.unwrap_or(elsewhere), allowed, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn choose(ranking: &[usize], allowed: &[bool], out: &mut [f64]) {
+    out.fill(0.0);
+    if let Some(&action) = ranking.iter().find(|&&action| allowed[action]) {
+        out[action] = 1.0;
+    }
+}
+
+/// Domains as dense indices; `None` is the last one.
+pub(crate) struct Domains {
+    names: BTreeMap<String, usize>,
+}
+
+impl Domains {
+    pub(crate) fn new(samples: &[Sample]) -> Self {
+        let mut names: BTreeMap<String, usize> =
+            samples.iter().filter_map(|sample| sample.context.domain.clone()).map(|name| (name, 0)).collect();
+        names.values_mut().enumerate().for_each(|(index, slot)| *slot = index);
+        Self { names }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.names.len() + 1
+    }
+
+    pub(crate) fn cell(&self, sample: &Sample) -> usize {
+        let known = sample.context.domain.as_ref().and_then(|name| self.names.get(name));
+        known.copied().unwrap_or(self.names.len())
+    }
+}
+
+/// The utility that followed a decision, where it was observed.
+pub(crate) fn observed_utility(sample: &Sample, objective: &Objective) -> Option<f64> {
+    let quality = if objective.quality == 0.0 { Some(0.0) } else { sample.quality };
+    let cost_usd = if objective.usd == 0.0 { Some(0.0) } else { sample.cost_usd };
+    Some(objective.utility(quality?, cost_usd?))
+}
+
+/// The best single model and the best model of each domain, chosen on the samples at `train` by shrunken mean utility.
+///
+/// Plain means: where the logging policy favoured a model on easy requests, they favour it too.
+pub(crate) fn best_models<'a>(
+    samples: &[Sample],
+    train: &[usize],
+    actions: usize,
+    objective: &Objective,
+) -> (Target<'a>, Target<'a>) {
+    let domains = Domains::new(samples);
+    let row = |cell: usize, sample: &Sample| TableRow {
+        cell,
+        action: sample.action,
+        reward: observed_utility(sample, objective),
+        cluster: 0,
+    };
+    let ranked = |means: &[f64]| {
+        let mut ranking: Vec<usize> = (0..actions).collect();
+        ranking.sort_by(|a, b| means[*b].total_cmp(&means[*a]).then(a.cmp(b)));
+        ranking
+    };
+    let single_rows: Vec<TableRow> = train.iter().map(|&index| row(0, &samples[index])).collect();
+    let single = ranked(&cross_fitted_table(&single_rows, 1, actions, 1)[0]);
+    let domain_rows: Vec<TableRow> =
+        train.iter().map(|&index| row(domains.cell(&samples[index]), &samples[index])).collect();
+    let table = &cross_fitted_table(&domain_rows, domains.count(), actions, 1)[0];
+    let by_domain = domains
+        .names
+        .iter()
+        .map(|(name, cell)| (name.clone(), ranked(&table[cell * actions..(cell + 1) * actions])))
+        .collect();
+    (Target::Ranking(single.clone()), Target::RankingByDomain { domains: by_domain, elsewhere: single })
+}

@@ -1,0 +1,42 @@
+//! Learning which model should answer, and saying what that is worth.
+//!
+//! **In:** logged decisions ([`training_set()`], from the feature views), or a matrix of every model's score
+//! ([`matrix`]). **Out:** a [`Candidate`] policy with weights that the policy runtime scores, a [`Report`] with
+//! off-policy values, intervals and a verdict ([`ope`]), hallucination verdicts written back as feedback
+//! ([`hallucination`]), and completion-length quantiles ([`length`]).
+//!
+//! ```text
+//! views --training_set.sql--> samples --+--> reward model (burn) --> PolicySpec + weights
+//!                                       +--> held-out clusters --> ope --> Report: better / not shown / insufficient
+//! raw requests with text --alignment features, small network--> raw feedback (exactly once per table version)
+//! ```
+//!
+//! Rewards are never imputed, a fallback's reward is never credited to the model that was chosen, and where logs cannot
+//! carry an answer there is a verdict but no number.
+//!
+//! **Refuses to know:** Kafka, HTTP, signatures and approval. Scoring needs none of this crate: a policy leaves as
+//! `policy.json` and safetensors.
+
+mod backend;
+mod baselines;
+mod error;
+mod evaluate;
+mod feature_fit;
+pub mod hallucination;
+pub mod length;
+pub mod matrix;
+mod network;
+pub mod ope;
+mod parquet_table;
+mod report;
+mod reward_model;
+mod stats;
+mod train;
+mod training_set;
+
+pub use error::{LearnError, Result};
+pub use evaluate::evaluate_policy;
+pub use report::{Comparison, DataSummary, EstimatorSummary, Lineup, Report};
+pub use reward_model::{RewardModelConfig, RewardModelMetrics};
+pub use train::{Candidate, TrainConfig, is_holdout, train_policy};
+pub use training_set::{Sample, TrainingSet, read_training_set, training_set, training_set_tagged};

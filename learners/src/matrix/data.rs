@@ -1,0 +1,198 @@
+//! Reading the LLMRouter matrices (Parquet), one dense array each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
+use datafusion::prelude::SessionContext;
+use weir_policy_runtime::Action;
+
+use crate::error::{LearnError, Result};
+use crate::parquet_table::register_parquet;
+
+/// A query of a matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatrixQuery {
+    /// Its id.
+    pub id: String,
+    /// Its text.
+    pub text: String,
+    /// The task that it belongs to.
+    pub domain: String,
+}
+
+/// Quality and cost of every model on every query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matrix {
+    /// Which matrix.
+    pub name: String,
+    /// Queries, sorted by id; equal texts occur once.
+    pub queries: Vec<MatrixQuery>,
+    /// Models, sorted by name.
+    pub models: Vec<Action>,
+    /// Quality in [0, 1], shape `[queries, models]`, row-major.
+    pub quality: Vec<f64>,
+    /// Cost in USD, shape `[queries, models]`, row-major.
+    pub cost_usd: Vec<f64>,
+    /// What the costs are.
+    pub cost_note: String,
+}
+
+impl Matrix {
+    /// Index of a cell.
+    #[must_use]
+    pub fn cell(&self, query: usize, model: usize) -> usize {
+        query * self.models.len() + model
+    }
+
+    /// Mean cost of each model over `queries`.
+    #[must_use]
+    pub fn mean_costs(&self, queries: &[usize]) -> Vec<f64> {
+        self.means(&self.cost_usd, queries)
+    }
+
+    pub(super) fn means(&self, plane: &[f64], queries: &[usize]) -> Vec<f64> {
+        let sum = |model| queries.iter().map(|&query| plane[self.cell(query, model)]).sum::<f64>();
+        (0..self.models.len()).map(|model| sum(model) / queries.len().max(1) as f64).collect()
+    }
+}
+
+const NINE_SQL: &str = include_str!("../sql/matrix_llmrouter.sql");
+const NQ_SQL: &str = include_str!("../sql/matrix_llmrouter_nq.sql");
+
+/// Tokens per call that stand in for the nine-model part's missing token counts. Prompt and completion prices are equal
+/// for each of its models, so only "all models use as many tokens" is assumed; the number itself is a unit.
+const TOKENS_PER_CALL: f64 = 500.0;
+
+/// The nine-model part: 14 tasks, prices per token as constants of each model.
+///
+/// # Errors
+/// [`LearnError::Unreadable`] when a file or a column of it is missing, or no query has a score of every model.
+pub async fn load_llmrouter(folder: &Path) -> Result<Matrix> {
+    let files = [
+        File { table: "queries", name: "queries.parquet", columns: &["query_id", "query", "task"] },
+        File { table: "scores", name: "scores.parquet", columns: &["query_id", "model", "score"] },
+        File {
+            table: "models",
+            name: "models.parquet",
+            columns: &["model", "input_usd_per_mtok", "output_usd_per_mtok"],
+        },
+    ];
+    let note = format!(
+        "list price per token x {TOKENS_PER_CALL} tokens for every call: lengths are not in the data, and are assumed \
+         equal for all models"
+    );
+    load("llmrouter", folder, &files, NINE_SQL, note).await
+}
+
+/// The Natural Questions part: six models, cost of each call as recorded.
+///
+/// # Errors
+/// [`LearnError::Unreadable`] when a file or a column of it is missing, or no query has a score of every model.
+pub async fn load_llmrouter_nq(folder: &Path) -> Result<Matrix> {
+    let files = [
+        File { table: "queries", name: "nq_queries.parquet", columns: &["query_id", "query"] },
+        File { table: "scores", name: "nq_scores.parquet", columns: &["query_id", "model", "score", "cost_usd"] },
+    ];
+    load("llmrouter-nq", folder, &files, NQ_SQL, "recorded cost of each call".to_owned()).await
+}
+
+/// A file of a matrix.
+struct File {
+    table: &'static str,
+    name: &'static str,
+    columns: &'static [&'static str],
+}
+
+/// One row of a matrix query.
+struct Cell {
+    query: MatrixQuery,
+    model: Action,
+    quality: f64,
+    cost_usd: Option<f64>,
+}
+
+async fn load(name: &str, folder: &Path, files: &[File], sql: &str, cost_note: String) -> Result<Matrix> {
+    let session = SessionContext::new();
+    let absent: Vec<&str> = files.iter().map(|file| file.name).filter(|name| !folder.join(name).is_file()).collect();
+    if !absent.is_empty() {
+        return Err(LearnError::Unreadable {
+            what: format!("the score matrix {name} in {}", folder.display()),
+            why: format!("there is no {} in that folder", absent.join(", no ")),
+        });
+    }
+    for file in files {
+        register_parquet(&session, file.table, &folder.join(file.name), file.columns).await?;
+    }
+    let mut cells = Vec::new();
+    for batch in session.sql(sql).await?.collect().await? {
+        let columns = [0, 1, 2, 3].map(|index| cast(batch.column(index), &DataType::Utf8));
+        let [id, text, domain, model] = columns;
+        let (id, text, domain, model) = (id?, text?, domain?, model?);
+        let numbers = [4, 5, 6, 7].map(|index| cast(batch.column(index), &DataType::Float64));
+        let [quality, cost, input, output] = numbers;
+        let (quality, cost, input, output) = (quality?, cost?, input?, output?);
+        for row in 0..batch.num_rows() {
+            let (input_usd_per_mtok, output_usd_per_mtok) = (number(&input, row), number(&output, row));
+            let prices = input_usd_per_mtok.zip(output_usd_per_mtok);
+            let list_price = prices.map(|(input, output)| f64::midpoint(input, output) * TOKENS_PER_CALL / 1e6);
+            cells.push(Cell {
+                query: MatrixQuery { id: string(&id, row), text: string(&text, row), domain: string(&domain, row) },
+                model: Action { model: string(&model, row), input_usd_per_mtok, output_usd_per_mtok },
+                quality: number(&quality, row).unwrap_or(f64::NAN),
+                cost_usd: number(&cost, row).or(list_price),
+            });
+        }
+    }
+    dense(name, cells, cost_note)
+}
+
+/// Quality and cost by model, where both are known.
+type Row = Vec<Option<(f64, f64)>>;
+
+/// A dense matrix of the cells. A query with a missing cell is left out: a hole is not a zero.
+fn dense(name: &str, cells: Vec<Cell>, cost_note: String) -> Result<Matrix> {
+    let models: BTreeMap<String, Action> =
+        cells.iter().map(|cell| (cell.model.model.clone(), cell.model.clone())).collect();
+    let column: BTreeMap<&String, usize> = models.keys().enumerate().map(|(index, name)| (name, index)).collect();
+    let mut rows: BTreeMap<&str, (&MatrixQuery, Row)> = BTreeMap::new();
+    for cell in &cells {
+        let entry = rows.entry(&cell.query.id).or_insert_with(|| (&cell.query, vec![None; models.len()]));
+        let complete = cell.cost_usd.filter(|_| cell.quality.is_finite()).map(|cost| (cell.quality, cost));
+        entry.1[column[&cell.model.model]] = complete;
+    }
+    let mut seen_texts = BTreeSet::new();
+    let mut matrix = Matrix {
+        name: name.to_owned(),
+        queries: Vec::new(),
+        models: models.values().cloned().collect(),
+        quality: Vec::new(),
+        cost_usd: Vec::new(),
+        cost_note,
+    };
+    for (query, row) in rows.into_values() {
+        let Some(row) = row.into_iter().collect::<Option<Vec<_>>>() else { continue };
+        if seen_texts.insert(query.text.trim().to_lowercase()) {
+            matrix.queries.push(query.clone());
+            matrix.quality.extend(row.iter().map(|(quality, _)| quality));
+            matrix.cost_usd.extend(row.iter().map(|(_, cost)| cost));
+        }
+    }
+    if matrix.queries.is_empty() || matrix.models.len() < 2 {
+        return Err(LearnError::Unreadable {
+            what: format!("the score matrix {name}"),
+            why: "no query has a score of every model".to_owned(),
+        });
+    }
+    Ok(matrix)
+}
+
+fn string(column: &ArrayRef, row: usize) -> String {
+    if column.is_valid(row) { column.as_string::<i32>().value(row).to_owned() } else { String::new() }
+}
+
+fn number(column: &ArrayRef, row: usize) -> Option<f64> {
+    column.is_valid(row).then(|| column.as_primitive::<Float64Type>().value(row)).filter(|number| number.is_finite())
+}

@@ -1,0 +1,19 @@
+//! Score matrices: every model's quality and cost on every query, so that what a policy would earn is known exactly.
+//!
+//! **In:** a folder with a public score matrix. **Out:** [`MatrixReport`]: a policy learned from simulated bandit logs
+//! (one model's score per decision, drawn uniformly, with the exact propensity) on some of the queries, judged on the
+//! others against policies that saw all scores; and how often off-policy intervals hold the truth there.
+//!
+//! The logs only ever show what a router would have logged; the full matrix is used for judging, and for the baselines,
+//! which are thereby stronger than anything that could be learned from the same logs.
+
+mod coverage;
+mod data;
+mod experiment;
+mod policies;
+mod report;
+
+pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
+pub use data::{Matrix, MatrixQuery, load_llmrouter, load_llmrouter_nq};
+pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};
+pub use report::{MatrixReport, PolicyScore};

@@ -1,0 +1,113 @@
+//! Choosing a model from guesses of quality and cost, within a budget.
+
+use super::data::Matrix;
+
+/// Guessed quality and cost of every model on every query of a matrix, shaped like the matrix itself.
+pub(super) struct Guesses {
+    pub quality: Vec<f64>,
+    pub cost_usd: Vec<f64>,
+}
+
+impl Guesses {
+    /// The best guess at an exchange rate of `usd` quality per dollar, ties to the cheaper model.
+    fn choose(&self, matrix: &Matrix, query: usize, usd: f64) -> usize {
+        let utility = |model: usize| {
+            let cell = matrix.cell(query, model);
+            (self.quality[cell] - usd * self.cost_usd[cell], -self.cost_usd[cell])
+        };
+        let better = |a: &usize, b: &usize| utility(*a).partial_cmp(&utility(*b)).unwrap_or(std::cmp::Ordering::Equal);
+        (0..matrix.models.len()).max_by(better).unwrap_or(0)
+    }
+
+    fn choices(&self, matrix: &Matrix, queries: &[usize], usd: f64) -> Vec<usize> {
+        queries.iter().map(|&query| self.choose(matrix, query, usd)).collect()
+    }
+
+    fn mean_cost(&self, matrix: &Matrix, queries: &[usize], usd: f64) -> f64 {
+        let cost = |&query: &usize| self.cost_usd[matrix.cell(query, self.choose(matrix, query, usd))];
+        queries.iter().map(cost).sum::<f64>() / queries.len().max(1) as f64
+    }
+
+    /// Most guessed quality for `queries` at no more than `budget_usd` on average: the two exchange rates on either
+    /// side of the budget (the dual of the budget, by bisection) and the share of decisions that go to the dearer one,
+    /// so that the budget is spent whole. A budget that is never reached gives one rate, zero.
+    fn rates_within(&self, matrix: &Matrix, queries: &[usize], budget_usd: f64) -> (f64, f64, f64) {
+        if self.mean_cost(matrix, queries, 0.0) <= budget_usd * (1.0 + 1e-9) {
+            return (0.0, 0.0, 0.0);
+        }
+        let (mut low, mut high) = (0.0, 1.0 / budget_usd);
+        while self.mean_cost(matrix, queries, high) > budget_usd && high < 1e9 / budget_usd {
+            high *= 4.0;
+        }
+        for _ in 0..50 {
+            let middle = f64::midpoint(low, high);
+            if self.mean_cost(matrix, queries, middle) > budget_usd { low = middle } else { high = middle }
+        }
+        let (dear, cheap) = (self.mean_cost(matrix, queries, low), self.mean_cost(matrix, queries, high));
+        let share = if dear > cheap { ((budget_usd - cheap) / (dear - cheap)).clamp(0.0, 1.0) } else { 0.0 };
+        (low, high, share)
+    }
+
+    /// Choices for `test` at the rates that keep `train` within the budget.
+    pub(super) fn within(&self, matrix: &Matrix, train: &[usize], test: &[usize], budget_usd: f64) -> Choices {
+        let (low, high, share) = self.rates_within(matrix, train, budget_usd);
+        Choices { dear: self.choices(matrix, test, low), cheap: self.choices(matrix, test, high), dear_share: share }
+    }
+}
+
+/// A model for each query, drawn between two: the dearer one with probability `dear_share`.
+pub(super) struct Choices {
+    pub dear: Vec<usize>,
+    pub cheap: Vec<usize>,
+    pub dear_share: f64,
+}
+
+impl Choices {
+    /// The same model for every query.
+    pub(super) fn always(model: usize, queries: usize) -> Self {
+        Self { dear: vec![model; queries], cheap: vec![model; queries], dear_share: 0.0 }
+    }
+}
+
+/// The same guesses for every query of a domain: means over the training queries, all scores seen.
+pub(super) fn domain_means(matrix: &Matrix, train: &[usize]) -> Guesses {
+    let models = matrix.models.len();
+    let mut by_domain: std::collections::BTreeMap<&str, Vec<usize>> = std::collections::BTreeMap::new();
+    for &query in train {
+        by_domain.entry(&matrix.queries[query].domain).or_default().push(query);
+    }
+    let means = |queries: &[usize]| (matrix.means(&matrix.quality, queries), matrix.mean_costs(queries));
+    let overall = means(train);
+    let by_domain: std::collections::BTreeMap<&str, _> =
+        by_domain.into_iter().map(|(domain, queries)| (domain, means(&queries))).collect();
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    for query in &matrix.queries {
+        let (quality, cost_usd) = by_domain.get(query.domain.as_str()).unwrap_or(&overall);
+        guesses.quality.extend_from_slice(&quality[..models]);
+        guesses.cost_usd.extend_from_slice(&cost_usd[..models]);
+    }
+    guesses
+}
+
+/// Means over the `neighbours` nearest training queries by cosine of their embeddings, all scores seen.
+pub(super) fn nearest_means(matrix: &Matrix, train: &[usize], embeddings: &[Vec<f32>], neighbours: usize) -> Guesses {
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    for (query, embedding) in embeddings.iter().enumerate() {
+        let mut similar: Vec<(f32, usize)> = train
+            .iter()
+            .filter(|&&other| other != query)
+            .map(|&other| (embedding.iter().zip(&embeddings[other]).map(|(x, y)| x * y).sum(), other))
+            .collect();
+        let count = neighbours.min(similar.len());
+        similar.select_nth_unstable_by(count.saturating_sub(1), |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let nearest: Vec<usize> = similar[..count].iter().map(|(_, other)| *other).collect();
+        guesses.quality.extend(matrix.means(&matrix.quality, &nearest));
+        guesses.cost_usd.extend(matrix.mean_costs(&nearest));
+    }
+    guesses
+}
+
+/// The truth, as nobody knows it before choosing.
+pub(super) fn truth(matrix: &Matrix) -> Guesses {
+    Guesses { quality: matrix.quality.clone(), cost_usd: matrix.cost_usd.clone() }
+}

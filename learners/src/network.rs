@@ -1,0 +1,321 @@
+//! A small multi-layer perceptron in burn, trained with AdamW and early stopping, and handed over as a runtime [`Mlp`].
+//!
+//! Reproducible on a CPU: starting weights and batch order come from one seeded generator of ours, never from burn's
+//! global one, so the same seed and rows give the same bytes whatever else the process trains.
+
+use std::ops::Range;
+
+use burn::module::{Module, Param};
+use burn::nn::Linear;
+use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::tensor::activation::relu;
+use burn::tensor::backend::Backend;
+use burn::tensor::{Tensor, TensorData};
+use rand::Rng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use weir_policy_runtime::{Layer, Mlp};
+
+use crate::backend::{Device, Train};
+use crate::error::{LearnError, Result};
+
+/// `x -> W x + b` per layer, ReLU between layers.
+#[derive(Module, Debug)]
+pub(crate) struct Network<B: Backend> {
+    layers: Vec<Linear<B>>,
+}
+
+/// Rows of inputs, row-major.
+pub(crate) struct Inputs {
+    pub width: usize,
+    pub values: Vec<f32>,
+}
+
+impl Inputs {
+    /// Tensor of the given rows, shape `[rows, width]`.
+    fn tensor(&self, rows: &[usize], device: &Device) -> Tensor<Train, 2> {
+        let mut gathered = Vec::with_capacity(rows.len() * self.width);
+        for &row in rows {
+            gathered.extend_from_slice(&self.values[row * self.width..(row + 1) * self.width]);
+        }
+        Tensor::from_data(TensorData::new(gathered, [rows.len(), self.width]), device)
+    }
+}
+
+/// How to train.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fit {
+    pub epochs: usize,
+    pub batch_rows: usize,
+    pub learning_rate: f64,
+    pub weight_decay: f32,
+    /// Epochs without a better validation loss before training ends.
+    pub patience: usize,
+}
+
+/// Non-negative input columns that reach the last layer unchanged at the start (ReLU leaves them alone), and what each
+/// adds to the outputs there: a network that starts as a table, and learns what the table lacks.
+pub(crate) struct Passed {
+    /// Which input columns.
+    pub columns: Range<usize>,
+    /// What each column adds to each output, shape `[columns, outputs]`, row-major.
+    pub adds: Vec<f32>,
+}
+
+impl Network<Train> {
+    /// Kaiming-uniform weights, `U(-√(6/in), √(6/in))` (He et al. 2015, arXiv 1502.01852); the last layer starts at a
+    /// tenth of that around `last_bias`, so that training starts from the mean, or from the table of `passed`.
+    pub(crate) fn init(
+        inputs: usize,
+        hidden: &[usize],
+        last_bias: &[f32],
+        passed: Option<&Passed>,
+        rng: &mut ChaCha8Rng,
+    ) -> Self {
+        let device = Device::default();
+        let extra = passed.map_or(0, |passed| passed.columns.len());
+        let outputs = last_bias.len();
+        let sizes: Vec<usize> =
+            [inputs].into_iter().chain(hidden.iter().map(|width| width + extra)).chain([outputs]).collect();
+        let last = sizes.len() - 2;
+        let layers = sizes.windows(2).enumerate().map(|(index, pair)| {
+            let scale = if index == last { 0.1 } else { 1.0 };
+            let bound = scale * (6.0 / pair[0] as f32).sqrt();
+            let mut weight: Vec<f32> = (0..pair[0] * pair[1]).map(|_| rng.random_range(-bound..bound)).collect();
+            if let Some(passed) = passed {
+                let first_row = if index == 0 { passed.columns.start } else { pair[0] - extra };
+                for unit in 0..extra {
+                    let row = first_row + unit;
+                    if index == last {
+                        let adds = &passed.adds[unit * outputs..(unit + 1) * outputs];
+                        weight[row * outputs..(row + 1) * outputs].copy_from_slice(adds);
+                    } else {
+                        let column = pair[1] - extra + unit;
+                        (0..pair[0])
+                            .for_each(|from| weight[from * pair[1] + column] = f32::from(u8::from(from == row)));
+                    }
+                }
+            }
+            let bias = if index == last { last_bias.to_vec() } else { vec![0.0; pair[1]] };
+            Linear {
+                weight: Param::from_tensor(Tensor::from_data(TensorData::new(weight, [pair[0], pair[1]]), &device)),
+                bias: Some(Param::from_tensor(Tensor::from_data(TensorData::new(bias, [pair[1]]), &device))),
+            }
+        });
+        Self { layers: layers.collect() }
+    }
+
+    /// Outputs of shape `[rows, outputs]` for inputs of shape `[rows, inputs]`.
+    fn forward(&self, input: Tensor<Train, 2>) -> Tensor<Train, 2> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(input, |x, (index, layer)| {
+            let y = layer.forward(x);
+            if index == last { y } else { relu(y) }
+        })
+    }
+
+    /// Outputs for all rows, row-major, as burn computes them.
+    #[cfg(test)]
+    pub(crate) fn outputs(&self, inputs: &Inputs) -> Vec<f32> {
+        let rows: Vec<usize> = (0..inputs.values.len() / inputs.width).collect();
+        self.forward(inputs.tensor(&rows, &Device::default())).into_data().to_vec().expect("outputs are f32")
+    }
+
+    /// Trains on `train`, stops when `validation` no longer gets better, and returns the best weights seen.
+    ///
+    /// `loss` maps outputs `[rows, outputs]` and the rows' indices to one number.
+    pub(crate) fn fit(
+        self,
+        inputs: &Inputs,
+        (train, validation): (&[usize], &[usize]),
+        config: Fit,
+        rng: &mut ChaCha8Rng,
+        loss: impl Fn(Tensor<Train, 2>, &[usize], &Device) -> Tensor<Train, 1>,
+    ) -> Self {
+        let device = Device::default();
+        let mut optimiser = AdamWConfig::new().with_weight_decay(config.weight_decay).init();
+        let mut network = self;
+        let mut order = train.to_vec();
+        let watched = if validation.is_empty() { train } else { validation };
+        let mut best = (mean_loss(&network, inputs, watched, &device, &loss), network.clone());
+        let mut epochs_since_best = 0;
+        for _ in 0..config.epochs {
+            order.shuffle(rng);
+            for batch in order.chunks(config.batch_rows) {
+                let value = loss(network.forward(inputs.tensor(batch, &device)), batch, &device);
+                let gradients = GradientsParams::from_grads(value.backward(), &network);
+                network = optimiser.step(config.learning_rate, network, gradients);
+            }
+            let value = mean_loss(&network, inputs, watched, &device, &loss);
+            if value < best.0 {
+                best = (value, network.clone());
+                epochs_since_best = 0;
+            } else {
+                epochs_since_best += 1;
+                if epochs_since_best >= config.patience {
+                    break;
+                }
+            }
+        }
+        best.1
+    }
+
+    /// The weights as plain numbers, `[out, in]` row-major where burn keeps `[in, out]`.
+    pub(crate) fn to_layers(&self) -> Result<Vec<PlainLayer>> {
+        self.layers.iter().map(plain_layer).collect()
+    }
+
+    /// The same network for the runtime.
+    #[cfg(test)]
+    pub(crate) fn to_mlp(&self) -> Result<Mlp> {
+        runtime_network(&self.to_layers()?)
+    }
+}
+
+/// The same network with `shifts` added to its outputs.
+pub(crate) fn shift_outputs(layers: &mut [PlainLayer], shifts: &[f32]) {
+    if let Some(last) = layers.last_mut() {
+        last.bias.iter_mut().zip(shifts).for_each(|(bias, shift)| *bias += shift);
+    }
+}
+
+/// One layer as numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PlainLayer {
+    pub inputs: usize,
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+/// The runtime's network of these layers.
+pub(crate) fn runtime_network(layers: &[PlainLayer]) -> Result<Mlp> {
+    let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
+    let layers = layers
+        .iter()
+        .map(|layer| Layer::new(layer.inputs, layer.weight.clone(), layer.bias.clone()).map_err(unusable))
+        .collect::<Result<Vec<_>>>()?;
+    Mlp::new(layers).map_err(unusable)
+}
+
+fn plain_layer(layer: &Linear<Train>) -> Result<PlainLayer> {
+    let unusable = |why: String| LearnError::Artefact(why);
+    let read = |data: TensorData| data.to_vec::<f32>().map_err(|error| unusable(format!("{error:?}")));
+    let [inputs, _] = layer.weight.val().dims();
+    let bias = layer.bias.as_ref().ok_or_else(|| unusable("a layer has no bias".to_owned()))?;
+    Ok(PlainLayer {
+        inputs,
+        weight: read(layer.weight.val().transpose().into_data())?,
+        bias: read(bias.val().into_data())?,
+    })
+}
+
+fn mean_loss(
+    network: &Network<Train>,
+    inputs: &Inputs,
+    rows: &[usize],
+    device: &Device,
+    loss: &impl Fn(Tensor<Train, 2>, &[usize], &Device) -> Tensor<Train, 1>,
+) -> f32 {
+    let mut sum = 0.0;
+    for batch in rows.chunks(4096) {
+        let value = loss(network.forward(inputs.tensor(batch, device)), batch, device);
+        sum += value.into_scalar() * batch.len() as f32;
+    }
+    sum / rows.len().max(1) as f32
+}
+
+/// Cross entropy of logits against targets in [0, 1], element by element: `max(z, 0) - z t + ln(1 + e^-|z|)`.
+pub(crate) fn cross_entropy(logits: Tensor<Train, 2>, targets: Tensor<Train, 2>) -> Tensor<Train, 2> {
+    relu(logits.clone()) - logits.clone() * targets + logits.abs().neg().exp().log1p()
+}
+
+/// `Σ mask x / max(Σ mask, 1)`: the mean of what the mask shows, and no gradient for the rest.
+pub(crate) fn masked_mean(values: Tensor<Train, 2>, mask: Tensor<Train, 2>) -> Tensor<Train, 1> {
+    let shown = mask.clone().sum().clamp_min(1.0);
+    (values * mask).sum() / shown
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use weir_policy_runtime::MlpScratch;
+
+    use super::*;
+
+    fn random_inputs(rows: usize, width: usize, rng: &mut ChaCha8Rng) -> Inputs {
+        Inputs { width, values: (0..rows * width).map(|_| rng.random_range(-2.0..2.0)).collect() }
+    }
+
+    /// Trains on a sum of two inputs, so that the weights are no longer the starting ones.
+    fn trained(seed: u64) -> Network<Train> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let inputs = random_inputs(300, 37, &mut rng);
+        let targets: Vec<f32> = inputs.values.chunks(37).map(|x| x[0] + x[1]).collect();
+        let rows: Vec<usize> = (0..300).collect();
+        let fit = Fit { epochs: 5, batch_rows: 32, learning_rate: 1e-2, weight_decay: 1e-4, patience: 5 };
+        let network = Network::init(37, &[24, 16], &[0.5; 6], None, &mut rng);
+        network.fit(&inputs, (&rows[..250], &rows[250..]), fit, &mut rng, |outputs, batch, device| {
+            let wanted: Vec<f32> = batch.iter().map(|&row| targets[row]).collect();
+            let wanted = Tensor::<Train, 2>::from_data(TensorData::new(wanted, [batch.len(), 1]), device);
+            let gap = outputs.slice([0..batch.len(), 0..1]) - wanted;
+            (gap.clone() * gap).mean()
+        })
+    }
+
+    #[test]
+    fn the_runtime_computes_what_burn_computes() {
+        let network = trained(3);
+        let mlp = network.to_mlp().expect("a trained network is usable");
+        let inputs = random_inputs(500, 37, &mut ChaCha8Rng::seed_from_u64(4));
+        let mut scratch = MlpScratch::default();
+        let ours = inputs.values.chunks(37).flat_map(|x| mlp.forward(x, &mut scratch).to_vec()).collect::<Vec<f32>>();
+        for (ours, burns) in ours.iter().zip(network.outputs(&inputs)) {
+            assert!((ours - burns).abs() < 1e-5, "runtime {ours}, burn {burns}");
+        }
+    }
+
+    #[test]
+    fn passed_columns_start_as_a_table() {
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let passed = Passed { columns: 1..3, adds: vec![10.0, 20.0, 30.0, 40.0] };
+        let mlp = Network::init(4, &[8, 6], &[1.0, 2.0], Some(&passed), &mut rng).to_mlp().expect("usable");
+        let mut scratch = MlpScratch::default();
+        let mut outputs = |x: [f32; 4]| mlp.forward(&x, &mut scratch).to_vec();
+        let (first, second) = (outputs([0.0, 1.0, 0.0, 0.0]), outputs([0.0, 0.0, 1.0, 0.0]));
+        // The random part is small beside the table.
+        for (found, expected) in first.iter().chain(&second).zip([11.0, 22.0, 31.0, 42.0]) {
+            assert!((found - expected).abs() < 1.0, "{first:?} {second:?}");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+        let bytes = |seed| {
+            trained(seed)
+                .to_mlp()
+                .and_then(|mlp| mlp.to_safetensors().map_err(|error| LearnError::Artefact(error.to_string())))
+        };
+        let (first, second, other) = (bytes(1).unwrap(), bytes(1).unwrap(), bytes(2).unwrap());
+        assert!(first == second, "the same seed gave other weights");
+        assert!(first != other, "another seed gave the same weights");
+    }
+
+    #[test]
+    fn what_the_mask_hides_has_no_gradient() {
+        let device = Device::default();
+        let logits = Tensor::<Train, 2>::from_data([[0.3_f32, -0.7], [1.2, 0.1]], &device).require_grad();
+        let targets = Tensor::<Train, 2>::from_data([[1.0_f32, 1.0], [0.0, 0.0]], &device);
+        let mask = Tensor::<Train, 2>::from_data([[1.0_f32, 0.0], [0.0, 1.0]], &device);
+        let loss = masked_mean(cross_entropy(logits.clone(), targets), mask);
+        let gradients = loss.backward();
+        let gradient: Vec<f32> = logits.grad(&gradients).expect("logits have one").into_data().to_vec().expect("f32");
+        // d/dz of the cross entropy is sigmoid(z) - t, here halved by the mean over two shown cells.
+        let sigmoid = |z: f32| 1.0 / (1.0 + (-z).exp());
+        let expected = [(sigmoid(0.3) - 1.0) / 2.0, 0.0, 0.0, sigmoid(0.1) / 2.0];
+        for (found, expected) in gradient.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{gradient:?}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Off-policy evaluation: what a policy would have earned, from logs of another one.
+//!
+//! **In:** one [`Logged`] per decision: the logged probability of what was chosen, the reward that followed, the target
+//! policy's probability of the same choice, and a reward model's guesses. **Out:** an [`Evaluation`]: estimates with
+//! intervals and a [`Verdict`], or the reasons why these logs cannot carry an answer, and then no number at all.
+//!
+//! Notation: decisions `i = 1..n`, context `x_i`, choice `a_i` drawn with logged probability `p_i`, reward `r_i`, target
+//! policy `π`, weight `w_i = π(a_i|x_i) / p_i`, reward model `q`.
+//!
+//! **Assumed by all of it:** the logged probabilities are the true ones; every choice that `π` makes had a logged
+//! probability above zero (checked as far as logs can show it); the reward of a decision depends on its own context and
+//! choice only; a reward is missing independently of its value given context and choice; clusters (sessions, or repeats
+//! of one query) are independent of each other.
+
+mod cross_fit;
+mod estimators;
+mod interval;
+mod support;
+
+pub use cross_fit::{TableRow, cross_fitted_table, fold_of};
+pub use estimators::{Estimates, Logged};
+pub(crate) use interval::percentile_interval;
+pub use interval::{Estimate, IntervalKind};
+pub use support::{Support, SupportLimits};
+
+use serde::{Deserialize, Serialize};
+
+use estimators::ClusterSums;
+
+/// How to evaluate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluationConfig {
+    /// Coverage that the intervals aim for, two-sided.
+    pub confidence: f64,
+    /// How intervals are made.
+    pub interval: IntervalKind,
+    /// Resamples of a bootstrap interval.
+    pub bootstraps: usize,
+    /// Seed of a bootstrap interval.
+    pub seed: u64,
+    /// `better` needs the lower bound of the difference above this, in units of reward.
+    pub margin: f64,
+    /// What the logs must offer before a number is given.
+    pub limits: SupportLimits,
+}
+
+impl Default for EvaluationConfig {
+    fn default() -> Self {
+        Self {
+            confidence: 0.95,
+            interval: IntervalKind::ClusterT,
+            bootstraps: 1000,
+            seed: 0,
+            margin: 0.0,
+            limits: SupportLimits::default(),
+        }
+    }
+}
+
+/// The answer to "is the target policy better than the one that logged?".
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
+pub enum Verdict {
+    /// The lower bound of the paired difference lies above the margin.
+    Better,
+    /// It does not: the target may be as good, or worse, or the logs too few to tell.
+    NotShown,
+    /// The logs cannot carry an answer.
+    InsufficientSupport {
+        /// Why, one sentence each.
+        reasons: Vec<String>,
+    },
+}
+
+impl Verdict {
+    /// The verdict in words, as reports and the command line print it.
+    #[must_use]
+    pub fn words(&self) -> &'static str {
+        match self {
+            Self::Better => "better",
+            Self::NotShown => "not shown",
+            Self::InsufficientSupport { .. } => "insufficient support",
+        }
+    }
+}
+
+/// What the logs say of one target policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The verdict.
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What the logs offer.
+    pub support: Support,
+    /// The estimates; none where support is insufficient.
+    pub estimates: Option<Estimates>,
+}
+
+/// Evaluates the target policy that `rows` describe.
+///
+/// The verdict rests on the doubly robust estimate of the paired difference (target minus logging policy on the same
+/// rows): it is unbiased whatever the reward model says, as long as the logged probabilities are right.
+#[must_use]
+pub fn evaluate(rows: &[Logged], config: &EvaluationConfig) -> Evaluation {
+    let sums = ClusterSums::new(rows);
+    let (support, reasons) = support::assess(rows, &sums, &config.limits);
+    if !reasons.is_empty() {
+        return Evaluation { verdict: Verdict::InsufficientSupport { reasons }, support, estimates: None };
+    }
+    let estimates = estimators::estimate(&sums, config);
+    let verdict = if estimates.difference.low > config.margin { Verdict::Better } else { Verdict::NotShown };
+    Evaluation { verdict, support, estimates: Some(estimates) }
+}
+
+/// What the logging policy earned: the mean reward, with an interval. Needs no propensities, so it is never refused for
+/// lack of support; `None` without two clusters.
+#[must_use]
+pub fn logging_value(rows: &[Logged], config: &EvaluationConfig) -> Option<Estimate> {
+    let sums = ClusterSums::new(rows);
+    (sums.clusters.len() > 1).then(|| interval::intervals(&sums, [estimators::LOGGING], config)[0])
+}

@@ -1,0 +1,229 @@
+//! What a candidate is worth and how that is known, for people (Markdown) and machines (JSON).
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use weir_policy_runtime::{Exploration, Objective};
+
+use crate::ope::{Estimate, Evaluation, Verdict};
+use crate::reward_model::RewardModelMetrics;
+
+/// Where the evaluated decisions come from, and what was left out.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct DataSummary {
+    /// Versions of the tables read.
+    pub tables: BTreeMap<String, i64>,
+    /// Decisions held out for judging.
+    pub decisions: usize,
+    /// Those evaluated: with a propensity, a reward, and no fallback.
+    pub evaluated: usize,
+    /// Left out: the router logged no propensity.
+    pub without_propensity: usize,
+    /// Left out: another model answered than was chosen.
+    pub fallbacks: usize,
+    /// Left out: nobody judged the answer, or its cost is unknown and the objective weighs cost.
+    pub without_reward: usize,
+}
+
+/// One baseline.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What it does.
+    pub name: String,
+    /// What it would have earned.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+}
+
+/// A candidate beside the baselines, on the same decisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Lineup {
+    /// What the logging policy earned on the same decisions; known even where a candidate is refused.
+    pub logging: Option<Estimate>,
+    /// The candidate.
+    pub candidate: Evaluation,
+    /// Uniform, best single model, best model per domain.
+    pub baselines: Vec<Comparison>,
+    /// The decisions.
+    pub data: DataSummary,
+}
+
+/// An estimator's score beside those of trivial baselines.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct EstimatorSummary {
+    /// Which artefact.
+    pub artifact: String,
+    /// Metric by method, the estimator's own and the baselines'.
+    pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
+}
+
+/// The report of one candidate.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The verdict in words: the one line that the registry reads.
+    pub verdict: String,
+    /// Seed of the training.
+    pub seed: u64,
+    /// What was maximised.
+    pub objective: Objective,
+    /// How far the candidate strays from its best guess.
+    pub exploration: Exploration,
+    /// Decisions trained on.
+    pub train_decisions: usize,
+    /// Values and verdicts.
+    #[serde(flatten)]
+    pub lineup: Lineup,
+    /// The reward model on held-out decisions.
+    pub reward_model: RewardModelMetrics,
+    /// Estimators whose verdicts are among the rewards, by name.
+    pub estimators: BTreeMap<String, EstimatorSummary>,
+}
+
+impl Report {
+    /// The report as canonical JSON.
+    ///
+    /// # Errors
+    /// When a number is not finite.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_value(self).map(|value| weir_policy_runtime::canonical_json(&value))
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let mut out = String::new();
+        let candidate = &self.lineup.candidate;
+        line(&mut out, format_args!("# Candidate policy: {}\n", candidate.verdict.words()));
+        if let Verdict::InsufficientSupport { reasons } = &candidate.verdict {
+            reasons.iter().for_each(|reason| line(&mut out, format_args!("- {reason}")));
+            out.push('\n');
+        }
+        let Objective { quality, usd } = self.objective;
+        line(&mut out, format_args!("Value is {quality} x quality - {usd} x USD per request.\n"));
+        self.values(&mut out);
+        self.data(&mut out);
+        self.models(&mut out);
+        out
+    }
+
+    fn values(&self, out: &mut String) {
+        line(out, format_args!("| policy | value (doubly robust) | difference to logging | IPS | SNIPS |"));
+        line(out, format_args!("|---|---|---|---|---|"));
+        let candidate = &self.lineup.candidate;
+        if let Some(logging) = &self.lineup.logging {
+            line(out, format_args!("| logging policy | {} | | | |", interval(logging)));
+        }
+        let rows = [("candidate", candidate)]
+            .into_iter()
+            .chain(self.lineup.baselines.iter().map(|baseline| (baseline.name.as_str(), &baseline.evaluation)));
+        for (name, evaluation) in rows {
+            match &evaluation.estimates {
+                Some(e) => line(
+                    out,
+                    format_args!(
+                        "| {name} | {} | {} | {} | {} |",
+                        interval(&e.dr),
+                        interval(&e.difference),
+                        interval(&e.ips),
+                        interval(&e.snips)
+                    ),
+                ),
+                None => line(out, format_args!("| {name} | insufficient support | | | |")),
+            }
+        }
+        out.push('\n');
+    }
+
+    fn data(&self, out: &mut String) {
+        let (data, support) = (&self.lineup.data, &self.lineup.candidate.support);
+        line(
+            out,
+            format_args!(
+                "Trained on {} decisions (seed {}). Judged on {} of {} held out: {} had no propensity, {} fell back to \
+                 another model, {} had no reward; values hold for decisions like those kept.",
+                self.train_decisions,
+                self.seed,
+                data.evaluated,
+                data.decisions,
+                data.without_propensity,
+                data.fallbacks,
+                data.without_reward
+            ),
+        );
+        line(
+            out,
+            format_args!(
+                "{} clusters, effectively {:.0}; largest weight {:.1}; {} % of choices unsupported.",
+                support.clusters,
+                support.effective_clusters,
+                support.weight_max,
+                fixed::<2>(support.unsupported_mass * 100.0)
+            ),
+        );
+        for (table, version) in &data.tables {
+            line(out, format_args!("Read {table} at version {version}."));
+        }
+        out.push('\n');
+    }
+
+    fn models(&self, out: &mut String) {
+        let model = &self.reward_model;
+        line(out, format_args!("| held-out error | reward model | mean of each model |"));
+        line(out, format_args!("|---|---|---|"));
+        line(
+            out,
+            format_args!(
+                "| quality, cross entropy | {:.4} | {:.4} |",
+                model.quality_log_loss, model.quality_log_loss_of_means
+            ),
+        );
+        line(out, format_args!("| quality, RMSE | {:.4} | {:.4} |", model.quality_rmse, model.quality_rmse_of_means));
+        line(
+            out,
+            format_args!("| cost, RMSE USD | {:.3e} | {:.3e} |", model.cost_rmse_usd, model.cost_rmse_usd_of_means),
+        );
+        for (name, estimator) in &self.estimators {
+            line(out, format_args!("\n## {name} ({})\n", estimator.artifact));
+            line(out, format_args!("| method | metrics |\n|---|---|"));
+            for (method, metrics) in &estimator.metrics {
+                let shown: Vec<String> = metrics.iter().map(|(metric, value)| format!("{metric} {value:.4}")).collect();
+                line(out, format_args!("| {method} | {} |", shown.join(", ")));
+            }
+        }
+    }
+}
+
+fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+    writeln!(out, "{text}").expect("a String takes any text");
+}
+
+/// `value (low to high)`.
+pub(crate) fn interval(estimate: &Estimate) -> String {
+    let shown = fixed::<4>;
+    format!("{} ({} to {})", shown(estimate.value), shown(estimate.low), shown(estimate.high))
+}
+
+/// A number with that many decimals; one that rounds to zero has no sign.
+fn fixed<const DECIMALS: usize>(number: f64) -> String {
+    let shown = format!("{number:.DECIMALS$}");
+    match shown.strip_prefix('-') {
+        Some(digits) if digits.bytes().all(|byte| matches!(byte, b'0' | b'.')) => digits.to_owned(),
+        _ => shown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zero_has_no_sign() {
+        assert_eq!(
+            [-1e-17, -0.0, -0.004, 0.0, -0.006, 99.999].map(fixed::<2>),
+            ["0.00", "0.00", "0.00", "0.00", "-0.01", "100.00"]
+        );
+        let estimate = Estimate { value: -1e-9, low: -0.5, high: 0.5 };
+        assert_eq!(interval(&estimate), "0.0000 (-0.5000 to 0.5000)");
+    }
+}

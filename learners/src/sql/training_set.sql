@@ -1,0 +1,33 @@
+-- One row per finished request that a model answered, with what was known when the model was chosen and what followed.
+-- Rewards are left-joined: a request that nobody judged has no quality, which is not a quality of zero.
+-- An answer from the semantic cache is no evidence about the model that was not called.
+SELECT
+    r.arrival_ms,
+    COALESCE(r.gateway_tags['query_id'], r.session_id, r.request_id) AS cluster,
+    r.domain,
+    r.complexity,
+    r.language,
+    r.api,
+    COALESCE(r.prompt_tokens_before_compression, r.prompt_tokens) AS prompt_tokens,
+    r.turn,
+    r.message_count,
+    array_length(r.tools_offered) AS tools_offered,
+    r.fact_check,
+    array_has_any(r.modalities, make_array('image', 'audio', 'video')) AS multimodal,
+    r.embedding,
+    r.embedding_model,
+    COALESCE(r.executed_model, r.intended_model) AS executed_model,
+    -- A router that does not log what it intended cannot be evaluated; one that does not log what ran is believed.
+    COALESCE(r.intended_model = COALESCE(r.executed_model, r.intended_model), FALSE) AS executed_as_intended,
+    r.propensity,
+    r.candidates,
+    r.cost_usd,
+    r.completion_tokens,
+    r.gateway_tags,
+    -- What one of our own estimators predicted is no outcome: a policy taught by it would learn the estimator's taste.
+    CASE WHEN w.source_rank <> 4 THEN w.quality END AS quality
+FROM requests AS r
+LEFT JOIN rewards AS w ON w.request_id = r.request_id AND w.tenant IS NOT DISTINCT FROM r.tenant
+WHERE COALESCE(r.executed_model, r.intended_model) IS NOT NULL
+  AND r.semantic_cache_hit IS NOT TRUE
+ORDER BY r.arrival_ms, r.request_id

@@ -1,0 +1,186 @@
+//! From a training set to a candidate: split, fit, train, judge.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, sticky_uniform};
+
+use crate::baselines::{Target, observed_utility};
+use crate::error::{LearnError, Result};
+use crate::evaluate::lineup;
+use crate::feature_fit::fit_features;
+use crate::ope::EvaluationConfig;
+use crate::report::Report;
+use crate::reward_model::{self, RewardModelConfig};
+use crate::training_set::{Sample, TrainingSet};
+
+/// How to learn a policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of the split, the starting weights and the batch order.
+    pub seed: u64,
+    /// What to maximise.
+    pub objective: Objective,
+    /// γ of inverse-gap weighting; none takes `sqrt(K n)` for `K` actions and `n` training rows, the rate of SquareCB's
+    /// regret bound (Foster and Rakhlin 2020, theorem 1) with its constant left out.
+    pub gamma: Option<f64>,
+    /// Share of decisions spread uniformly over the allowed models: the price of being able to evaluate the next one.
+    pub floor: f64,
+    /// Share of the clusters kept for judging.
+    pub holdout_share: f64,
+    /// The reward model.
+    pub reward_model: RewardModelConfig,
+    /// How to judge.
+    pub evaluation: EvaluationConfig,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            objective: Objective { quality: 1.0, usd: 0.0 },
+            gamma: None,
+            floor: 0.05,
+            holdout_share: 0.3,
+            reward_model: RewardModelConfig::default(),
+            evaluation: EvaluationConfig::default(),
+        }
+    }
+}
+
+/// A trained policy and what is known of it; not yet a bundle.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// `policy.json`.
+    pub spec: PolicySpec,
+    /// `weights.safetensors`.
+    pub weights: Vec<u8>,
+    /// The two, ready to score.
+    pub policy: Policy,
+    /// What it is worth, on clusters that it was not trained on.
+    pub report: Report,
+}
+
+/// Trains a policy on part of the clusters of `set` and judges it on the rest.
+///
+/// # Errors
+/// When there are fewer than two models or no decision with a reward, or the configuration makes no sense.
+pub fn train_policy(set: &TrainingSet, config: &TrainConfig) -> Result<Candidate> {
+    check(set, config)?;
+    let (train, holdout) = split(&set.samples, config);
+    let actions = set.actions.len();
+    let contexts: Vec<_> = train.iter().map(|&row| &set.samples[row].context).collect();
+    let features = fit_features(&contexts);
+    let network = reward_model::train(&set.samples, &train, &features, actions, &config.reward_model, config.seed)?;
+    let metrics = reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions);
+
+    let gamma = config.gamma.unwrap_or_else(|| (actions as f64 * train.len() as f64).sqrt());
+    let spec = PolicySpec {
+        features,
+        actions: set.actions.clone(),
+        exploration: Exploration { gamma, floor: config.floor },
+        objective: config.objective,
+        heads: Heads::QualityLogitsThenLnCostUsd,
+    };
+    let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
+    let weights = network.to_safetensors().map_err(unusable)?;
+    let policy = Policy::new(spec.clone(), network).map_err(unusable)?;
+    let lineup = lineup(set, &Target::Learned(&policy), (&train, &holdout), &config.objective, &config.evaluation)?;
+    tracing::info!(
+        train_rows = train.len(),
+        holdout_rows = holdout.len(),
+        verdict = lineup.candidate.verdict.words(),
+        "candidate policy trained"
+    );
+    let report = Report {
+        verdict: lineup.candidate.verdict.words().to_owned(),
+        seed: config.seed,
+        objective: config.objective,
+        exploration: spec.exploration,
+        train_decisions: train.len(),
+        lineup,
+        reward_model: metrics,
+        estimators: BTreeMap::new(),
+    };
+    Ok(Candidate { spec, weights, policy, report })
+}
+
+fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
+    let wrong = |why: &str| Err(LearnError::Config(why.to_owned()));
+    if !(0.0..=1.0).contains(&config.floor) {
+        return wrong("floor must lie in [0, 1]");
+    }
+    if !(config.holdout_share > 0.0 && config.holdout_share < 1.0) {
+        return wrong("holdout_share must lie between 0 and 1");
+    }
+    if set.actions.len() < 2 {
+        return Err(LearnError::NotEnoughData(format!(
+            "the logs name {} model(s), and a choice needs at least two",
+            set.actions.len()
+        )));
+    }
+    if !set.samples.iter().any(|sample| observed_utility(sample, &config.objective).is_some()) {
+        return Err(LearnError::NotEnoughData("no decision has the rewards that the objective weighs".to_owned()));
+    }
+    Ok(())
+}
+
+/// Is this cluster kept for judging by a training with this seed and share?
+///
+/// A function of the three alone, whatever other clusters there are: a later evaluation that knows a policy's seed and
+/// share knows which clusters the policy was not trained on, also in logs that have grown since.
+#[must_use]
+pub fn is_holdout(seed: u64, cluster: &str, share: f64) -> bool {
+    let salt = [&b"weir holdout\x1f"[..], &seed.to_le_bytes()].concat();
+    sticky_uniform(&salt, cluster) < share
+}
+
+/// Rows to train on and rows to judge on; no cluster is on both sides.
+fn split(samples: &[Sample], config: &TrainConfig) -> (Vec<usize>, Vec<usize>) {
+    (0..samples.len()).partition(|&row| !is_holdout(config.seed, &samples[row].cluster, config.holdout_share))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_out(seed: u64, share: f64) -> Vec<usize> {
+        (0..10_000).filter(|i| is_holdout(seed, &format!("session-{i}"), share)).collect()
+    }
+
+    /// CPython 3: `int.from_bytes(hmac.new(b"weir holdout\x1f" + (7).to_bytes(8, "little"), name, "sha256").digest()[:8],
+    /// "big") / 2**64` for the names `session-0` to `session-9`.
+    #[test]
+    fn who_is_held_out_never_changes() {
+        let first: Vec<usize> = held_out(7, 0.3).into_iter().take_while(|i| *i < 10).collect();
+        assert_eq!(first, [1, 7]);
+    }
+
+    #[test]
+    fn a_share_holds_its_number_of_clusters_and_a_larger_one_contains_it() {
+        for (seed, share) in [(0, 0.3), (1, 0.3), (2, 0.05), (3, 0.5)] {
+            let held = held_out(seed, share);
+            // Five standard deviations of a binomial count.
+            let (mean, spread) = (10_000.0 * share, (10_000.0 * share * (1.0 - share)).sqrt());
+            assert!((held.len() as f64 - mean).abs() < 5.0 * spread, "{} of 10000 at {share}", held.len());
+            let larger = held_out(seed, share + 0.1);
+            assert!(held.iter().all(|cluster| larger.binary_search(cluster).is_ok()));
+        }
+        assert_ne!(held_out(0, 0.3), held_out(1, 0.3), "the seed does not matter");
+        assert!(held_out(0, 0.0).is_empty() && held_out(0, 1.0).len() == 10_000);
+    }
+
+    #[test]
+    fn a_cluster_stays_on_its_side_when_others_come() {
+        let sample = |cluster: usize| Sample { cluster: format!("session-{cluster}"), ..Sample::default() };
+        let config = TrainConfig::default();
+        let few: Vec<Sample> = (0..50).map(sample).collect();
+        let many: Vec<Sample> = (0..500).map(sample).collect();
+        let (train, holdout) = split(&few, &config);
+        let (train_later, holdout_later) = split(&many, &config);
+        assert_eq!(train, train_later.into_iter().filter(|row| *row < 50).collect::<Vec<_>>());
+        assert_eq!(holdout, holdout_later.into_iter().filter(|row| *row < 50).collect::<Vec<_>>());
+        assert!(!train.is_empty() && !holdout.is_empty());
+    }
+}

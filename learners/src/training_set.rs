@@ -1,0 +1,266 @@
+//! Logged decisions as samples: from the canonical views, by one query.
+
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use datafusion::functions_nested::expr_fn::{array_has, map_extract};
+use datafusion::prelude::{SessionContext, col, lit};
+use weir_policy_runtime::{Action, OwnedContext};
+use weir_store::Store;
+
+use crate::error::{LearnError, Result};
+
+/// One logged decision.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Sample {
+    /// What was known when the model was chosen.
+    pub context: OwnedContext,
+    /// Index of the model that answered: its rewards teach the reward model.
+    pub action: usize,
+    /// The model that answered is the one that the policy chose. Where it is not (a fallback), the row teaches the
+    /// reward model but takes no part in off-policy evaluation: the propensity belongs to the choice, the reward to
+    /// another model.
+    pub executed_as_intended: bool,
+    /// Logged probability of the intended model, if the router logs one.
+    pub propensity: Option<f64>,
+    /// Logged probability of every action, where the router logs its candidates' probabilities.
+    pub logged_distribution: Option<Vec<f64>>,
+    /// Which actions could have been chosen, where the router logs its candidates; `None` is all.
+    pub allowed: Option<Vec<bool>>,
+    /// Quality in [0, 1]; missing is missing.
+    pub quality: Option<f64>,
+    /// Cost in USD.
+    pub cost_usd: Option<f64>,
+    /// Completion length, tokens.
+    pub completion_tokens: Option<u32>,
+    /// The query, else the session, else the request itself.
+    pub cluster: String,
+    /// Arrival, milliseconds since the Unix epoch.
+    pub time_ms: i64,
+}
+
+/// What learners learn from.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct TrainingSet {
+    /// All models that answered or could have, sorted by name.
+    pub actions: Vec<Action>,
+    /// Decisions in order of arrival.
+    pub samples: Vec<Sample>,
+    /// Versions of the tables that they were read from.
+    pub tables: BTreeMap<String, i64>,
+}
+
+const TRAINING_SET_SQL: &str = include_str!("sql/training_set.sql");
+
+/// Tables whose versions name the data of a training set.
+const SOURCE_TABLES: [&str; 2] = ["requests", "feedback"];
+
+/// Reads every logged decision of the store, through the canonical views.
+///
+/// # Errors
+/// When the store or the views cannot be read.
+pub async fn training_set(store: &Store) -> Result<TrainingSet> {
+    training_set_tagged(store, None).await
+}
+
+/// The same, of the requests whose gateway tag of that name has that value.
+///
+/// # Errors
+/// As [`training_set`].
+pub async fn training_set_tagged(store: &Store, tag: Option<(String, String)>) -> Result<TrainingSet> {
+    let (session, mut tables) = weir_features::session_with_versions(store)
+        .await
+        .map_err(|error| LearnError::Unreadable { what: "the feature views".to_owned(), why: error.to_string() })?;
+    let mut set = read_training_set(&session, tag).await?;
+    // The session's own versions: rows that are committed while it is read are neither read nor named.
+    tables.retain(|name, _| SOURCE_TABLES.contains(&name.as_str()));
+    set.tables = tables;
+    Ok(set)
+}
+
+/// Reads every logged decision that the views `requests` and `rewards` of `session` show.
+///
+/// # Errors
+/// When the views lack a column that the query names.
+pub async fn read_training_set(session: &SessionContext, tag: Option<(String, String)>) -> Result<TrainingSet> {
+    let mut rows = session.sql(TRAINING_SET_SQL).await?;
+    if let Some((name, value)) = tag {
+        rows = rows.filter(array_has(map_extract(col("gateway_tags"), lit(name)), lit(value)))?;
+    }
+    let batches = rows.collect().await?;
+    let models = model_names(&batches)?;
+    let embedding = common_embedding(&batches)?;
+    let mut samples = Vec::new();
+    for batch in &batches {
+        read_batch(batch, &models, embedding.as_deref(), &mut samples)?;
+    }
+    let actions =
+        models.into_keys().map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None }).collect();
+    Ok(TrainingSet { actions, samples, tables: BTreeMap::new() })
+}
+
+/// Every model named anywhere, with its index in alphabetical order.
+fn model_names(batches: &[RecordBatch]) -> Result<BTreeMap<String, usize>> {
+    let mut models = BTreeMap::new();
+    for batch in batches {
+        let executed = texts(batch, "executed_model")?;
+        let executed = executed.as_string::<i32>();
+        models.extend(executed.iter().flatten().map(|name| (name.to_owned(), 0)));
+        let (names, _) = candidate_fields(candidates(batch)?.values())?;
+        models.extend(names.as_string::<i32>().iter().flatten().map(|name| (name.to_owned(), 0)));
+    }
+    models.values_mut().enumerate().for_each(|(index, slot)| *slot = index);
+    Ok(models)
+}
+
+/// The embedding model that most rows name: vectors of different models share no space.
+fn common_embedding(batches: &[RecordBatch]) -> Result<Option<String>> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for batch in batches {
+        for name in texts(batch, "embedding_model")?.as_string::<i32>().iter().flatten() {
+            *counts.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    Ok(counts.into_iter().max_by_key(|(_, count)| *count).map(|(name, _)| name))
+}
+
+fn read_batch(
+    batch: &RecordBatch,
+    models: &BTreeMap<String, usize>,
+    embedding_model: Option<&str>,
+    samples: &mut Vec<Sample>,
+) -> Result<()> {
+    let text = |name| texts(batch, name);
+    let (cluster, executed, domain, complexity) =
+        (text("cluster")?, text("executed_model")?, text("domain")?, text("complexity")?);
+    let (language, api, vector_model) = (text("language")?, text("api")?, text("embedding_model")?);
+    let count = |name| column(batch, name, &DataType::Int64);
+    let (time, prompt, turn) = (count("arrival_ms")?, count("prompt_tokens")?, count("turn")?);
+    let (messages, tools, completion) = (count("message_count")?, count("tools_offered")?, count("completion_tokens")?);
+    let flag = |name| column(batch, name, &DataType::Boolean);
+    let (fact_check, multimodal, as_intended) =
+        (flag("fact_check")?, flag("multimodal")?, flag("executed_as_intended")?);
+    let number = |name| column(batch, name, &DataType::Float64);
+    let (propensity, quality, cost) = (number("propensity")?, number("quality")?, number("cost_usd")?);
+    let vectors = lists(batch, "embedding", &DataType::Float32)?;
+    let candidates = candidates(batch)?;
+
+    for row in 0..batch.num_rows() {
+        let Some(&action) = text_at(&executed, row).and_then(|name| models.get(&name)) else { continue };
+        let embedding = (text_at(&vector_model, row).as_deref() == embedding_model && vectors.is_valid(row))
+            .then(|| floats(&vectors.as_list::<i32>().value(row)))
+            .transpose()?;
+        let (allowed, logged_distribution) = candidate_set(candidates, row, models)?;
+        samples.push(Sample {
+            context: OwnedContext {
+                domain: text_at(&domain, row),
+                complexity: text_at(&complexity, row),
+                language: text_at(&language, row),
+                api: text_at(&api, row),
+                prompt_tokens: count_at(&prompt, row),
+                turn: count_at(&turn, row),
+                message_count: count_at(&messages, row),
+                tools_offered: count_at(&tools, row),
+                fact_check: flag_at(&fact_check, row),
+                multimodal: flag_at(&multimodal, row),
+                embedding,
+            },
+            action,
+            executed_as_intended: flag_at(&as_intended, row).unwrap_or(false),
+            propensity: number_at(&propensity, row),
+            logged_distribution,
+            allowed,
+            quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
+            cost_usd: number_at(&cost, row).filter(|cost| *cost >= 0.0),
+            completion_tokens: count_at(&completion, row),
+            cluster: text_at(&cluster, row).unwrap_or_default(),
+            time_ms: time.as_primitive::<Int64Type>().value(row),
+        });
+    }
+    Ok(())
+}
+
+/// Which actions could have been chosen, and with which probabilities if all of them were logged.
+#[expect(clippy::type_complexity, reason = "two optional columns, taken apart at once")]
+fn candidate_set(
+    candidates: &ListArray,
+    row: usize,
+    index: &BTreeMap<String, usize>,
+) -> Result<(Option<Vec<bool>>, Option<Vec<f64>>)> {
+    if candidates.is_null(row) {
+        return Ok((None, None));
+    }
+    let (names, probabilities) = candidate_fields(&candidates.value(row))?;
+    let mut allowed = vec![false; index.len()];
+    let mut distribution = vec![0.0; index.len()];
+    let mut complete = true;
+    for (position, name) in names.as_string::<i32>().iter().enumerate() {
+        let Some(&action) = name.and_then(|name| index.get(name)) else { continue };
+        allowed[action] = true;
+        match number_at(&probabilities, position) {
+            Some(probability) => distribution[action] = probability,
+            None => complete = false,
+        }
+    }
+    let any = allowed.contains(&true);
+    Ok((any.then_some(allowed), (any && complete).then_some(distribution)))
+}
+
+fn candidates(batch: &RecordBatch) -> Result<&ListArray> {
+    batch.column_by_name("candidates").and_then(|column| column.as_list_opt::<i32>()).ok_or_else(|| {
+        LearnError::Unreadable { what: "the training set".to_owned(), why: "candidates is not a list".to_owned() }
+    })
+}
+
+/// Names and probabilities of a run of candidates.
+fn candidate_fields(candidates: &ArrayRef) -> Result<(ArrayRef, ArrayRef)> {
+    let field = |name: &str, wanted: &DataType| -> Result<ArrayRef> {
+        let found = candidates.as_struct_opt().and_then(|fields| fields.column_by_name(name));
+        let found = found.ok_or_else(|| LearnError::Unreadable {
+            what: "the training set".to_owned(),
+            why: format!("candidates have no {name}"),
+        })?;
+        Ok(cast(found, wanted)?)
+    };
+    Ok((field("model", &DataType::Utf8)?, field("propensity", &DataType::Float64)?))
+}
+
+fn column(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef> {
+    let found = batch.column_by_name(name).ok_or_else(|| LearnError::Unreadable {
+        what: "the training set".to_owned(),
+        why: format!("the query returned no column {name}"),
+    })?;
+    Ok(cast(found, wanted)?)
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
+    column(batch, name, &DataType::Utf8)
+}
+
+fn lists(batch: &RecordBatch, name: &str, item: &DataType) -> Result<ArrayRef> {
+    column(batch, name, &DataType::new_list(item.clone(), true))
+}
+
+fn text_at(array: &ArrayRef, row: usize) -> Option<String> {
+    array.is_valid(row).then(|| array.as_string::<i32>().value(row).to_owned())
+}
+
+fn count_at(array: &ArrayRef, row: usize) -> Option<u32> {
+    array.is_valid(row).then(|| array.as_primitive::<Int64Type>().value(row)).and_then(|count| count.try_into().ok())
+}
+
+fn flag_at(array: &ArrayRef, row: usize) -> Option<bool> {
+    array.is_valid(row).then(|| array.as_boolean().value(row))
+}
+
+fn number_at(array: &ArrayRef, row: usize) -> Option<f64> {
+    array.is_valid(row).then(|| array.as_primitive::<Float64Type>().value(row)).filter(|number| number.is_finite())
+}
+
+fn floats(array: &ArrayRef) -> Result<Vec<f32>> {
+    let numbers = cast(array, &DataType::Float32)?;
+    let numbers = numbers.as_primitive::<arrow::datatypes::Float32Type>();
+    Ok(numbers.iter().map(|number| number.unwrap_or(0.0)).collect())
+}

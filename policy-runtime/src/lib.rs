@@ -1,0 +1,41 @@
+//! Reading, verifying and scoring a policy bundle.
+//!
+//! **In:** a bundle (a directory, or the deterministic tar of one), its signature, and at decision time a
+//! [`Context`]: what is known of a request before a model is chosen. **Out:** the probability of every action
+//! ([`Policy::propensities`]) and a choice with its exact propensity ([`Policy::decide`]).
+//!
+//! ```text
+//! directory / tar --> Bundle (every size and hash checked) --> verify (Ed25519 over the id) --> Policy
+//! Context --FeatureSpec--> input --Mlp--> quality, ln(cost) --Objective--> utilities --Exploration--> propensities
+//! ```
+//!
+//! A decision is a pure function of (bundle, context, allowed actions, draw): no clock, no global random numbers, and
+//! after the first call with a [`Scratch`] no allocation.
+//!
+//! **Refuses to know:** training frameworks, async runtimes, Arrow, Kafka, stores, HTTP. It holds no private key and
+//! cannot sign.
+
+mod bundle;
+mod context;
+mod error;
+mod exploration;
+mod features;
+pub mod hash_embedding;
+mod mlp;
+mod policy;
+mod signature;
+mod sticky;
+
+pub use bundle::{
+    Bundle, FileEntry, Lineage, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_BUNDLE_BYTES, MAX_FILES, MAX_MANIFEST_BYTES,
+    MAX_PATH_BYTES, Manifest, POLICY_FILE, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, ROUTING_POLICY_KIND,
+    SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
+};
+pub use context::{Context, OwnedContext};
+pub use error::{BundleError, PolicyError, SignatureError};
+pub use exploration::{Exploration, floor_share, inverse_gap_weights};
+pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, NUMERIC_CLIP};
+pub use mlp::{Layer, Mlp, MlpScratch};
+pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Scratch};
+pub use signature::{PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys, signing_message, verify};
+pub use sticky::sticky_uniform;

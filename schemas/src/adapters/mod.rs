@@ -1,0 +1,3 @@
+//! Records of other systems, turned into our contracts.
+
+pub mod vllm_sr;

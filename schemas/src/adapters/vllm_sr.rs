@@ -1,0 +1,92 @@
+//! vLLM Semantic Router's replay record -> one request and its feedback.
+//!
+//! Accepted: one replay record (Redis value, detail API), the router's `router_replay_start` and
+//! `router_replay_complete` log lines, and a page of `GET /v1/router_replay`. Field names and meanings are those of
+//! the router at `3d48f8c9` (2026-08-22).
+//!
+//! What this adapter refuses to invent, because the record does not say it:
+//! - **Propensity** is null: the router draws by sampling at most, and never logs with which probability.
+//! - **Time to first token, queueing, provider, instance, caller, tenant** are not in the record.
+//! - **"Checked and clean"**: `hallucination_detected: false` also means "never looked", see [`feedback`].
+//! - **A cut text** is not the text: what the router truncated stays null.
+//!
+//! A record is written when routing ends and updated until the call ends, so one call arrives several times. Its
+//! `id` is our request id, and [`request`] derives a revision that only grows along that way.
+
+mod feedback;
+mod object;
+mod request;
+mod tools;
+
+use serde_json::Value;
+
+use crate::{Feedback, Request};
+use object::Object;
+
+/// What one message held.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Adapted {
+    /// One request per replay record.
+    pub requests: Vec<Request>,
+    /// Outcomes, hallucination verdicts and follow-up signals of those records.
+    pub feedback: Vec<Feedback>,
+}
+
+/// Why a message is not a replay record. No message of this type quotes the payload: it can hold prompts.
+///
+/// All of them are the sender's fault, and none goes away by trying again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AdaptError {
+    /// Not JSON at all, or nested beyond 128 levels.
+    #[error("not JSON (line {line}, column {column}): send one replay record per message")]
+    NotJson {
+        /// Line of the first error, from 1.
+        line: usize,
+        /// Column of the first error, from 1.
+        column: usize,
+    },
+    /// JSON, but no object with a replay id in it.
+    #[error("not a replay record: expected a JSON object with `id` or `replay_id`")]
+    NotAReplayRecord,
+    /// A field that every record has is not there.
+    #[error("replay record without `{0}`: export records with their details")]
+    Missing(&'static str),
+    /// A field holds something else than the router writes.
+    #[error("replay record's `{field}` is not {expected}: check the router's version against the adapter's")]
+    WrongType {
+        /// Name of the field, or of the object that holds it.
+        field: &'static str,
+        /// What the router writes there.
+        expected: &'static str,
+    },
+}
+
+/// Turns one message of vLLM Semantic Router into events.
+///
+/// # Errors
+/// When the bytes are not JSON, not a replay record, or a known field has a type that the router never writes.
+/// Unknown fields are ignored.
+pub fn adapt(bytes: &[u8]) -> Result<Adapted, AdaptError> {
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| AdaptError::NotJson { line: error.line(), column: error.column() })?;
+    let Value::Object(fields) = &value else { return Err(AdaptError::NotAReplayRecord) };
+    let mut adapted = Adapted::default();
+    let is_page = fields.get("object").and_then(Value::as_str) == Some("router_replay.list");
+    match fields.get("data") {
+        Some(Value::Array(records)) if is_page => {
+            for record in records {
+                let Value::Object(record) = record else { return Err(AdaptError::NotAReplayRecord) };
+                adapt_record(Object(record), &mut adapted)?;
+            }
+        }
+        _ => adapt_record(Object(fields), &mut adapted)?,
+    }
+    Ok(adapted)
+}
+
+fn adapt_record(record: Object<'_>, adapted: &mut Adapted) -> Result<(), AdaptError> {
+    let request = request::request(record)?;
+    adapted.feedback.extend(feedback::feedback(record, &request)?);
+    adapted.requests.push(request);
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! SQL over everything that a store holds: analytics views, one query function, three ways to write a result.
+//!
+//! **In:** a [`weir_store::Store`] and a query that reads. **Out:** record batches, or a table, CSV or JSON.
+//!
+//! The views live in `views/*.sql`; [`views()`] lists them. They merge the partial rows that `weir-features` writes, so
+//! they are as fresh as the last commit and cost what the partial rows cost, not what the raw rows do; only `quality`,
+//! `propensities` and `gpu_pools` read raw rows.
+//!
+//! **Refuses to know:** how rows come to be, and any statement that changes data or settings.
+
+mod error;
+mod query;
+mod render;
+mod views;
+
+pub use error::SqlError;
+pub use query::{Context, open, query};
+pub use render::{Format, render};
+pub use views::{View, views};

@@ -1,0 +1,86 @@
+//! The analytics views: a name, a line of help, and a query each.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::datasource::MemTable;
+use datafusion::prelude::SessionContext;
+
+use crate::SqlError;
+
+/// A view, as `weir sql` lists it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// What one row is, in a line.
+    pub doc: &'static str,
+}
+
+struct Analytics {
+    view: View,
+    sql: &'static str,
+}
+
+macro_rules! analytics {
+    ($($name:literal: $doc:literal;)*) => {
+        &[$(Analytics { view: View { name: $name, doc: $doc }, sql: include_str!(concat!("views/", $name, ".sql")) }),*]
+    };
+}
+
+/// In the order in which they build on each other.
+const ANALYTICS: &[Analytics] = analytics! {
+    "workload_mix_by_minute": "the live mix: requests and shares of each class, a row per minute of arrival";
+    "workload_mix": "the mix over everything summarised: one row";
+    "latency": "TTFT, time per output token and end-to-end time per model: means, and quantiles within 1 %";
+    "tokens": "prompt and completion tokens per model and domain: exact means, quantiles within 1 %";
+    "token_totals": "prompt and completion tokens over everything: exact sums and means, quantiles within 1 %";
+    "cost": "dollars per model: total, per request, per million tokens";
+    "arrivals": "arrivals per 10 minutes: rate and index of dispersion (1 is Poisson, more is burstier)";
+    "models": "one row per model: traffic, errors, tokens, latency, cost";
+    "quality": "mean quality per policy version and model, over the requests that somebody judged";
+    "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
+    "gpu_pools": "GPUs and engines per pool: utilisation, power, memory, queues, KV cache";
+};
+
+/// Tables and views that come with a session.
+const TABLES: [View; 11] = [
+    View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
+    View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
+    View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
+    View { name: "raw_requests", doc: "request messages as they came" },
+    View { name: "raw_feedback", doc: "feedback messages as they came" },
+    View { name: "raw_gpu_telemetry", doc: "GPU and engine samples as they came" },
+    View { name: "dead_letters", doc: "messages that could not be read, and why" },
+    View { name: "workload_minute", doc: "partial counts and sums per minute; sum them by key" },
+    View { name: "workload_sketch", doc: "partial sketches per 10 minutes; merge them by key" },
+    View { name: "token_sketch", doc: "partial token sketches per hour; merge them by key" },
+    View { name: "views", doc: "this list" },
+];
+
+/// What a session offers, analytics first.
+pub fn views() -> impl Iterator<Item = View> {
+    ANALYTICS.iter().map(|analytics| analytics.view).chain(TABLES)
+}
+
+pub(crate) async fn register(ctx: &SessionContext) -> Result<(), SqlError> {
+    let ours = |error| SqlError::failed(&error);
+    for Analytics { view, sql } in ANALYTICS {
+        let plan = ctx.sql(sql).await.map_err(ours)?;
+        ctx.register_table(view.name, plan.into_view()).map_err(ours)?;
+    }
+    ctx.register_table("views", Arc::new(listing()?)).map_err(ours)?;
+    Ok(())
+}
+
+fn listing() -> Result<MemTable, SqlError> {
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("name", DataType::Utf8, false),
+        Field::new("about", DataType::Utf8, false),
+    ]));
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.name)));
+    let docs: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.doc)));
+    let batch = RecordBatch::try_new(schema.clone(), vec![names, docs])?;
+    MemTable::try_new(schema, vec![vec![batch]]).map_err(|error| SqlError::failed(&error))
+}

@@ -1,0 +1,190 @@
+//! The `.slt` files of this folder: queries with the rows that they must give.
+//!
+//! They run over a small set of tables, written through the store into a folder as ingest and features would, redelivery
+//! included. Every expected figure is small enough to be checked by hand from the rows below.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use common::append;
+use serde_json::{Value, json};
+use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
+use weir_schemas::{Feedback, GpuTelemetry, Request};
+use weir_sql::{Context, SqlError};
+use weir_store::Store;
+
+/// 2023-11-14 22:13:20 UTC.
+const T0_MS: i64 = 1_700_000_000_000;
+
+fn requests() -> Vec<Value> {
+    vec![
+        json!({ "request_id": "r1", "arrival_ms": T0_MS, "tenant": "acme", "domain": "math", "pool": "p1",
+            "policy_version": "v1", "intended_model": "small", "executed_model": "small", "propensity": 0.5,
+            "message_count": 1, "modalities": ["text"], "prompt_tokens": 100, "completion_tokens": 50,
+            "cached_prompt_tokens": 0, "ttft_ms": 10.0, "tpot_ms": 2.0, "end_to_end_ms": 110.0, "cost_usd": 0.001 }),
+        json!({ "request_id": "r2", "arrival_ms": T0_MS + 1_000, "tenant": "acme", "domain": "math", "pool": "p1",
+            "policy_version": "v1", "intended_model": "small", "executed_model": "small", "propensity": 0.5,
+            "message_count": 4, "turn": 1, "tools_offered": ["search"], "modalities": ["text"],
+            "tools_called": [{ "name": "search", "success": true }, { "name": "search", "success": false }],
+            "prompt_tokens": 800, "completion_tokens": 100, "cached_prompt_tokens": 400,
+            "ttft_ms": 30.0, "tpot_ms": 4.0, "end_to_end_ms": 430.0, "cost_usd": 0.003 }),
+        json!({ "request_id": "r3", "arrival_ms": T0_MS + 60_000, "tenant": "acme", "domain": "math", "pool": "p2",
+            "policy_version": "v1", "intended_model": "large", "executed_model": "large", "propensity": 0.5,
+            "message_count": 1, "modalities": ["text"], "prompt_tokens": 20, "completion_tokens": 40,
+            "ttft_ms": 200.0, "tpot_ms": 20.0, "end_to_end_ms": 1000.0, "cost_usd": 0.02 }),
+        json!({ "request_id": "r4", "arrival_ms": T0_MS + 3_000, "tenant": "acme", "domain": "history", "pool": "p1",
+            "policy_version": "v1", "intended_model": "large", "executed_model": "small", "propensity": 0.5,
+            "http_status": 500, "modalities": ["text", "image"], "prompt_tokens": 300 }),
+    ]
+}
+
+fn feedback() -> Vec<Value> {
+    let opinion = |id: &str, request: &str, source: &str, value: f64| {
+        json!({ "feedback_id": id, "event_ms": T0_MS + 5_000, "source": source, "kind": "rating", "request_id": request,
+            "value": value, "checked": true })
+    };
+    vec![opinion("f1", "r1", "user", 1.0), opinion("f2", "r2", "user", 0.0), opinion("f3", "r3", "judge", 0.5)]
+}
+
+fn gpu_telemetry() -> Vec<Value> {
+    let sample = |gpu: &str, util: f64, power: f64| {
+        json!({ "event_ms": T0_MS, "pool": "p1", "instance": "e1", "gpu": gpu, "DCGM_FI_DEV_GPU_UTIL": util,
+            "DCGM_FI_DEV_POWER_USAGE": power })
+    };
+    vec![
+        sample("0", 50.0, 300.0),
+        sample("1", 100.0, 500.0),
+        json!({ "event_ms": T0_MS, "pool": "p1", "instance": "e1", "vllm:num_requests_running": 4.0,
+            "vllm:num_requests_waiting": 2.0, "vllm:kv_cache_usage_perc": 0.25 }),
+    ]
+}
+
+async fn tables(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let requests = requests();
+    append(&store, Request::contract(), 0, &requests[..2]).await;
+    append(&store, Request::contract(), 2, &requests[2..]).await;
+    // A redelivery: it must change nothing below.
+    append(&store, Request::contract(), 4, &requests[1..3]).await;
+    append(&store, Feedback::contract(), 0, &feedback()).await;
+    append(&store, GpuTelemetry::contract(), 0, &gpu_telemetry()).await;
+    let done = weir_features::catch_up(&store).await.expect("catches up");
+    assert_eq!((done.rows_in, done.repeated_rows), (6, 2));
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+struct Session {
+    runtime: Arc<tokio::runtime::Runtime>,
+    ctx: Context,
+}
+
+impl DB for Session {
+    type Error = SqlError;
+    type ColumnType = DefaultColumnType;
+
+    fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, SqlError> {
+        let batches = self.runtime.block_on(weir_sql::query(&self.ctx, sql))?;
+        let columns = batches.first().map_or(0, RecordBatch::num_columns);
+        let mut rows = Vec::new();
+        for batch in &batches {
+            let options = FormatOptions::default().with_null("NULL");
+            let cells = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column, &options))
+                .collect::<Result<Vec<_>, _>>()?;
+            rows.extend(
+                (0..batch.num_rows()).map(|row| cells.iter().map(|cell| cell.value(row).to_string()).collect()),
+            );
+        }
+        Ok(DBOutput::Rows { types: vec![DefaultColumnType::Any; columns], rows })
+    }
+}
+
+fn passes(file: &str, open: impl AsyncFnOnce(&Path) -> Context) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = Arc::new(tokio::runtime::Runtime::new().expect("a runtime starts"));
+    let ctx = runtime.block_on(open(folder.path()));
+    let mut runner = Runner::new(|| {
+        let session = Session { runtime: Arc::clone(&runtime), ctx: ctx.clone() };
+        async move { Ok(session) }
+    });
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt").join(file);
+    if let Err(error) = runner.run_file(path) {
+        panic!("{}", error.display(false));
+    }
+}
+
+#[test]
+fn analytics_views_say_what_the_rows_say() {
+    passes("analytics.slt", tables);
+}
+
+/// Sticky sessions, and a request id that two tenants use.
+async fn sessions(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let turn = |id: &str, tenant: &str, session: Option<&str>, model: &str, propensity: f64, tokens: i64| {
+        json!({ "request_id": id, "arrival_ms": T0_MS, "tenant": tenant, "session_id": session, "policy_version": "v1",
+            "intended_model": model, "executed_model": model, "propensity": propensity, "prompt_tokens": tokens })
+    };
+    let mut rows = vec![
+        turn("t1", "acme", Some("s1"), "small", 0.5, 10),
+        turn("t2", "acme", Some("s1"), "small", 0.5, 10),
+        turn("t3", "acme", Some("s1"), "small", 0.5, 10),
+        turn("t4", "acme", Some("s2"), "large", 0.5, 10),
+        turn("t5", "acme", Some("s2"), "large", 0.5, 10),
+        // Another tenant's session of the same name, and a request id that is taken too.
+        turn("t1", "globex", Some("s2"), "small", 0.5, 20),
+        turn("t6", "globex", None, "large", 0.25, 20),
+    ];
+    for id in ["u1", "u2"] {
+        let mut row = turn(id, "acme", Some("s3"), "small", 0.5, 10);
+        row["policy_version"] = "v2".into();
+        rows.push(row);
+    }
+    append(&store, Request::contract(), 0, &rows).await;
+    let opinion = json!({ "feedback_id": "f", "event_ms": T0_MS, "source": "user", "kind": "rating", "tenant": "globex",
+        "request_id": "t1", "value": 0.25 });
+    append(&store, Feedback::contract(), 0, &[opinion]).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn sessions_are_the_unit_of_draws_and_tenants_of_request_ids() {
+    passes("sessions.slt", sessions);
+}
+
+#[test]
+fn canonical_views_hold_each_request_once() {
+    passes("canonical.slt", tables);
+}
+
+#[test]
+fn statements_that_change_something_are_refused() {
+    passes("read_only.slt", tables);
+}
+
+#[test]
+fn every_view_answers_over_an_empty_store() {
+    passes("empty.slt", async |folder| {
+        let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+        weir_sql::open(&store).await.expect("the session opens")
+    });
+}
+
+#[test]
+fn every_listed_view_plans_and_runs() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let ctx = tables(folder.path()).await;
+        for view in weir_sql::views() {
+            let rows = weir_sql::query(&ctx, &format!("SELECT * FROM {}", view.name)).await;
+            assert!(rows.is_ok(), "{}: {rows:?}", view.name);
+        }
+    });
+}

@@ -1,0 +1,309 @@
+//! The commit protocol: rows and positions land together, once, or not at all.
+//!
+//! One attempt is: load the newest version `v`; read the positions *of that version*; compare them with what the
+//! writer expects; write log entry `v + 1` with a create-only put. If the put succeeds nothing lay between the
+//! comparison and the commit, so the comparison held when the rows landed: a compare-and-set. The Delta library's own
+//! retry loop is switched off (`max_retries` 0), because its conflict check looks only at commits after the snapshot
+//! and, for a commit without positions, would not recognise its own entry.
+//!
+//! **Unknown outcomes.** A put may time out and land all the same, or be retried below us and then report that its
+//! own object "already exists". Each commit therefore carries a nonce. Before every further attempt we look for it in
+//! the versions that appeared since the first one: found means that we had succeeded. Trying again is safe even
+//! while an old put is still under way, since every attempt carries the same files and nonce: an old put for entry
+//! `n` can land only while `n` is free; if we then try `n` ourselves one of the two creates it, and if somebody else
+//! took `n` the old put can never land. So at most one entry holds our nonce. Only when the store answers nothing at
+//! all do we give up with [`StoreError::OutcomeUnknown`], and the caller reads positions before it goes on.
+//!
+//! **Housekeeping.** A commit is durable when its log entry is. Loading the new version afterwards is a convenience
+//! whose failure is logged, not returned; checkpoints and log clean-up are never done here (see `maintain`).
+
+use std::collections::HashSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use bytes::Bytes;
+use deltalake::DeltaTableError;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::logstore::get_actions;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+
+use crate::table::Table;
+use crate::{Result, StoreError};
+
+const NONCE_KEY: &str = "weirNonce";
+/// Lost races are cheap and mean that others make progress; 40 in a row mean that something is wrong.
+const LOST_RACES_MAX: usize = 40;
+/// Attempts whose outcome the store would not tell.
+const UNKNOWN_MAX: usize = 4;
+/// A put that takes longer is treated as an unknown outcome.
+const PUT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A compare-and-set of one position, part of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advance {
+    /// Whose position.
+    pub app_id: String,
+    /// Where the writer left it; `None` when it never committed.
+    pub expected: Option<i64>,
+    /// Where this commit moves it; never backwards.
+    pub next: i64,
+}
+
+/// A commit that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// The version that holds it.
+    pub version: i64,
+    /// Rows that it added.
+    pub rows: u64,
+}
+
+impl Table {
+    /// Adds rows and moves positions in one Delta commit. Without batches it only moves positions; with neither it
+    /// does nothing and returns the loaded version.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] when a position is not where the writer expects it (nothing landed);
+    /// [`StoreError::OutcomeUnknown`] when the store would not say; [`StoreError::BadCommit`] for rows or advances
+    /// that do not fit the table.
+    pub async fn commit(&mut self, batches: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<Committed> {
+        self.check_advances(&advances)?;
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        if rows == 0 && advances.is_empty() {
+            return Ok(Committed { version: self.version(), rows });
+        }
+        let adds = self.write_files(&batches).await?;
+        let version = self.land(adds, &advances).await?;
+        Ok(Committed { version, rows })
+    }
+
+    async fn land(&mut self, adds: Vec<Add>, advances: &[Advance]) -> Result<i64> {
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        let schema_before = self.checked_schema_hash()?;
+        let first_base = self.version();
+        let (mut lost_races, mut unknown) = (0_usize, None::<String>);
+        let mut unknowns = 0_usize;
+        loop {
+            match self.refresh().await {
+                Ok(()) => {}
+                Err(error) if unknowns < UNKNOWN_MAX && error.retry_helps() => {
+                    unknowns += 1;
+                    pause(unknowns).await;
+                    continue;
+                }
+                // Before the first put nothing can have landed; afterwards nobody knows.
+                Err(error) => {
+                    return Err(if unknown.is_some() || lost_races > 0 { self.unknown(&error) } else { error });
+                }
+            }
+            if (unknown.is_some() || lost_races > 0)
+                && let Some(version) = self.find_nonce(first_base + 1, &nonce).await?
+            {
+                events::found_own_commit(&self.name, version);
+                return Ok(version);
+            }
+            if self.checked_schema_hash()? != schema_before {
+                return Err(StoreError::bad_commit(&self.name, "the table's columns changed under this writer"));
+            }
+            self.check_positions(advances).await?;
+
+            match self.try_put(&adds, advances, &nonce).await {
+                Ok(version) => {
+                    self.after(version).await;
+                    return Ok(version);
+                }
+                Err(PutError::LostRace) => {
+                    lost_races += 1;
+                    if lost_races >= LOST_RACES_MAX {
+                        return Err(StoreError::Contended { table: self.name.clone(), attempts: lost_races });
+                    }
+                    pause(lost_races).await;
+                }
+                Err(PutError::Unknown(why)) => {
+                    events::unknown_outcome(&self.name, &why);
+                    unknowns += 1;
+                    if unknowns > UNKNOWN_MAX {
+                        return Err(StoreError::OutcomeUnknown { table: self.name.clone(), why });
+                    }
+                    unknown = Some(why);
+                    pause(unknowns).await;
+                }
+                Err(PutError::Refused(error)) => return Err(StoreError::delta(&self.name, error)),
+            }
+        }
+    }
+
+    async fn try_put(&self, adds: &[Add], advances: &[Advance], nonce: &str) -> Result<i64, PutError> {
+        let snapshot = self.delta.snapshot().map_err(PutError::Refused)?;
+        let operation = DeltaOperation::Write {
+            mode: SaveMode::Append,
+            partition_by: self.partition_columns().ok().filter(|columns| !columns.is_empty()),
+            predicate: None,
+        };
+        let properties = CommitProperties::default()
+            .with_max_retries(0)
+            .with_create_checkpoint(false)
+            .with_cleanup_expired_logs(Some(false))
+            .with_metadata([(NONCE_KEY.to_owned(), nonce.into())])
+            .with_application_transactions(
+                advances.iter().map(|advance| Transaction::new(&advance.app_id, advance.next)).collect(),
+            );
+        let prepared = CommitBuilder::from(properties)
+            .with_actions(adds.iter().cloned().map(Action::Add).collect())
+            .build(Some(snapshot), self.delta.log_store(), operation)
+            .into_prepared_commit_future()
+            .await
+            .map_err(PutError::Refused)?;
+        // What the prepared commit resolves to is durable; we never await its housekeeping stage.
+        match tokio::time::timeout(PUT_TIMEOUT, prepared.into_future()).await {
+            Ok(Ok(landed)) => Ok(i64::try_from(landed.version).unwrap_or(i64::MAX)),
+            Ok(Err(error)) if lost_race(&error) => Err(PutError::LostRace),
+            Ok(Err(error)) => Err(PutError::Unknown(error.to_string())),
+            Err(_) => Err(PutError::Unknown(format!("no answer in {} s", PUT_TIMEOUT.as_secs()))),
+        }
+    }
+
+    fn check_advances(&self, advances: &[Advance]) -> Result<()> {
+        let mut seen = HashSet::new();
+        for Advance { app_id, expected, next } in advances {
+            if !seen.insert(app_id) {
+                return Err(StoreError::bad_commit(&self.name, format!("position {app_id} is moved twice")));
+            }
+            if expected.is_some_and(|expected| *next < expected) {
+                return Err(StoreError::bad_commit(&self.name, format!("position {app_id} would move backwards")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_positions(&self, advances: &[Advance]) -> Result<()> {
+        for Advance { app_id, expected, .. } in advances {
+            let found = self.position(app_id).await?;
+            if found != *expected {
+                events::fenced(&self.name, app_id);
+                return Err(StoreError::Fenced {
+                    table: self.name.clone(),
+                    app_id: app_id.clone(),
+                    expected: *expected,
+                    found,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The version from `from` up to the loaded one whose commit info holds our nonce.
+    async fn find_nonce(&self, from: i64, nonce: &str) -> Result<Option<i64>> {
+        for version in from.max(0)..=self.version() {
+            let commit = self.read_commit(version.unsigned_abs()).await?;
+            if commit.is_some_and(|commit| commit.nonce() == Some(nonce)) {
+                return Ok(Some(version));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn after(&mut self, version: i64) {
+        if let Err(error) = self.refresh().await {
+            // The next commit loads again; forgetting what was known keeps a half-done refresh harmless.
+            *self.positions.get_mut().unwrap_or_else(PoisonError::into_inner) = Default::default();
+            events::not_reloaded(&self.name, version, &error);
+        }
+    }
+
+    fn unknown(&self, error: &StoreError) -> StoreError {
+        StoreError::OutcomeUnknown { table: self.name.clone(), why: error.to_string() }
+    }
+
+    /// The log entry of a version, unless the log no longer holds it.
+    pub(crate) async fn read_commit(&self, version: u64) -> Result<Option<LogEntry>> {
+        let log_store = self.delta.log_store();
+        let bytes = match log_store.read_commit_entry(version).await {
+            Ok(bytes) => bytes,
+            Err(DeltaTableError::ObjectStore { source: deltalake::ObjectStoreError::NotFound { .. } }) => None,
+            Err(error) => return Err(self.load_error(error)),
+        };
+        bytes.map(|bytes| LogEntry::parse(version, &bytes).map_err(|error| self.load_error(error))).transpose()
+    }
+}
+
+enum PutError {
+    /// Entry `v + 1` exists: somebody else's, or our own.
+    LostRace,
+    /// It may have landed.
+    Unknown(String),
+    /// It was not even sent.
+    Refused(DeltaTableError),
+}
+
+/// With retries off, the library's answer to "that entry exists" is that it is out of attempts.
+fn lost_race(error: &DeltaTableError) -> bool {
+    matches!(
+        error,
+        DeltaTableError::VersionAlreadyExists(_)
+            | DeltaTableError::Transaction {
+                source: TransactionError::VersionAlreadyExists(_)
+                    | TransactionError::MaxCommitAttempts(_)
+                    | TransactionError::CommitConflict(_)
+            }
+    )
+}
+
+/// Grows with each failure and differs between writers, so that they do not meet again.
+async fn pause(failures: usize) {
+    let most_ms = 4_u64 << failures.min(7);
+    tokio::time::sleep(Duration::from_millis(1 + rand::random::<u64>() % most_ms)).await;
+}
+
+/// One version of the log.
+pub(crate) struct LogEntry(Vec<Action>);
+
+impl LogEntry {
+    fn parse(version: u64, bytes: &Bytes) -> Result<Self, DeltaTableError> {
+        get_actions(version, bytes).map(Self)
+    }
+
+    pub(crate) fn actions(&self) -> &[Action] {
+        &self.0
+    }
+
+    pub(crate) fn transactions(&self) -> impl Iterator<Item = (&str, i64)> {
+        self.0.iter().filter_map(|action| match action {
+            Action::Txn(transaction) => Some((transaction.app_id.as_str(), transaction.version)),
+            _ => None,
+        })
+    }
+
+    fn nonce(&self) -> Option<&str> {
+        self.0.iter().find_map(|action| match action {
+            Action::CommitInfo(info) => info.info.get(NONCE_KEY)?.as_str(),
+            _ => None,
+        })
+    }
+}
+
+/// Log lines and counters of this module, together.
+mod events {
+    use crate::StoreError;
+
+    pub(super) fn fenced(table: &str, app_id: &str) {
+        metrics::counter!("weir_store_fenced_total", "table" => table.to_owned()).increment(1);
+        tracing::warn!(table, app_id, "commit fenced: another writer has moved the position");
+    }
+
+    pub(super) fn unknown_outcome(table: &str, why: &str) {
+        metrics::counter!("weir_store_unknown_outcomes_total", "table" => table.to_owned()).increment(1);
+        tracing::warn!(table, why, "commit outcome unknown, looking for our own entry");
+    }
+
+    pub(super) fn found_own_commit(table: &str, version: i64) {
+        metrics::counter!("weir_store_outcomes_resolved_total", "table" => table.to_owned()).increment(1);
+        tracing::info!(table, version, "an earlier attempt had landed");
+    }
+
+    pub(super) fn not_reloaded(table: &str, version: i64, error: &StoreError) {
+        tracing::warn!(table, version, %error, "committed, but the new version could not be loaded yet");
+    }
+}

@@ -1,0 +1,184 @@
+//! What can go wrong with the tables, whose fault it is, and whether trying again helps.
+
+use deltalake::DeltaTableError;
+
+/// Who can mend an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The person or configuration that called us.
+    User,
+    /// A disk, a network, another process.
+    Outside,
+    /// A bug of ours.
+    Ours,
+}
+
+/// Errors of the store. Messages never hold row values.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data folder cannot be used.
+    #[error("cannot write to the data folder {place}: {why}; give a folder that this user may write to")]
+    Unwritable {
+        /// The folder or URL as given.
+        place: String,
+        /// The operating system's or the object store's words.
+        why: String,
+    },
+    /// The location is neither a path nor a URL that this build can open.
+    #[error("cannot open the data folder {place}: {why}; give a path, or a URL of a store that this build supports")]
+    BadLocation {
+        /// The location as given.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A Delta table lies at our table's place, but Weir did not make it.
+    #[error("the Delta table at {place} was not made by weir as {table:?}; point weir at another data folder")]
+    NotOurs {
+        /// The table that was asked for.
+        table: String,
+        /// Where it lies.
+        place: String,
+    },
+    /// The table was made with other columns.
+    #[error(
+        "table {table} in {place} was made with other columns ({difference}); use the weir version that made it, or another data folder"
+    )]
+    OtherSchema {
+        /// The table.
+        table: String,
+        /// Where it lies.
+        place: String,
+        /// The first difference found.
+        difference: String,
+    },
+    /// Compare-and-set failed: another writer moved the position.
+    #[error(
+        "table {table}: position {app_id} is at {found:?}, not at {expected:?}: another writer has moved it; read the positions again and go on from there"
+    )]
+    Fenced {
+        /// The table.
+        table: String,
+        /// The application id whose position moved.
+        app_id: String,
+        /// Where this writer left it.
+        expected: Option<i64>,
+        /// Where it is.
+        found: Option<i64>,
+    },
+    /// The store never said whether our last write landed.
+    #[error("table {table}: the outcome of a commit is unknown ({why}); read the positions again before going on")]
+    OutcomeUnknown {
+        /// The table.
+        table: String,
+        /// The last error.
+        why: String,
+    },
+    /// Other writers won every time.
+    #[error("table {table}: {attempts} commits in a row lost the race to other writers; commit less often")]
+    Contended {
+        /// The table.
+        table: String,
+        /// How often we tried.
+        attempts: usize,
+    },
+    /// The log no longer holds that version.
+    #[error("table {table}: version {version} is no longer in the log; rebuild what is derived from it")]
+    VersionGone {
+        /// The table.
+        table: String,
+        /// The version asked for.
+        version: i64,
+    },
+    /// The Delta log cannot be read.
+    #[error("the log of table {table} in {place} is damaged: {why}; restore its _delta_log folder from a copy")]
+    DamagedLog {
+        /// The table.
+        table: String,
+        /// Where it lies.
+        place: String,
+        /// The reader's words.
+        why: String,
+    },
+    /// A batch or an advance that no table could take.
+    #[error("table {table}: cannot commit: {why}")]
+    BadCommit {
+        /// The table.
+        table: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A key file cannot be made or read.
+    #[error("cannot use the key file {path}: {why}; give a keys folder that only this user can read and write")]
+    Key {
+        /// The file or folder.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Sealed bytes do not open with their day's key.
+    #[error(
+        "sealed bytes of {day} do not open with that day's key: they were changed, or come from another keys folder"
+    )]
+    NotSealedHere {
+        /// The day that the bytes were sealed on.
+        day: String,
+    },
+    /// The object store failed.
+    #[error("the object store failed: {0}")]
+    Storage(#[from] deltalake::ObjectStoreError),
+    /// The Delta library failed in another way.
+    #[error("table {table}: {source}")]
+    Delta {
+        /// The table.
+        table: String,
+        /// The library's error.
+        #[source]
+        source: Box<DeltaTableError>,
+    },
+}
+
+impl StoreError {
+    /// Who can mend it.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unwritable { .. }
+            | Self::BadLocation { .. }
+            | Self::NotOurs { .. }
+            | Self::OtherSchema { .. }
+            | Self::VersionGone { .. }
+            | Self::NotSealedHere { .. }
+            | Self::Key { .. } => Fault::User,
+            Self::Fenced { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Contended { .. }
+            | Self::DamagedLog { .. }
+            | Self::Storage(_)
+            | Self::Delta { .. } => Fault::Outside,
+            Self::BadCommit { .. } => Fault::Ours,
+        }
+    }
+
+    /// Can the same call succeed later, without anybody mending anything? After [`StoreError::Fenced`] and
+    /// [`StoreError::OutcomeUnknown`] only from re-read positions, never with the same rows blindly.
+    #[must_use]
+    pub fn retry_helps(&self) -> bool {
+        matches!(
+            self,
+            Self::Fenced { .. }
+                | Self::OutcomeUnknown { .. }
+                | Self::Contended { .. }
+                | Self::Storage(_)
+                | Self::Delta { .. }
+        )
+    }
+
+    pub(crate) fn delta(table: &str, source: DeltaTableError) -> Self {
+        Self::Delta { table: table.to_owned(), source: Box::new(source) }
+    }
+
+    pub(crate) fn bad_commit(table: &str, why: impl std::fmt::Display) -> Self {
+        Self::BadCommit { table: table.to_owned(), why: why.to_string() }
+    }
+}

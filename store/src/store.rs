@@ -1,0 +1,206 @@
+//! A data folder: Delta tables below `tables/`, small objects anywhere else.
+
+use std::fs::File;
+use std::path::Path as FsPath;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use deltalake::logstore::{StorageConfig, logstore_with, object_store_factories};
+use deltalake::{DeltaTable, ObjectStore, ObjectStoreError, Path};
+use futures::TryStreamExt;
+use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
+use object_store::{ObjectStoreExt, PutMode, PutOptions};
+use url::Url;
+
+use crate::table::{Table, TableSpec};
+use crate::{Result, StoreError};
+
+/// Did a create-only write create?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutNew {
+    /// The object is new and holds our bytes.
+    Created,
+    /// Somebody's object was there before; it is unchanged.
+    Existed,
+}
+
+/// A data folder or a prefix of an object store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The whole store, `/` at its root: what the Delta library wants.
+    backend: Arc<dyn ObjectStore>,
+    /// The same store, rooted at `url`.
+    objects: Arc<dyn ObjectStore>,
+    url: Url,
+}
+
+impl Store {
+    /// Opens a data folder (created if it is not there) or an object store URL, and checks that it can be written to.
+    ///
+    /// `memory://` is a store that lives and dies with the returned value.
+    ///
+    /// # Errors
+    /// [`StoreError::BadLocation`] or [`StoreError::Unwritable`].
+    pub async fn open(url_or_path: &str) -> Result<Self> {
+        let url = locate(url_or_path)?;
+        let backend: Arc<dyn ObjectStore> =
+            if url.scheme() == "memory" { Arc::new(InMemory::new()) } else { backend_of(&url, url_or_path)? };
+        let store = Self::with_backend(backend, url)?;
+        if store.url.scheme() != "file" {
+            store.check_writable(url_or_path).await?;
+        }
+        Ok(store)
+    }
+
+    /// A store over an object store of the caller's: `backend` has `/` at its root and `url` points into it.
+    ///
+    /// # Errors
+    /// [`StoreError::BadLocation`] when `url`'s path is not an object store path.
+    pub fn with_backend(backend: Arc<dyn ObjectStore>, url: Url) -> Result<Self> {
+        let prefix = Path::from_url_path(url.path())
+            .map_err(|error| StoreError::BadLocation { place: url.to_string(), why: error.to_string() })?;
+        let objects: Arc<dyn ObjectStore> = Arc::new(PrefixStore::new(backend.clone(), prefix));
+        Ok(Self { backend, objects, url })
+    }
+
+    /// The root, with a trailing slash.
+    #[must_use]
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Where the table of that name lies: `<root>/tables/<name>/`.
+    ///
+    /// # Panics
+    /// Never: our roots can be bases.
+    #[must_use]
+    pub fn table_url(&self, name: &str) -> Url {
+        self.url.join(&format!("tables/{name}/")).expect("a root with a trailing slash takes relative paths")
+    }
+
+    /// Opens the table, or creates it with the properties `weir.table` and `weir.schema`.
+    ///
+    /// # Errors
+    /// [`StoreError::NotOurs`] and [`StoreError::OtherSchema`] when what lies there is not this table.
+    pub async fn table(&self, spec: &TableSpec) -> Result<Table> {
+        Table::open_or_create(self.unloaded(&spec.name)?, spec).await
+    }
+
+    /// The table of that name, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::NotOurs`] when what lies there was not made by Weir under that name.
+    pub async fn existing(&self, name: &str) -> Result<Option<Table>> {
+        Table::open(self.unloaded(name)?, name).await
+    }
+
+    /// Writes an object that must not exist yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn put_new(&self, path: &str, bytes: Bytes) -> Result<PutNew> {
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.objects.put_opts(&Path::from(path), bytes.into(), options).await {
+            Ok(_) => Ok(PutNew::Created),
+            Err(ObjectStoreError::AlreadyExists { .. }) => Ok(PutNew::Existed),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes an object, replacing what was there.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn put(&self, path: &str, bytes: Bytes) -> Result<()> {
+        self.objects.put(&Path::from(path), bytes.into()).await?;
+        Ok(())
+    }
+
+    /// Reads an object, if it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn get(&self, path: &str) -> Result<Option<Bytes>> {
+        match self.objects.get(&Path::from(path)).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(ObjectStoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Paths of all objects below a prefix, relative to the root, sorted.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let found: Vec<_> = self.objects.list(Some(&Path::from(prefix))).try_collect().await?;
+        let mut paths: Vec<String> = found.into_iter().map(|meta| meta.location.to_string()).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    }
+
+    /// Removes an object; one that is not there is fine.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn delete(&self, path: &str) -> Result<()> {
+        match self.objects.delete(&Path::from(path)).await {
+            Ok(()) | Err(ObjectStoreError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn unloaded(&self, name: &str) -> Result<DeltaTable> {
+        let log_store = logstore_with(self.backend.clone(), &self.table_url(name), StorageConfig::default())
+            .map_err(|error| StoreError::delta(name, error))?;
+        Ok(DeltaTable::new(log_store))
+    }
+
+    async fn check_writable(&self, place: &str) -> Result<()> {
+        let probe = probe_name();
+        let written = match self.put_new(&probe, Bytes::new()).await {
+            Ok(_) => self.delete(&probe).await,
+            Err(error) => Err(error),
+        };
+        written.map_err(|error| StoreError::Unwritable { place: place.to_owned(), why: error.to_string() })
+    }
+}
+
+fn locate(url_or_path: &str) -> Result<Url> {
+    let bad = |why: String| StoreError::BadLocation { place: url_or_path.to_owned(), why };
+    if url_or_path.contains("://") && !url_or_path.starts_with("file://") {
+        let mut url = Url::parse(url_or_path).map_err(|error| bad(error.to_string()))?;
+        if !url.path().ends_with('/') {
+            url.set_path(&format!("{}/", url.path()));
+        }
+        return Ok(url);
+    }
+    let path = url_or_path.strip_prefix("file://").unwrap_or(url_or_path);
+    if path.is_empty() {
+        return Err(bad("the path is empty".to_owned()));
+    }
+    let unwritable =
+        |error: std::io::Error| StoreError::Unwritable { place: url_or_path.to_owned(), why: error.to_string() };
+    std::fs::create_dir_all(path).map_err(unwritable)?;
+    let absolute = FsPath::new(path).canonicalize().map_err(unwritable)?;
+    // Asked of the operating system: the object store would retry a folder that takes no files for ever.
+    let probe = absolute.join(probe_name());
+    File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(unwritable)?;
+    Url::from_directory_path(&absolute).map_err(|()| bad("not an absolute path".to_owned()))
+}
+
+fn probe_name() -> String {
+    format!(".write-probe-{:032x}", rand::random::<u128>())
+}
+
+fn backend_of(url: &Url, place: &str) -> Result<Arc<dyn ObjectStore>> {
+    let bad = |why: String| StoreError::BadLocation { place: place.to_owned(), why };
+    let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|error| bad(error.to_string()))?;
+    let factories = object_store_factories();
+    let factory =
+        factories.get(&scheme).ok_or_else(|| bad(format!("no support for {}:// in this build", url.scheme())))?;
+    let (backend, _) =
+        factory.parse_url_opts(url, &StorageConfig::default()).map_err(|error| bad(error.to_string()))?;
+    Ok(backend)
+}

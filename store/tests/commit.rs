@@ -1,0 +1,343 @@
+//! The commit protocol against real Delta logs: on disk, and on a store that loses answers.
+
+mod faulty;
+
+use std::sync::Arc;
+
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use faulty::{Fault as StoreFault, Faulty};
+use url::Url;
+use weir_store::{Advance, Committed, Fault, PutNew, Store, StoreError, Table, TableSpec};
+
+fn spec() -> TableSpec {
+    let schema = Schema::new(vec![
+        Field::new("id", DataType::Int64, false),
+        Field::new("note", DataType::Utf8, true),
+        Field::new("day", DataType::Utf8, true),
+    ]);
+    TableSpec { name: "events".to_owned(), schema: Arc::new(schema), partition_by: Some("day".to_owned()) }
+}
+
+fn rows(ids: &[i64]) -> RecordBatch {
+    let days = ids.iter().map(|id| if id % 2 == 0 { "2024-01-01" } else { "2024-01-02" });
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("id", Arc::new(Int64Array::from(ids.to_vec())) as _, false),
+        ("note", Arc::new(StringArray::from_iter_values(ids.iter().map(|id| format!("secret-{id}")))) as _, true),
+        ("day", Arc::new(StringArray::from_iter_values(days)) as _, true),
+    ]);
+    batch.unwrap()
+}
+
+fn advance(app_id: &str, expected: Option<i64>, next: i64) -> Advance {
+    Advance { app_id: app_id.to_owned(), expected, next }
+}
+
+fn ids(batches: &[RecordBatch]) -> Vec<i64> {
+    let mut ids: Vec<i64> = batches
+        .iter()
+        .flat_map(|batch| batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().to_vec())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// Every row of the table, by following its versions.
+async fn all_ids(table: &Table) -> Vec<i64> {
+    let mut batches = Vec::new();
+    for version in 1..=table.version() {
+        batches.extend(table.appended(version).await.unwrap());
+    }
+    ids(&batches)
+}
+
+async fn on_disk() -> (tempfile::TempDir, Store) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+    (folder, store)
+}
+
+fn on_faulty() -> (Arc<Faulty>, Store) {
+    let backend = Arc::new(Faulty::default());
+    let store = Store::with_backend(backend.clone(), Url::parse("memory:///data/").unwrap()).unwrap();
+    (backend, store)
+}
+
+#[tokio::test]
+async fn rows_and_positions_land_together_and_read_back() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    assert_eq!(table.position("a").await.unwrap(), None);
+
+    let committed = table.commit(vec![rows(&[1, 2]), rows(&[3])], vec![advance("a", None, 3)]).await.unwrap();
+    assert_eq!(committed, Committed { version: 1, rows: 3 });
+    assert_eq!(table.position("a").await.unwrap(), Some(3));
+
+    let reopened = store.existing("events").await.unwrap().unwrap();
+    assert_eq!(reopened.position("a").await.unwrap(), Some(3));
+    assert_eq!(reopened.position("b").await.unwrap(), None);
+    let appended = reopened.appended(1).await.unwrap();
+    assert_eq!(ids(&appended), [1, 2, 3]);
+    for batch in &appended {
+        assert_eq!(batch.schema(), reopened.schema());
+        let days = batch.column_by_name("day").unwrap().as_string::<i32>();
+        for (id, day) in batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values().iter().zip(days) {
+            assert_eq!(day, Some(if id % 2 == 0 { "2024-01-01" } else { "2024-01-02" }));
+        }
+    }
+    assert_eq!(ids(&reopened.appended(0).await.unwrap()), [0_i64; 0]);
+    assert!(matches!(reopened.appended(2).await, Err(StoreError::VersionGone { version: 2, .. })));
+}
+
+#[tokio::test]
+async fn a_replayed_commit_is_fenced_and_adds_nothing() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 2)]).await.unwrap();
+
+    let replay = table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 2)]).await;
+    let Err(error) = replay else { panic!("the replay landed") };
+    assert!(matches!(&error, StoreError::Fenced { found: Some(2), expected: None, .. }), "{error}");
+    assert!(error.retry_helps());
+    assert_eq!(table.version(), 1);
+    assert_eq!(all_ids(&table).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_zombie_with_an_old_snapshot_is_fenced() {
+    let (_folder, store) = on_disk().await;
+    let mut zombie = store.table(&spec()).await.unwrap();
+    let mut owner = store.table(&spec()).await.unwrap();
+    owner.commit(vec![rows(&[1])], vec![advance("a", None, 1)]).await.unwrap();
+    // The zombie loaded version 0 and has asked for the position there.
+    assert_eq!(zombie.position("a").await.unwrap(), None);
+    let late = zombie.commit(vec![rows(&[1])], vec![advance("a", None, 1)]).await;
+    assert!(matches!(late, Err(StoreError::Fenced { found: Some(1), .. })), "{late:?}");
+    assert_eq!(all_ids(&zombie).await, [1]);
+}
+
+#[tokio::test]
+async fn two_writers_with_their_own_positions_lose_and_double_nothing() {
+    let (_folder, store) = on_disk().await;
+    store.table(&spec()).await.unwrap();
+    let writers = (0..2_i64).map(|writer| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let mut table = store.table(&spec()).await.unwrap();
+            let app_id = format!("writer-{writer}");
+            for step in 0..15_i64 {
+                let expected = (step > 0).then_some(step);
+                let row = rows(&[writer * 1_000 + step]);
+                table.commit(vec![row], vec![advance(&app_id, expected, step + 1)]).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let table = store.existing("events").await.unwrap().unwrap();
+    let expected: Vec<i64> = (0..15).chain(1_000..1_015).collect();
+    assert_eq!(all_ids(&table).await, expected);
+    assert_eq!(table.position("writer-1").await.unwrap(), Some(15));
+}
+
+#[tokio::test]
+async fn a_commit_that_landed_without_an_answer_is_found_by_its_nonce() {
+    for fault in [StoreFault::LandsButFails, StoreFault::LandsButExists] {
+        for positions in [vec![advance("a", None, 2)], vec![]] {
+            let (backend, store) = on_faulty();
+            let mut table = store.table(&spec()).await.unwrap();
+            backend.faults.lock().unwrap().push(fault);
+            let committed = table.commit(vec![rows(&[1, 2])], positions).await.unwrap();
+            assert_eq!(committed, Committed { version: 1, rows: 2 }, "{fault:?}");
+            assert_eq!(table.version(), 1, "{fault:?} left a second copy");
+            assert_eq!(all_ids(&table).await, [1, 2]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_land_is_tried_again() {
+    let (backend, store) = on_faulty();
+    let mut table = store.table(&spec()).await.unwrap();
+    backend.faults.lock().unwrap().extend([StoreFault::Fails, StoreFault::Fails]);
+    let committed = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await.unwrap();
+    assert_eq!(committed.version, 1);
+    assert_eq!(all_ids(&table).await, [7]);
+}
+
+#[tokio::test]
+async fn an_outcome_nobody_tells_is_reported_as_unknown() {
+    let (backend, store) = on_faulty();
+    let mut table = store.table(&spec()).await.unwrap();
+    backend.faults.lock().unwrap().extend([StoreFault::Fails; 8]);
+    let unknown = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await;
+    assert!(matches!(unknown, Err(StoreError::OutcomeUnknown { .. })), "{unknown:?}");
+
+    // The store comes back: from the position that is there, the same rows go in once.
+    backend.faults.lock().unwrap().clear();
+    table.refresh().await.unwrap();
+    let position = table.position("a").await.unwrap();
+    assert_eq!(position, None);
+    table.commit(vec![rows(&[7])], vec![advance("a", position, 1)]).await.unwrap();
+    assert_eq!(all_ids(&table).await, [7]);
+}
+
+#[tokio::test]
+async fn a_dead_store_fails_before_anything_landed() {
+    let (backend, store) = on_faulty();
+    let mut table = store.table(&spec()).await.unwrap();
+    backend.dead.store(true, std::sync::atomic::Ordering::SeqCst);
+    let failed = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await;
+    assert!(matches!(failed.as_ref().map_err(StoreError::fault), Err(Fault::Outside)), "{failed:?}");
+    backend.dead.store(false, std::sync::atomic::Ordering::SeqCst);
+    table.refresh().await.unwrap();
+    assert_eq!((table.version(), table.position("a").await.unwrap()), (0, None));
+}
+
+#[tokio::test]
+async fn positions_move_without_rows_and_never_backwards() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    table.commit(vec![], vec![advance("a", None, 5), advance("b", None, 0)]).await.unwrap();
+    assert_eq!(table.position("a").await.unwrap(), Some(5));
+    assert_eq!(table.position("b").await.unwrap(), Some(0), "zero and absent are different things");
+    assert!(table.appended(1).await.unwrap().is_empty());
+    for bad in [vec![advance("a", Some(5), 4)], vec![advance("a", Some(5), 6), advance("a", Some(5), 7)]] {
+        let refused = table.commit(vec![], bad).await;
+        assert!(matches!(&refused, Err(error) if error.fault() == Fault::Ours), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_else_or_with_other_columns_is_refused() {
+    let (_folder, store) = on_disk().await;
+    store.table(&spec()).await.unwrap();
+    let mut wider = spec();
+    let more = Field::new("more", DataType::Float64, true);
+    wider.schema = Arc::new(Schema::new([spec().schema.fields().to_vec(), vec![Arc::new(more)]].concat()));
+    let refused = store.table(&wider).await;
+    assert!(matches!(&refused, Err(error @ StoreError::OtherSchema { .. }) if error.to_string().contains("more")));
+
+    // A table that another program made at our place.
+    let foreign = store.table_url("gpu_telemetry");
+    std::fs::create_dir_all(foreign.to_file_path().unwrap()).unwrap();
+    deltalake::DeltaTable::try_from_url(foreign)
+        .await
+        .unwrap()
+        .create()
+        .with_column("x", deltalake::kernel::DataType::LONG, true, None)
+        .await
+        .unwrap();
+    let refused = store.existing("gpu_telemetry").await;
+    assert!(matches!(&refused, Err(error @ StoreError::NotOurs { .. }) if error.fault() == Fault::User), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_truncated_log_is_one_clear_error() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    table.commit(vec![rows(&[1])], vec![advance("a", None, 1)]).await.unwrap();
+    let entry = "tables/events/_delta_log/00000000000000000001.json";
+    let whole = store.get(entry).await.unwrap().unwrap();
+    store.put(entry, whole.slice(..whole.len() / 2)).await.unwrap();
+    let damaged = store.existing("events").await;
+    match damaged {
+        Err(error @ StoreError::DamagedLog { .. }) => assert!(error.to_string().contains("events"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_unwritable_folder_is_refused_and_nothing_is_left_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "not a folder").unwrap();
+    // /proc refuses new files even to root.
+    for place in [file.join("data").to_str().unwrap(), "/proc/weir", "/proc"] {
+        let refused = tokio::time::timeout(std::time::Duration::from_secs(10), Store::open(place)).await.unwrap();
+        let Err(error) = refused else { panic!("{place} was opened") };
+        assert!(matches!(error, StoreError::Unwritable { .. }) && error.fault() == Fault::User, "{error}");
+        assert!(error.to_string().contains(place), "{error}");
+    }
+    assert!(matches!(Store::open("ftp://host/x").await, Err(StoreError::BadLocation { .. })));
+    assert!(matches!(Store::open("").await, Err(StoreError::BadLocation { .. })));
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 1);
+}
+
+#[tokio::test]
+async fn many_racing_creators_make_one_table() {
+    let (_folder, store) = on_disk().await;
+    let creators: Vec<_> = (0..6)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.table(&spec()).await.map(|table| table.version()) })
+        })
+        .collect();
+    for creator in creators {
+        assert_eq!(creator.await.unwrap().unwrap(), 0);
+    }
+    assert_eq!(store.list("tables/events/_delta_log").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn objects_are_created_once() {
+    let (_folder, store) = on_disk().await;
+    assert_eq!(store.put_new("a/b.json", "one".into()).await.unwrap(), PutNew::Created);
+    assert_eq!(store.put_new("a/b.json", "two".into()).await.unwrap(), PutNew::Existed);
+    assert_eq!(store.get("a/b.json").await.unwrap().unwrap(), "one");
+    store.put("a/c.json", "three".into()).await.unwrap();
+    assert_eq!(store.list("a").await.unwrap(), ["a/b.json", "a/c.json"]);
+    store.delete("a/b.json").await.unwrap();
+    store.delete("a/b.json").await.unwrap();
+    assert_eq!(store.get("a/b.json").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn maintenance_checkpoints_and_keeps_positions_and_rows() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    for step in 0..100_i64 {
+        let expected = (step > 0).then_some(step);
+        table.commit(vec![rows(&[step])], vec![advance("a", expected, step + 1)]).await.unwrap();
+    }
+    let mut maintainer = store.existing("events").await.unwrap().unwrap();
+    assert_eq!(maintainer.maintain().await.unwrap().checkpoint, Some(100));
+    assert_eq!(maintainer.maintain().await.unwrap().checkpoint, None, "one checkpoint in 100 versions is enough");
+
+    // The checkpoint alone holds the positions: the entries before it may go.
+    for version in 0..100 {
+        store.delete(&format!("tables/events/_delta_log/{version:020}.json")).await.unwrap();
+    }
+    let reopened = store.existing("events").await.unwrap().unwrap();
+    assert_eq!(reopened.position("a").await.unwrap(), Some(100));
+    assert!(matches!(reopened.appended(7).await, Err(StoreError::VersionGone { version: 7, .. })));
+}
+
+#[tokio::test]
+async fn text_never_reaches_the_log() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    table.commit(vec![rows(&[1, 2, 3])], vec![advance("a", None, 3)]).await.unwrap();
+    let entry = store.get("tables/events/_delta_log/00000000000000000001.json").await.unwrap().unwrap();
+    let entry = String::from_utf8(entry.to_vec()).unwrap();
+    assert!(!entry.contains("secret-"), "{entry}");
+    assert!(entry.contains(r#"\"minValues\":{\"id\":"#), "ranges of ids are gone: {entry}");
+}
+
+#[tokio::test]
+async fn batches_that_do_not_fit_are_refused() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    let narrow = RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![1])) as _)]).unwrap();
+    table.commit(vec![narrow], vec![]).await.unwrap();
+    let wrong_type = RecordBatch::try_from_iter([("id", Arc::new(StringArray::from(vec!["1"])) as _)]).unwrap();
+    let unknown = RecordBatch::try_from_iter([("other", Arc::new(Int64Array::from(vec![1])) as _)]).unwrap();
+    let nulls = RecordBatch::try_from_iter([("id", Arc::new(Int64Array::from(vec![None])) as _)]).unwrap();
+    for bad in [wrong_type, unknown, nulls] {
+        let refused = table.commit(vec![bad], vec![]).await;
+        assert!(matches!(refused, Err(StoreError::BadCommit { .. })), "{refused:?}");
+    }
+    assert_eq!(table.version(), 1);
+}

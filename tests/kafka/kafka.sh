@@ -1,0 +1,164 @@
+#!/usr/bin/env bash
+# A real Apache Kafka for tests: one KRaft broker on 127.0.0.1, its jars from Maven Central.
+#
+#   kafka.sh fetch                     download the jars once, into the cache
+#   kafka.sh start [--dir D] [--port P]  format, start, wait until ready; last line: host:port
+#   kafka.sh status [--dir D]          host:port and exit 0 while it runs, else exit 1
+#   kafka.sh stop [--dir D]            end it; its data stays in D, and start goes on with it
+#
+# Several brokers run side by side, one per --dir. Without --port a free one is chosen and kept for that folder.
+# Cache: ${WEIR_KAFKA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir/kafka}. Version: ${WEIR_KAFKA_VERSION:-4.1.1}.
+# Where Java or Maven or the jars are missing it prints "skipped: no Kafka (why)" and exits 3.
+set -euo pipefail
+
+version=${WEIR_KAFKA_VERSION:-4.1.1}
+cache=${WEIR_KAFKA_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir/kafka}
+libs=$cache/$version/libs
+ready_within_s=${WEIR_KAFKA_READY_S:-60}
+
+skip() { echo "skipped: no Kafka ($1)"; exit 3; }
+fail() { echo "kafka.sh: $1" >&2; exit 1; }
+
+pom() {
+    cat <<XML
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>weir</groupId><artifactId>kafka-for-tests</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$version</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+XML
+}
+
+fetch() {
+    command -v java >/dev/null || skip "java is not installed"
+    [[ -e $libs/.complete ]] && return
+    command -v mvn >/dev/null || skip "mvn is not installed"
+    mkdir -p "$cache/$version"
+    # One download at a time; whoever waits finds it done.
+    exec 9>"$cache/$version/lock"
+    flock 9
+    if [[ ! -e $libs/.complete ]]; then
+        pom >"$cache/$version/pom.xml"
+        echo "fetching Kafka $version into $cache" >&2
+        mvn -q -B -f "$cache/$version/pom.xml" dependency:copy-dependencies \
+            -DincludeScope=runtime -DoutputDirectory="$libs" >"$cache/$version/fetch.log" 2>&1 9>&- ||
+            skip "the jars cannot be downloaded: see $cache/$version/fetch.log"
+        touch "$libs/.complete"
+    fi
+    exec 9>&-
+}
+
+free_port() {
+    # Below the kernel's ephemeral range, so that no outgoing connection takes it before the broker binds it.
+    local port
+    for _ in $(seq 200); do
+        port=$((10000 + RANDOM % 20000))
+        (exec 8<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+    done
+    fail "found no free port"
+}
+
+configure() {
+    local controller
+    controller=$(free_port)
+    while [[ $controller == "$port" ]]; do controller=$(free_port); done
+    cat >"$dir/server.properties" <<CONF
+process.roles=broker,controller
+node.id=1
+controller.quorum.bootstrap.servers=127.0.0.1:$controller
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
+advertised.listeners=PLAINTEXT://127.0.0.1:$port
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs=$dir/data
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+# A missing topic must stay missing.
+auto.create.topics.enable=false
+CONF
+}
+
+kafka() {
+    java -Xms256m -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" "$@"
+}
+
+running() {
+    [[ -s $dir/pid ]] || return 1
+    # The number may have been given to another process meanwhile.
+    tr '\0' ' ' 2>/dev/null <"/proc/$(<"$dir/pid")/cmdline" | grep -q -F "$dir/server.properties"
+}
+
+# The broker registers and opens its port when it can serve: a listening port is a ready broker.
+answers() { (exec 8<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; }
+
+start() {
+    fetch
+    mkdir -p "$dir"
+    dir=$(cd "$dir" && pwd)
+    if running; then
+        echo "127.0.0.1:$(<"$dir/port")"
+        return
+    fi
+    if [[ -s $dir/port && -z $port ]]; then port=$(<"$dir/port"); fi
+    port=${port:-$(free_port)}
+    if [[ ! -e $dir/data/meta.properties ]]; then
+        configure
+        echo "$port" >"$dir/port"
+        kafka kafka.tools.StorageTool format -t "$(kafka kafka.tools.StorageTool random-uuid)" \
+            -c "$dir/server.properties" --standalone >"$dir/format.log" 2>&1 || fail "cannot format: see $dir/format.log"
+    fi
+    # The broker outlives this script and must hold none of its pipes.
+    nohup java -Xms256m -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" \
+        kafka.Kafka "$dir/server.properties" >"$dir/server.log" 2>&1 </dev/null &
+    echo $! >"$dir/pid"
+    local deadline=$((SECONDS + ready_within_s))
+    until answers; do
+        # Not `running`: between fork and exec the process still carries this script's command line.
+        kill -0 "$(<"$dir/pid")" 2>/dev/null || fail "the broker ended: see $dir/server.log"
+        ((SECONDS < deadline)) || { stop; fail "the broker was not ready in $ready_within_s s: see $dir/server.log"; }
+        sleep 0.2
+    done
+    echo "127.0.0.1:$port"
+}
+
+stop() {
+    if running; then
+        local pid
+        pid=$(<"$dir/pid")
+        kill "$pid"
+        for _ in $(seq 100); do running || break; sleep 0.1; done
+        ! running || kill -9 "$pid"
+    fi
+    rm -f "$dir/pid"
+}
+
+command=${1:-}
+shift || true
+dir=${TMPDIR:-/tmp}/weir-kafka
+port=
+while (($#)); do
+    case $1 in
+        --dir) dir=${2:?--dir needs a folder}; shift 2 ;;
+        --port) port=${2:?--port needs a number}; shift 2 ;;
+        *) fail "unknown argument $1" ;;
+    esac
+done
+[[ ! -d $dir ]] || dir=$(cd "$dir" && pwd)
+
+case $command in
+    fetch) fetch; echo "Kafka $version is in $libs" ;;
+    start) start ;;
+    status) running || { echo "not running"; exit 1; }; echo "127.0.0.1:$(<"$dir/port")" ;;
+    stop) stop ;;
+    *) fail "give one of: fetch, start, status, stop" ;;
+esac

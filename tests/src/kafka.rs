@@ -1,0 +1,45 @@
+//! A real Apache Kafka, started and stopped by `tests/kafka/kafka.sh`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// One broker with its own folder; stopped when dropped.
+pub struct Kafka {
+    script: PathBuf,
+    folder: PathBuf,
+    /// `host:port` of the broker.
+    pub brokers: String,
+}
+
+impl Kafka {
+    /// Starts a broker, or says why the test is skipped.
+    #[must_use]
+    pub fn start(folder: &Path) -> Option<Self> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh");
+        let folder = folder.join("kafka");
+        let output = Command::new("bash")
+            .arg(&script)
+            .args(["start", "--dir"])
+            .arg(&folder)
+            .output()
+            .expect("bash runs the script");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        if output.status.code() == Some(3) {
+            crate::skip("kafka", stdout.lines().last().unwrap_or("no Kafka").trim_start_matches("skipped: "));
+            return None;
+        }
+        assert!(output.status.success(), "Kafka did not start: {stdout}{}", String::from_utf8_lossy(&output.stderr));
+        let brokers = stdout.lines().last().unwrap_or_default().trim().to_owned();
+        assert!(brokers.contains(':'), "the script's last line is host:port, not {brokers:?}");
+        Some(Self { script, folder, brokers })
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        let stopped = Command::new("bash").arg(&self.script).args(["stop", "--dir"]).arg(&self.folder).output();
+        if let Err(error) = stopped {
+            eprintln!("Kafka was not stopped: {error}");
+        }
+    }
+}

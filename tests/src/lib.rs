@@ -1,0 +1,19 @@
+//! What the end-to-end tests share: the binary under test, a real Apache Kafka, the public data sets.
+//!
+//! A part that is missing makes a test print `skipped: <why>` and return. `WEIR_REQUIRE=kafka,shared` turns such a skip
+//! into a failure, so that a machine that can get the parts cannot pass without them.
+
+mod binary;
+mod kafka;
+mod shared;
+
+pub use binary::{Outcome, Weir};
+pub use kafka::Kafka;
+pub use shared::shared_data;
+
+/// Says why a test did not run, or fails it when `WEIR_REQUIRE` names the part.
+pub fn skip(part: &str, why: &str) {
+    let required = std::env::var("WEIR_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name.trim() == part), "{part} is required here but missing: {why}");
+    eprintln!("skipped: {why}");
+}

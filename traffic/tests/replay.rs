@@ -1,0 +1,162 @@
+//! Claims about replayed traces. The expected counts and sums were computed from the same files with PyArrow.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{Int32Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ArrowWriter;
+use weir_schemas::Request;
+use weir_traffic::replay::{ReplayConfig, ServeGenSelection, TraceFormat, detect, open};
+use weir_traffic::{Event, TrafficError};
+
+fn shared(folder: &str) -> Option<PathBuf> {
+    let root = match std::env::var_os("WEIR_SHARED") {
+        Some(root) => PathBuf::from(root),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
+    };
+    let path = root.join("data").join(folder);
+    if path.exists() {
+        Some(path)
+    } else {
+        println!("skipped: no ../shared");
+        None
+    }
+}
+
+fn requests(path: &Path, config: ReplayConfig) -> Vec<Request> {
+    let mut last_ms = i64::MIN;
+    let request = |timed: Result<weir_traffic::Timed, TrafficError>| {
+        let timed = timed.unwrap();
+        assert!(timed.at_ms >= last_ms, "arrivals went back in time");
+        last_ms = timed.at_ms;
+        let Event::Request(request) = timed.event else { panic!("a trace holds requests only") };
+        assert_eq!(request.arrival_ms.0, timed.at_ms);
+        *request
+    };
+    open(path, config).unwrap().map(request).collect()
+}
+
+fn sums(requests: &[Request]) -> (usize, i64, i64) {
+    let prompt = requests.iter().map(|request| i64::from(request.prompt_tokens.unwrap().0)).sum();
+    let completion = requests.iter().map(|request| i64::from(request.completion_tokens.unwrap().0)).sum();
+    (requests.len(), prompt, completion)
+}
+
+#[test]
+fn azure_keeps_every_request_token_and_time() {
+    let Some(folder) = shared("azure_llm_2023") else { return };
+    let code = requests(&folder.join("code.parquet"), ReplayConfig::default());
+    assert_eq!(sums(&code), (7_491, 15_282_456, 206_626));
+    assert_eq!(code[0].request_id, "azure-code-000001");
+    assert_eq!(code[0].arrival_ms.0, 1_700_158_623_979);
+    assert_eq!(code.last().unwrap().arrival_ms.0, 1_700_161_016_535);
+    assert_eq!(
+        (code[0].ttft_ms, &code[0].session_id, &code[0].domain, &code[0].propensity),
+        (None, &None, &None, &None)
+    );
+
+    let both = requests(&folder, ReplayConfig::default());
+    assert_eq!(sums(&both), (7_491 + 14_453, 15_282_456 + 17_181_419, 206_626 + 2_917_114));
+    assert_eq!(both[0].request_id, "azure-conv-000001");
+}
+
+#[test]
+fn mooncake_keeps_its_prefix_blocks() {
+    let Some(folder) = shared("mooncake_fast25") else { return };
+    let conversation = requests(&folder.join("conversation.parquet"), ReplayConfig::default());
+    assert_eq!(sums(&conversation), (8_125, 100_489_310, 2_816_151));
+    let blocks: usize = conversation.iter().map(|request| request.prefix_block_hashes.as_ref().unwrap().len()).sum();
+    assert_eq!(blocks, 200_107);
+    let synthetic = requests(&folder.join("synthetic.parquet"), ReplayConfig::default());
+    assert_eq!(sums(&synthetic), (2_730, 36_432_810, 496_540));
+}
+
+#[test]
+fn speed_and_start_move_arrivals_and_nothing_else() {
+    let Some(folder) = shared("azure_llm_2023") else { return };
+    let file = folder.join("code.parquet");
+    let plain = requests(&file, ReplayConfig::default());
+    let config = ReplayConfig { start_ms: Some(1_000), speed: 10.0, limit: Some(500), ..ReplayConfig::default() };
+    let fast = requests(&file, config);
+    assert_eq!(fast.len(), 500);
+    assert_eq!(fast[0].arrival_ms.0, 1_000);
+    for (slow, fast) in plain.iter().zip(&fast) {
+        let gap_ms = (slow.arrival_ms.0 - plain[0].arrival_ms.0) as f64 / 10.0;
+        assert!((fast.arrival_ms.0 as f64 - 1_000.0 - gap_ms).abs() <= 1.0);
+        assert_eq!((&slow.request_id, slow.prompt_tokens), (&fast.request_id, fast.prompt_tokens));
+    }
+}
+
+/// `deepseek-r1` in the window at 0 s: PyArrow sums the published rates of its clients to the expected rate. The
+/// clients are bursty, so the bound is wide; the mean of the generator itself is tested beside it.
+#[test]
+fn servegen_streams_are_generated_at_the_published_rate() {
+    let Some(folder) = shared("servegen_clients") else { return };
+    let config = ReplayConfig {
+        servegen: ServeGenSelection { seconds: 6_000, ..ServeGenSelection::default() },
+        ..ReplayConfig::default()
+    };
+    let stream = requests(&folder, config.clone());
+    let expected = EXPECTED_R1_REQUESTS_IN_6000_S;
+    assert!((stream.len() as f64 / expected - 1.0).abs() < 0.05, "{} requests, expected {expected}", stream.len());
+    assert!(stream.iter().all(|request| request.gateway_tags.as_ref().unwrap()["generated"] == "true"));
+    assert!(stream.iter().all(|request| request.prompt_tokens.is_some() && request.completion_tokens.is_some()));
+    assert!(stream.iter().all(|request| request.reasoning_tokens <= request.completion_tokens));
+    assert_eq!(stream, requests(&folder, config.clone()));
+    assert_ne!(stream, requests(&folder, ReplayConfig { seed: 2, ..config }));
+}
+
+/// Sum over the windows that start before 6000 s of rate_per_s x 600 s.
+const EXPECTED_R1_REQUESTS_IN_6000_S: f64 = 121_773.0;
+
+#[test]
+fn an_unknown_model_of_servegen_names_the_known_ones() {
+    let Some(folder) = shared("servegen_clients") else { return };
+    let servegen = ServeGenSelection { model: "m-huge".to_owned(), ..ServeGenSelection::default() };
+    let error = open(&folder, ReplayConfig { servegen, ..ReplayConfig::default() }).err().unwrap().to_string();
+    assert!(error.contains("m-huge") && error.contains("deepseek-r1, m-large, m-mid, m-small, mm-image"), "{error}");
+}
+
+#[test]
+fn formats_are_known_by_their_columns() {
+    let Some(data) = shared("") else { return };
+    for (folder, format) in [
+        ("azure_llm_2023", TraceFormat::AzureLlm),
+        ("mooncake_fast25", TraceFormat::Mooncake),
+        ("servegen_clients", TraceFormat::ServeGen),
+        ("routing_llmrouter", TraceFormat::ScoreMatrix),
+    ] {
+        assert_eq!(detect(&data.join(folder)).unwrap(), format);
+    }
+    let error = open(&data.join("routing_llmrouter"), ReplayConfig::default()).err().unwrap();
+    assert!(error.to_string().ends_with("holds a score matrix and not a trace"), "{error}");
+}
+
+fn parquet_file(folder: &Path, column: &str) -> PathBuf {
+    let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Int32, false)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int32Array::from(vec![1]))]).unwrap();
+    let path = folder.join("some.parquet");
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    path
+}
+
+#[test]
+fn what_is_no_trace_is_refused_in_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let says = |path: &Path, words: &[&str]| {
+        let error = open(path, ReplayConfig::default()).err().unwrap().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    };
+    says(folder.path(), &["holds no .parquet file"]);
+    says(&folder.path().join("absent.parquet"), &["cannot read", "absent.parquet"]);
+    let path = parquet_file(folder.path(), "weather");
+    says(&path, &["is not a known trace", "weather", "azure-llm, mooncake, servegen and score-matrix"]);
+    std::fs::write(&path, b"PAR1 but no more").unwrap();
+    says(&path, &["is not a readable parquet file"]);
+    let error = open(&path, ReplayConfig { speed: 0.0, ..ReplayConfig::default() }).err().unwrap().to_string();
+    assert_eq!(error, "speed is 0: give a number above 0");
+}

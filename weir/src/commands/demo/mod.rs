@@ -1,0 +1,326 @@
+//! `weir demo`: the whole loop on one machine.
+//!
+//! Simulated routers send traffic to an embedded broker under a uniform logging policy. The same pipeline as `weir run`
+//! ingests and summarises it. Part of the way through, a candidate policy is trained on what was logged, judged
+//! off-policy, signed and proposed. If its report says "better" the demo approves it, as it says it does; the routers
+//! poll, verify and take it up; traffic goes on. At the end: what was produced and what is stored, what the policies were
+//! worth by their rewards and in truth, and the fleet before and after.
+
+mod broker;
+mod capacity;
+mod live;
+mod routers;
+mod summary;
+mod teacher;
+mod value;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use weir_learners::TrainConfig;
+use weir_policy_publisher::keys::SigningKey;
+use weir_policy_publisher::{Decision, Registry};
+use weir_policy_runtime::{Objective, Trust};
+use weir_store::{Keyring, Store};
+use weir_traffic::simulate::SimConfig;
+
+use super::run::ingest_config;
+use super::{print_json, simulate, stop_on_signal};
+use crate::cli::{Common, DemoArgs};
+use crate::config::Config;
+use crate::error::{Failure, Result};
+use crate::http::{self, Listener, Readiness};
+use crate::pipeline::Pipeline;
+use crate::produce::{self, KafkaOutput};
+use crate::services::{Access, PolicyTopic};
+use crate::{services, training};
+
+use broker::Broker;
+use live::Live;
+use routers::{Board, Pace};
+use summary::Ending;
+
+/// Event seconds per real second: a minute of demo is an hour of traffic, so that windows and delays are seen to work.
+const SPEED: f64 = 60.0;
+/// Requests per event second.
+const REQUESTS_PER_S: f64 = 12.0;
+/// Share of the time spent under the uniform logging policy before a candidate is trained.
+const LOGGING_SHARE: f64 = 0.5;
+/// Windows of the workload sketches are ten minutes of event time; the start is aligned to them.
+const WINDOW_MS: i64 = 600_000;
+/// Topic of the active policy.
+const POLICY_TOPIC: &str = "weir.policies";
+/// How long everything produced may take to be committed after the routers have ended.
+const DRAINS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Runs the demo.
+pub async fn run(common: &Common, args: DemoArgs) -> Result<()> {
+    let temporary = tempfile::tempdir().map_err(|error| Failure::outside(format!("no temporary folder: {error}")))?;
+    let folder: PathBuf = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
+    if args.keep.is_some() && folder.join("data").exists() {
+        return Err(Failure::user(format!(
+            "{} holds data already: choose another folder for --keep",
+            folder.display()
+        )));
+    }
+    let listener = Listener::bind(&args.listen).await?;
+    let topics = [&produce::TOPICS[..], &[POLICY_TOPIC]].concat();
+    let broker = Broker::start(&topics)?;
+    let setup = Setup::new(&folder, &broker, args.clone())?;
+    let live = Live::start(args.seconds, common.json);
+    live.say(&format!(
+        "weir demo: {} s of {:?} traffic at {SPEED:.0} x real time, console at {}",
+        args.seconds,
+        args.profile,
+        listener.url()
+    ));
+    let ending = setup.run(listener, &live).await?;
+    live.finish();
+    if common.json {
+        return print_json(&ending);
+    }
+    println!("{ending}");
+    if args.keep.is_some() {
+        println!("\nThe tables stay in {0}: weir --data {0}/data sql \"select * from workload_mix\"", folder.display());
+    }
+    Ok(())
+}
+
+/// Everything that stands before traffic starts.
+struct Setup {
+    args: DemoArgs,
+    config: Config,
+    key: Arc<SigningKey>,
+    objective: Objective,
+    start_ms: i64,
+}
+
+impl Setup {
+    fn new(folder: &Path, broker: &Broker, args: DemoArgs) -> Result<Self> {
+        let mut config = Config::default();
+        config.store.url = folder.join("data").display().to_string();
+        config.keys.path = folder.join("keys");
+        config.kafka.brokers = broker.address();
+        config.ingest.flush_interval_ms = 500;
+        // The traffic is made up, so keeping its text harms nobody, and the estimator needs it.
+        config.ingest.keep_text = true;
+        config.policy.trusted_keys = folder.join("keys/trusted");
+        config.policy.kafka_topic = POLICY_TOPIC.into();
+        config.policy.refresh_ms = 300;
+        let key = Arc::new(SigningKey::generate());
+        std::fs::create_dir_all(&config.policy.trusted_keys)
+            .and_then(|()| std::fs::write(config.policy.trusted_keys.join("demo.pub"), format!("{}\n", key.public())))
+            .map_err(|error| Failure::user(format!("cannot write below {}: {error}", folder.display())))?;
+        let objective = Objective { quality: config.objective.quality, usd: config.objective.usd };
+        let start_ms = training::now_ms() / WINDOW_MS * WINDOW_MS;
+        Ok(Self { args, config, key, objective, start_ms })
+    }
+
+    fn simulation(&self) -> SimConfig {
+        SimConfig {
+            seed: self.args.seed,
+            profile: simulate::profile(self.args.profile),
+            world: simulate::world(self.args.world),
+            requests_per_s: REQUESTS_PER_S,
+            start_ms: self.start_ms,
+            duration_ms: (self.args.seconds as f64 * 1_000.0 * SPEED) as i64,
+            // Text makes messages several times larger; a third of the retrieval requests is plenty for the estimator.
+            text_share: 0.3,
+            objective: self.objective,
+            ..SimConfig::default()
+        }
+    }
+
+    fn train_config(&self) -> TrainConfig {
+        let mut config = TrainConfig {
+            seed: self.args.seed,
+            objective: self.objective,
+            gamma: self.config.objective.gamma,
+            floor: self.config.objective.floor,
+            ..TrainConfig::default()
+        };
+        // A short demo logs few sessions; judging needs its share of them as much as training does.
+        config.holdout_share = 0.4;
+        // One candidate, judged once, by a gate that is wrong at most once in two hundred times.
+        config.evaluation.confidence = 0.99;
+        config
+    }
+
+    async fn run(self, listener: Listener, live: &Live) -> Result<Ending> {
+        let store = Store::open(&self.config.store.url).await?;
+        let keyring = Keyring::open(&self.config.keys.path)?;
+        let estimator = teacher::estimator(&self.simulation())?;
+        live.say(&format!(
+            "  hallucination estimator trained on made-up answers of another seed: AUROC {:.2}",
+            estimator.auroc
+        ));
+
+        let access = Access::read(&self.config)?;
+        let metrics = http::install_metrics()?;
+        let readiness = Readiness::of(&[http::INGEST, http::FEATURES]);
+        let (stop_sender, stop) = watch::channel(false);
+        let pipeline = Pipeline::start(
+            store.clone(),
+            keyring,
+            ingest_config(&self.config, false),
+            Some(estimator.stream),
+            readiness.clone(),
+            stop.clone(),
+        );
+        let url = listener.url();
+        let router = services::router(
+            &self.config,
+            &store,
+            access,
+            http::operations(metrics, readiness),
+            PolicyTopic::Exists,
+            stop.clone(),
+        )
+        .await?;
+        let http = tokio::spawn(listener.serve(router, stop.clone()));
+
+        let trust = services::trust(&self.config)?;
+        let output = KafkaOutput::connect(&self.config.kafka.brokers, &produce::TOPICS, None).await?;
+        let pace = Pace { speed: SPEED, ends_after: Duration::from_secs(self.args.seconds) };
+        let (board, routers) =
+            routers::start(self.simulation(), pace, output, pipeline.committed.clone(), url, trust.clone())?;
+
+        let signal = stop_on_signal();
+        let started = Instant::now();
+        let judged = self.while_traffic_runs(&store, trust, &board, &routers, &pipeline, live, started, signal).await?;
+
+        let played = tokio::task::spawn_blocking(move || routers.join())
+            .await
+            .map_err(|error| Failure::ours(format!("the routers stopped: {error}")))?;
+        played.map_err(|_| Failure::ours("the routers panicked"))??;
+        live.say("  traffic has ended; waiting until everything is stored");
+        let deadline = Instant::now() + DRAINS_WITHIN;
+        while pipeline.committed.total() < board.produced() && Instant::now() < deadline && !pipeline.ingest_ended() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        stop_sender.send_replace(true);
+        let (_ingested, derived) = pipeline.finish().await?;
+        let _served = tokio::time::timeout(Duration::from_secs(2), http).await;
+        summary::ending(&self, &store, &board, judged, derived, estimator.auroc, started.elapsed()).await
+    }
+
+    /// Shows the workload, trains when it is time, and waits until the routers have ended.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one running demo")]
+    async fn while_traffic_runs(
+        &self,
+        store: &Store,
+        trust: Trust,
+        board: &Board,
+        routers: &std::thread::JoinHandle<Result<()>>,
+        pipeline: &Pipeline,
+        live: &Live,
+        started: Instant,
+        signal: watch::Receiver<bool>,
+    ) -> Result<Option<Judged>> {
+        let train_at = Duration::from_secs_f64(self.args.seconds as f64 * LOGGING_SHARE);
+        let mut learning: Option<tokio::task::JoinHandle<Result<Judged>>> = None;
+        let mut judged = None;
+        let mut next_mix = Duration::from_secs(6);
+        while !routers.is_finished() {
+            if *signal.borrow() {
+                return Err(Failure::user("stopped by a signal; nothing was kept"));
+            }
+            if pipeline.ingest_ended() {
+                return Err(Failure::ours("ingest ended while traffic was running; the log says why"));
+            }
+            let elapsed = started.elapsed();
+            let doing = match (&learning, &judged, board.taken_up_ms()) {
+                (_, _, Some(_)) => "routers follow the new policy",
+                (_, Some(_), None) => "uniform logging policy (no better candidate was shown)",
+                (Some(_), None, None) => "training and judging a candidate",
+                (None, None, None) => "uniform logging policy",
+            };
+            live.at(
+                elapsed,
+                &format!("{} requests, {} rows stored; {doing}", board.requests(), pipeline.committed.total()),
+            );
+            if elapsed >= next_mix {
+                next_mix = elapsed + Duration::from_secs(10);
+                live.mix(store).await?;
+            }
+            if learning.is_none() && judged.is_none() && elapsed >= train_at {
+                live.say("  training a candidate on what was logged so far");
+                let (store, trust, train) = (store.clone(), trust.clone(), self.train_config());
+                let key = self.key.clone();
+                learning = Some(tokio::spawn(async move { judge(&store, trust, &train, &key).await }));
+            }
+            if learning.as_ref().is_some_and(|task| task.is_finished())
+                && let Some(task) = learning.take()
+            {
+                let result = task.await.map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
+                live.say(&format!("  {}", result.sentence()));
+                judged = Some(result);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        // A candidate that was still in training when traffic ended is judged all the same.
+        if let Some(task) = learning {
+            judged = Some(task.await.map_err(|error| Failure::ours(format!("training stopped: {error}")))??);
+        }
+        Ok(judged)
+    }
+}
+
+/// A judged candidate.
+pub struct Judged {
+    pub policy_id: String,
+    pub verdict: &'static str,
+    pub reasons: Vec<String>,
+    pub approved: bool,
+    /// Off-policy estimates on held-out sessions: logging policy, candidate, difference.
+    pub estimates: Option<[weir_learners::ope::Estimate; 3]>,
+}
+
+impl Judged {
+    fn sentence(&self) -> String {
+        let id = self.policy_id.chars().take(19).collect::<String>();
+        let estimate = self.estimates.map_or_else(String::new, |[logging, candidate, difference]| {
+            format!(
+                ": worth {:.3} against {:.3}, difference {:+.3} (99 %: {:+.3} to {:+.3})",
+                candidate.value, logging.value, difference.value, difference.low, difference.high
+            )
+        });
+        let outcome =
+            if self.approved { "signed and approved automatically, since this is a demo" } else { "not promoted" };
+        format!("candidate {id}: {}{estimate}; {outcome}", self.verdict)
+    }
+}
+
+/// Trains, judges, proposes; approves what was shown to be better.
+async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKey) -> Result<Judged> {
+    let set = weir_learners::training_set(store).await?;
+    let train = train.clone();
+    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None))
+        .await
+        .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
+    let registry = Registry::open(store, trust).await?;
+    training::propose(&registry, &proposal, key, "weir demo").await?;
+    let evaluation = &proposal.candidate.report.lineup.candidate;
+    let approved = evaluation.verdict == weir_learners::ope::Verdict::Better;
+    if approved {
+        let decision = Decision {
+            actor: "weir demo".into(),
+            reason: Some("the demo approves what its report shows to be better".into()),
+            force: false,
+        };
+        registry.approve(&proposal.bundle.id, &decision).await?;
+    }
+    let reasons = match &evaluation.verdict {
+        weir_learners::ope::Verdict::InsufficientSupport { reasons } => reasons.clone(),
+        _ => Vec::new(),
+    };
+    Ok(Judged {
+        policy_id: proposal.bundle.id.to_string(),
+        verdict: evaluation.verdict.words(),
+        reasons,
+        approved,
+        estimates: evaluation.estimates.as_ref().map(|found| [found.logging, found.dr, found.difference]),
+    })
+}

@@ -1,0 +1,33 @@
+//! `weir fleet`: how many GPUs the observed workload needs.
+
+use weir_features::WorkloadFilter;
+use weir_fleet::Slo;
+
+use super::{configuration, existing_store, print_json};
+use crate::capacity;
+use crate::cli::{Common, FleetCommand, RecommendArgs};
+use crate::error::Result;
+
+/// Runs the command.
+pub async fn run(common: &Common, command: FleetCommand) -> Result<()> {
+    match command {
+        FleetCommand::Recommend(args) => recommend(common, args).await,
+    }
+}
+
+async fn recommend(common: &Common, args: RecommendArgs) -> Result<()> {
+    let profile = capacity::profile(&args.gpu)?;
+    let config = configuration(common)?;
+    let store = existing_store(&config).await?;
+    let session = weir_sql::open(&store).await?;
+    let filter = WorkloadFilter { model: args.model.clone(), ..WorkloadFilter::default() };
+    let (from_ms, to_ms) = capacity::last_hours(&session, args.hours).await?;
+    let workload = capacity::observed(&session, from_ms, to_ms, &filter, args.scale).await?;
+    let slo = Slo { ttft_p99_ms: Some(args.ttft_ms), tpot_p95_ms: Some(args.tpot_ms), e2e_p95_ms: None };
+    let recommendation = capacity::plan(&workload, &profile, &slo, args.seed)?;
+    if common.json {
+        return print_json(&recommendation);
+    }
+    println!("{}", recommendation.markdown());
+    Ok(())
+}

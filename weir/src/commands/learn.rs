@@ -1,0 +1,96 @@
+//! `weir learn`: train a policy or an estimator.
+
+use std::path::{Path, PathBuf};
+
+use weir_learners::{TrainConfig, hallucination};
+use weir_policy_publisher::Registry;
+use weir_policy_publisher::keys::SigningKey;
+use weir_policy_runtime::Objective;
+
+use super::{configuration, existing_store, print_json};
+use crate::cli::{Common, LearnArgs, LearnKind};
+use crate::error::{Failure, Result};
+use crate::{services, training};
+
+/// Trains what was asked for.
+pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
+    match args.kind {
+        LearnKind::Policy { key, name, seed, tag } => {
+            let key = SigningKey::read(&key)?;
+            policy(common, &key, &name, seed, tag.as_deref()).await
+        }
+        LearnKind::Hallucination { labelled, out, seed } => {
+            hallucination_estimator(common, &labelled, &out, seed).await
+        }
+    }
+}
+
+async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: Option<&str>) -> Result<()> {
+    let config = configuration(common)?;
+    let store = existing_store(&config).await?;
+    let tag = tag.map(parse_tag).transpose()?;
+    let set = weir_learners::training_set_tagged(&store, tag.clone()).await?;
+    let train = TrainConfig {
+        seed,
+        objective: Objective { quality: config.objective.quality, usd: config.objective.usd },
+        gamma: config.objective.gamma,
+        floor: config.objective.floor,
+        ..TrainConfig::default()
+    };
+    let proposal = training::train(&set, &train, name, tag.as_ref())?;
+    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    training::propose(&registry, &proposal, key, "weir learn").await?;
+    let report = &proposal.candidate.report;
+    if common.json {
+        return print_json(&serde_json::json!({
+            "policy_id": proposal.bundle.id,
+            "verdict": report.lineup.candidate.verdict.words(),
+            "report": report,
+        }));
+    }
+    println!("{}", report.to_markdown());
+    println!(
+        "proposed {}; `weir policy approve {}` makes it the active one",
+        proposal.bundle.id,
+        proposal.bundle.id.short()
+    );
+    Ok(())
+}
+
+fn parse_tag(tag: &str) -> Result<(String, String)> {
+    tag.split_once('=')
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .ok_or_else(|| Failure::user(format!("--tag {tag} is not NAME=VALUE, for example --tag split=train")))
+}
+
+async fn hallucination_estimator(common: &Common, labelled: &[PathBuf], out: &Path, seed: u64) -> Result<()> {
+    let mut pairs = hallucination::Labelled::default();
+    for path in labelled {
+        if !path.exists() {
+            return Err(Failure::user(format!("there is no labelled set at {}", path.display())));
+        }
+        pairs.append(hallucination::read_labelled(path).await?);
+    }
+    let config = hallucination::HallucinationConfig { seed, ..Default::default() };
+    let (estimator, report) = hallucination::train_on_labelled(&pairs, &config)?;
+    // Written whole or not at all: a reader must never see half an artifact.
+    let partial = out.with_extension("partial");
+    std::fs::write(&partial, estimator.bytes())
+        .and_then(|()| std::fs::rename(&partial, out))
+        .map_err(|error| Failure::user(format!("cannot write {}: {error}", out.display())))?;
+    if common.json {
+        return print_json(&report);
+    }
+    println!("judged on documents that training has not seen:");
+    for (method, found) in &report.overall {
+        println!(
+            "  {method:<16} AUROC {:.3}  AUPRC {:.3}  F1 {:.3}  Brier {:.3}",
+            found.auroc, found.auprc, found.f1, found.brier
+        );
+    }
+    for warning in &report.warnings {
+        println!("warning: {warning}");
+    }
+    println!("estimator {} in {}", estimator.id(), out.display());
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `weir run`: ingest, derived tables, estimators and the HTTP services, until a signal or the end of the topics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use weir_ingest::{Format, IngestConfig, Start, TopicConfig};
+use weir_learners::hallucination;
+
+use super::{configuration, print_json, stop_on_signal, store_and_keys};
+use crate::cli::{Common, RunArgs};
+use crate::config::{Config, StartAt, TopicFormat};
+use crate::error::{Failure, Result};
+use crate::http::{self, Listener, Readiness};
+use crate::pipeline::{Pipeline, StreamEstimator};
+use crate::services::{self, Access, PolicyTopic};
+
+/// Runs until drained, stopped or failed.
+pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
+    let mut config = configuration(common)?;
+    if let Some(brokers) = args.brokers {
+        config.kafka.brokers = brokers;
+    }
+    let ingest = ingest_config(&config, args.until_drained);
+    weir_ingest::probe(&ingest).await?;
+    let estimator = stream_estimator(&config)?;
+    let access = Access::read(&config)?;
+    // The port is bound before anything is written: a port in use must not leave half a start behind.
+    let listener = if args.no_http { None } else { Some(Listener::bind(&config.http.listen).await?) };
+    let (store, keyring) = store_and_keys(&config).await?;
+    let metrics = http::install_metrics()?;
+    let readiness = Readiness::of(&[http::INGEST, http::FEATURES]);
+    let signal = stop_on_signal();
+    let (stop_sender, stop) = watch::channel(false);
+    let stop_sender = Arc::new(stop_sender);
+    tokio::spawn({
+        let (mut signal, stop_sender) = (signal, stop_sender.clone());
+        async move {
+            if signal.wait_for(|stop| *stop).await.is_ok() {
+                stop_sender.send_replace(true);
+            }
+        }
+    });
+    let pipeline = Pipeline::start(store.clone(), keyring, ingest, estimator, readiness.clone(), stop.clone());
+    let http = match listener {
+        Some(listener) => {
+            let router = services::router(
+                &config,
+                &store,
+                access,
+                http::operations(metrics, readiness),
+                PolicyTopic::Create,
+                stop.clone(),
+            )
+            .await?;
+            eprintln!("weir: console and services at {}", listener.url());
+            Some(tokio::spawn(listener.serve(router, stop.clone())))
+        }
+        None => None,
+    };
+    let finished = pipeline.finish().await;
+    stop_sender.send_replace(true);
+    if let Some(http) = http {
+        http.await.map_err(|error| Failure::ours(format!("the HTTP services stopped: {error}")))??;
+    }
+    let (ingested, derived) = finished?;
+    let summary = serde_json::json!({
+        "ingest": ingested,
+        "raw_versions_summarised": derived.raw_versions,
+        "partial_rows": derived.partial_rows,
+        "late_rows": derived.late_rows,
+        "verdicts": derived.verdicts,
+    });
+    if common.json {
+        print_json(&summary)
+    } else {
+        println!("{}", serde_json::to_string_pretty(&summary).map_err(Failure::ours)?);
+        Ok(())
+    }
+}
+
+/// The ingest job that the configuration describes.
+pub fn ingest_config(config: &Config, stop_when_drained: bool) -> IngestConfig {
+    let topics = config
+        .kafka
+        .topics
+        .iter()
+        .map(|topic| TopicConfig {
+            topic: topic.name.clone(),
+            format: match topic.format {
+                TopicFormat::Requests => Format::Requests,
+                TopicFormat::Feedback => Format::Feedback,
+                TopicFormat::GpuTelemetry => Format::GpuTelemetry,
+                TopicFormat::VllmSemanticRouter => Format::VllmSemanticRouter,
+            },
+        })
+        .collect();
+    IngestConfig {
+        brokers: config.kafka.brokers.clone(),
+        group_id: config.kafka.group_id.clone(),
+        job: config.kafka.job.clone(),
+        topics,
+        flush_rows: config.ingest.flush_rows,
+        flush_bytes: config.ingest.flush_bytes,
+        flush_interval: Duration::from_millis(config.ingest.flush_interval_ms),
+        stop_when_drained,
+        keep_text: config.ingest.keep_text,
+        allowed_unknown: config.ingest.allowed_unknown.clone(),
+        start: match config.ingest.start {
+            StartAt::Earliest => Start::Earliest,
+            StartAt::Latest => Start::Latest,
+        },
+        kafka: config.kafka.properties.clone(),
+        dead_letter_days: config.ingest.dead_letter_days,
+    }
+}
+
+/// The estimators that the configuration switches on.
+fn stream_estimator(config: &Config) -> Result<Option<StreamEstimator>> {
+    let Some(section) = &config.estimators.hallucination else { return Ok(None) };
+    let estimator = read_estimator(&section.artifact)?;
+    Ok(Some(StreamEstimator { estimator, sample_share: section.sample_share }))
+}
+
+/// Reads an estimator's artifact.
+pub fn read_estimator(path: &std::path::Path) -> Result<hallucination::Estimator> {
+    let bytes = std::fs::read(path)
+        .map_err(|error| Failure::user(format!("cannot read the estimator {}: {error}", path.display())))?;
+    Ok(hallucination::Estimator::from_bytes(&bytes)?)
+}

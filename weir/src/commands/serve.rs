@@ -1,0 +1,30 @@
+//! `weir serve`: console, policy delivery and metrics over the tables, without ingest.
+
+use super::{configuration, existing_store, stop_on_signal};
+use crate::cli::{Common, ServeArgs};
+use crate::error::Result;
+use crate::http::{self, Listener, Readiness};
+use crate::services::{self, Access, PolicyTopic};
+
+/// Serves until a signal stops it.
+pub async fn run(common: &Common, args: ServeArgs) -> Result<()> {
+    let config = configuration(common)?;
+    let access = Access::read(&config)?;
+    let store = existing_store(&config).await?;
+    let listener = Listener::bind(args.listen.as_deref().unwrap_or(&config.http.listen)).await?;
+    let metrics = http::install_metrics()?;
+    // Nothing streams here, so there is nothing to wait for.
+    let readiness = Readiness::of(&[]);
+    let stop = stop_on_signal();
+    let router = services::router(
+        &config,
+        &store,
+        access,
+        http::operations(metrics, readiness),
+        PolicyTopic::Create,
+        stop.clone(),
+    )
+    .await?;
+    eprintln!("weir: console and services at {}", listener.url());
+    listener.serve(router, stop).await
+}

@@ -1,0 +1,291 @@
+//! `weir.toml`: what `weir run`, `weir serve` and `weir check` read.
+//!
+//! Every section has defaults that are safe on a laptop: loopback listeners, text dropped at the door, no exploration.
+//! Unknown keys are refused, so a misspelt key cannot be silently ignored.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::error::{Failure, Result};
+
+/// The whole file.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub store: StoreSection,
+    pub keys: KeysSection,
+    pub kafka: KafkaSection,
+    pub ingest: IngestSection,
+    pub http: HttpSection,
+    pub policy: PolicySection,
+    pub objective: ObjectiveSection,
+    pub estimators: EstimatorsSection,
+}
+
+/// `[store]`: where tables and bundles live.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSection {
+    /// Data folder.
+    pub url: String,
+}
+
+/// `[keys]`: tenant keys and dead-letter keys; keep this off the data's backups, or shredding a key means nothing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeysSection {
+    pub path: PathBuf,
+}
+
+/// `[kafka]`: brokers, group and topics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaSection {
+    pub brokers: String,
+    pub group_id: String,
+    /// Names this job's positions in the tables; two jobs with one name on one store share their positions.
+    pub job: String,
+    pub topics: Vec<TopicSection>,
+    /// Passed to librdkafka as they are (TLS, SASL, fetch sizes).
+    pub properties: BTreeMap<String, String>,
+}
+
+/// `[[kafka.topics]]`: one topic and what its messages are.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TopicSection {
+    pub name: String,
+    pub format: TopicFormat,
+}
+
+/// What a topic's messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicFormat {
+    Requests,
+    Feedback,
+    GpuTelemetry,
+    VllmSemanticRouter,
+}
+
+/// `[ingest]`: batching and what is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IngestSection {
+    /// Rows that trigger a commit.
+    pub flush_rows: usize,
+    /// Bytes of buffered messages that trigger a commit, so that memory does not depend on how large messages are.
+    pub flush_bytes: usize,
+    /// Age of the oldest uncommitted row that triggers a commit, ms.
+    pub flush_interval_ms: u64,
+    /// Keep prompt, context and response text. Personal data: off unless the operator says so.
+    pub keep_text: bool,
+    /// Unknown top-level fields whose values go to `extra`.
+    pub allowed_unknown: Vec<String>,
+    /// Days after which a dead letter's bytes can no longer be read.
+    pub dead_letter_days: u32,
+    /// Where a partition without a stored position starts.
+    pub start: StartAt,
+}
+
+/// Where a partition without a stored position starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StartAt {
+    Earliest,
+    Latest,
+}
+
+/// `[http]`: the one listener.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSection {
+    pub listen: String,
+    /// File of token hashes and roles; without it no endpoint that changes something answers.
+    pub tokens: Option<PathBuf>,
+}
+
+/// `[policy]`: trust and delivery.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicySection {
+    /// Folder of trusted public keys.
+    pub trusted_keys: PathBuf,
+    /// Compacted topic to which the active policy is published; none when empty.
+    pub kafka_topic: String,
+    /// How often the registry is read, ms.
+    pub refresh_ms: u64,
+}
+
+/// `[objective]`: what "better" means here. utility = quality * `quality` - cost in USD * `usd`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ObjectiveSection {
+    pub quality: f64,
+    pub usd: f64,
+    /// How greedy published policies are (higher explores less); left out, it follows the amount of data.
+    pub gamma: Option<f64>,
+    /// Least share of traffic spread evenly over the allowed models.
+    pub floor: f64,
+}
+
+/// `[estimators.*]`: what runs in the stream.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EstimatorsSection {
+    pub hallucination: Option<HallucinationSection>,
+}
+
+/// `[estimators.hallucination]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HallucinationSection {
+    /// Artifact written by `weir learn hallucination`.
+    pub artifact: PathBuf,
+    /// Share of requests with text that are checked, 0..1.
+    #[serde(default = "one")]
+    pub sample_share: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { url: "weir-data".into() }
+    }
+}
+impl Default for KeysSection {
+    fn default() -> Self {
+        Self { path: "weir-keys".into() }
+    }
+}
+impl Default for KafkaSection {
+    fn default() -> Self {
+        let topic = |name: &str, format| TopicSection { name: name.into(), format };
+        Self {
+            brokers: "127.0.0.1:9092".into(),
+            group_id: "weir".into(),
+            job: "weir".into(),
+            topics: vec![
+                topic("requests", TopicFormat::Requests),
+                topic("feedback", TopicFormat::Feedback),
+                topic("gpu_telemetry", TopicFormat::GpuTelemetry),
+            ],
+            properties: BTreeMap::new(),
+        }
+    }
+}
+impl Default for IngestSection {
+    fn default() -> Self {
+        Self {
+            flush_rows: 50_000,
+            flush_bytes: 64 << 20,
+            flush_interval_ms: 5_000,
+            keep_text: false,
+            allowed_unknown: Vec::new(),
+            dead_letter_days: 14,
+            start: StartAt::Earliest,
+        }
+    }
+}
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8077".into(), tokens: None }
+    }
+}
+impl Default for PolicySection {
+    fn default() -> Self {
+        Self { trusted_keys: "weir-keys/trusted".into(), kafka_topic: String::new(), refresh_ms: 5_000 }
+    }
+}
+impl Default for ObjectiveSection {
+    fn default() -> Self {
+        Self { quality: 1.0, usd: 15.0, gamma: None, floor: 0.02 }
+    }
+}
+
+impl Config {
+    /// Reads `path`, or the defaults when there is no such file and the caller did not name one.
+    ///
+    /// # Errors
+    /// When a named file is missing, is not TOML, or holds an unknown key or a value out of range.
+    pub fn load(path: Option<&Path>) -> Result<Self> {
+        let (path, named) = match path {
+            Some(path) => (path, true),
+            None => (Path::new("weir.toml"), false),
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(Failure::user(format!("cannot read configuration {}: {error}", path.display()))),
+        };
+        let config: Self = toml::from_str(&text)
+            .map_err(|error| Failure::user(format!("configuration {} is not valid: {error}", path.display())))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<()> {
+        let bad = |sentence: String| Err(Failure::user(sentence));
+        if self.kafka.topics.is_empty() {
+            return bad(
+                "kafka.topics is empty: name at least one topic, or leave the section out for the defaults".into()
+            );
+        }
+        let ObjectiveSection { quality, usd, gamma, floor: _ } = self.objective;
+        for (name, value) in [("quality", Some(quality)), ("usd", Some(usd)), ("gamma", gamma)] {
+            if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
+                return bad(format!("objective.{name} is {}: give a number from 0", value.unwrap_or_default()));
+            }
+        }
+        if self.ingest.dead_letter_days == 0 || self.policy.refresh_ms == 0 {
+            return bad("ingest.dead_letter_days and policy.refresh_ms must be above zero".into());
+        }
+        if self.estimators.hallucination.is_some() && !self.ingest.keep_text {
+            return bad(
+                "estimators.hallucination needs text, which ingest drops at the door: set ingest.keep_text = true, or score \
+                 at the router's side with `weir estimate`"
+                    .into(),
+            );
+        }
+        if !(0.0..=1.0).contains(&self.objective.floor) {
+            return bad(format!("objective.floor is {}: it is a share of traffic, 0 to 1", self.objective.floor));
+        }
+        let IngestSection { flush_rows, flush_bytes, flush_interval_ms, .. } = self.ingest;
+        if flush_rows == 0 || flush_bytes == 0 || flush_interval_ms == 0 {
+            return bad("ingest.flush_rows, flush_bytes and flush_interval_ms must be above zero".into());
+        }
+        if let Some(hallucination) = &self.estimators.hallucination
+            && !(0.0..=1.0).contains(&hallucination.sample_share)
+        {
+            return bad(format!(
+                "estimators.hallucination.sample_share is {}: it is a share, 0 to 1",
+                hallucination.sample_share
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_key_is_refused_by_name() {
+        let error = toml::from_str::<Config>("[ingest]\nflush_row = 3\n").unwrap_err().to_string();
+        assert!(error.contains("flush_row"), "{error}");
+    }
+
+    #[test]
+    fn the_defaults_listen_on_loopback_and_drop_text() {
+        let config = Config::default();
+        assert!(config.http.listen.starts_with("127.0.0.1:"));
+        assert!(!config.ingest.keep_text);
+        config.check().unwrap();
+    }
+}

@@ -1,0 +1,117 @@
+//! The edge: whatever went wrong becomes one sentence, a fault and an exit code.
+
+use std::fmt;
+
+/// Whose fault a failure is, which decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The command, the configuration or the input is wrong. Exit code 2.
+    User,
+    /// Something that Weir depends on failed. Exit code 3.
+    Outside,
+    /// Weir is wrong. Exit code 4.
+    Ours,
+}
+
+/// One clear sentence, whose fault it is, and whether trying again can help.
+#[derive(Debug)]
+pub struct Failure {
+    sentence: String,
+    fault: Fault,
+    retry_helps: bool,
+}
+
+/// What commands return.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// The caller must change something.
+    pub fn user(sentence: impl fmt::Display) -> Self {
+        Self { sentence: sentence.to_string(), fault: Fault::User, retry_helps: false }
+    }
+
+    /// Something outside failed; the same call may pass later.
+    pub fn outside(sentence: impl fmt::Display) -> Self {
+        Self { sentence: sentence.to_string(), fault: Fault::Outside, retry_helps: true }
+    }
+
+    /// A defect of ours.
+    pub fn ours(sentence: impl fmt::Display) -> Self {
+        Self { sentence: sentence.to_string(), fault: Fault::Ours, retry_helps: false }
+    }
+
+    /// Must the caller change something?
+    pub fn is_users(&self) -> bool {
+        self.fault == Fault::User
+    }
+
+    /// The process's exit code: 2 user, 3 outside, 4 ours.
+    pub fn exit_code(&self) -> u8 {
+        match self.fault {
+            Fault::User => 2,
+            Fault::Outside => 3,
+            Fault::Ours => 4,
+        }
+    }
+
+    /// The failure as one JSON object, for `--json`.
+    pub fn json(&self) -> serde_json::Value {
+        let fault = match self.fault {
+            Fault::User => "user",
+            Fault::Outside => "outside",
+            Fault::Ours => "ours",
+        };
+        serde_json::json!({ "error": self.sentence, "fault": fault, "retry_helps": self.retry_helps })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A sentence is one line: causes that span lines are joined, so that logs and terminals show it whole.
+        let mut lines = self.sentence.lines().map(str::trim).filter(|line| !line.is_empty());
+        if let Some(first) = lines.next() {
+            f.write_str(first)?;
+        }
+        for line in lines {
+            write!(f, "; {line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Maps a library's error to a failure, with the fault and the advice on retrying that the library states.
+macro_rules! from_library {
+    ($error:ty, $fault:path) => {
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                use $fault as Stated;
+                let fault = match error.fault() {
+                    Stated::User => Fault::User,
+                    Stated::Outside => Fault::Outside,
+                    Stated::Ours => Fault::Ours,
+                };
+                let retry_helps = error.retry_helps();
+                Self { sentence: error.to_string(), fault, retry_helps }
+            }
+        }
+    };
+}
+
+from_library!(weir_store::StoreError, weir_store::Fault);
+from_library!(weir_ingest::IngestError, weir_store::Fault);
+from_library!(weir_features::FeaturesError, weir_store::Fault);
+from_library!(weir_sql::SqlError, weir_store::Fault);
+from_library!(weir_learners::LearnError, weir_store::Fault);
+from_library!(weir_policy_publisher::PublisherError, weir_store::Fault);
+
+impl From<weir_traffic::TrafficError> for Failure {
+    fn from(error: weir_traffic::TrafficError) -> Self {
+        let fault = match error.fault() {
+            weir_traffic::Fault::User => Fault::User,
+            weir_traffic::Fault::Outside => Fault::Outside,
+        };
+        Self { sentence: error.to_string(), fault, retry_helps: error.retry_helps() }
+    }
+}

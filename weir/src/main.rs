@@ -1,0 +1,77 @@
+//! The one binary: commands, configuration, wiring.
+//!
+//! Libraries decide; this crate reads the command line and the configuration, opens the store, connects the parts, and
+//! reports one sentence and an exit code when it cannot.
+
+mod capacity;
+mod cli;
+mod commands;
+mod config;
+mod error;
+mod http;
+mod pipeline;
+mod policy_client;
+mod produce;
+mod services;
+mod training;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use cli::Cli;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    end_quietly_on_a_closed_pipe();
+    start_logging();
+    let json = cli.common.json;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&error::Failure::outside(format!("cannot start threads: {error}")), json),
+    };
+    match runtime.block_on(commands::run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure, json);
+            // Whatever still runs is cut off here and not unwound: commits land whole or not at all, and a runtime that is
+            // torn down under working tasks would only add noise to the one sentence.
+            std::process::exit(i32::from(failure.exit_code()))
+        }
+    }
+}
+
+/// `weir sql ... | head` closes our standard output while we write. The standard library panics then; that is the reader's
+/// way of saying "enough", not an error.
+fn end_quietly_on_a_closed_pipe() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
+        if message.starts_with("failed printing to stdout") {
+            std::process::exit(0);
+        }
+        report(panic);
+    }));
+}
+
+/// Logs go to standard error, as text on a terminal and as JSON lines elsewhere; `WEIR_LOG` sets the level.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("WEIR_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("warn,weir=info,weir_ingest=info,weir_features=info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        builder.with_target(false).compact().init();
+    } else {
+        builder.json().init();
+    }
+}
+
+/// The one place where a failure is shown.
+fn report(failure: &error::Failure, json: bool) -> ExitCode {
+    if json {
+        println!("{}", failure.json());
+    }
+    eprintln!("weir: {failure}");
+    ExitCode::from(failure.exit_code())
+}

@@ -1,0 +1,163 @@
+//! The stream side of the process: ingest, the derived tables behind it, and the estimators.
+//!
+//! `weir run` and `weir demo` start the same pipeline; they differ in where the events come from.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use weir_features::{Summariser, SummariserConfig};
+use weir_ingest::{IngestConfig, IngestSummary};
+use weir_learners::{LearnError, hallucination};
+use weir_store::{Keyring, Store};
+
+use crate::error::{Failure, Result};
+use crate::http::{FEATURES, INGEST, Readiness};
+
+/// How long derived tables may lag behind raw ones when no commit wakes them.
+const DERIVE_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+
+/// Rows committed to raw tables and dead letters since the pipeline started.
+#[derive(Clone, Default)]
+pub struct Committed(Arc<AtomicU64>);
+
+impl Committed {
+    fn add(&self, rows: u64) {
+        self.0.fetch_add(rows, Ordering::Relaxed);
+    }
+
+    /// Rows committed to all tables.
+    pub fn total(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An estimator that runs in the stream.
+pub struct StreamEstimator {
+    pub estimator: hallucination::Estimator,
+    /// Share of requests with text that are checked, 0..1.
+    pub sample_share: f64,
+}
+
+/// A running pipeline.
+pub struct Pipeline {
+    ingest: JoinHandle<Result<IngestSummary>>,
+    derive: JoinHandle<Result<Derived>>,
+    ingest_ended: watch::Sender<bool>,
+    /// Rows committed so far.
+    pub committed: Committed,
+}
+
+/// What the derived side did.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Derived {
+    pub raw_versions: u64,
+    pub partial_rows: u64,
+    pub late_rows: u64,
+    pub verdicts: u64,
+}
+
+impl Pipeline {
+    /// Starts ingest and, behind it, the derived tables. `stop` ends both: flush, commit, catch up, exit.
+    pub fn start(
+        store: Store,
+        keyring: Keyring,
+        config: IngestConfig,
+        estimator: Option<StreamEstimator>,
+        readiness: Readiness,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let committed = Committed::default();
+        let wake = Arc::new(Notify::new());
+        let (ingest_ended, ingest_watch) = watch::channel(false);
+        let ingest = tokio::spawn({
+            let (store, committed, wake, readiness) =
+                (store.clone(), committed.clone(), wake.clone(), readiness.clone());
+            async move {
+                readiness.set(INGEST, true);
+                let on_commit = move |_table: &str, _version: i64, rows: u64| {
+                    committed.add(rows);
+                    wake.notify_one();
+                };
+                let result = weir_ingest::run(store, keyring, config, stop, on_commit).await;
+                readiness.set(INGEST, false);
+                Ok(result?)
+            }
+        });
+        let derive = tokio::spawn(derive(store, estimator, readiness, wake, ingest_watch));
+        Self { ingest, derive, ingest_ended, committed }
+    }
+
+    /// Waits for ingest to end (drained, stopped or failed), then for the derived tables to have caught up.
+    pub async fn finish(self) -> Result<(IngestSummary, Derived)> {
+        let ingested = self.ingest.await.map_err(|error| Failure::ours(format!("ingest stopped: {error}")))?;
+        // The derive loop makes its last pass only after the last commit, so nothing stays behind.
+        self.ingest_ended.send_replace(true);
+        let derived = self.derive.await.map_err(|error| Failure::ours(format!("features stopped: {error}")))?;
+        Ok((ingested?, derived?))
+    }
+
+    /// Has ingest ended already (which before a stop means that it failed or drained)?
+    pub fn ingest_ended(&self) -> bool {
+        self.ingest.is_finished()
+    }
+}
+
+async fn derive(
+    store: Store,
+    estimator: Option<StreamEstimator>,
+    readiness: Readiness,
+    wake: Arc<Notify>,
+    mut ingest_ended: watch::Receiver<bool>,
+) -> Result<Derived> {
+    let mut total = Derived::default();
+    // Lives as long as the pipeline: it remembers which request ids it has counted.
+    let mut summariser = Summariser::new(store.clone(), SummariserConfig::default());
+    loop {
+        let last_pass = *ingest_ended.borrow_and_update();
+        match pass(&store, &mut summariser, estimator.as_ref(), &mut total).await {
+            Ok(()) => readiness.set(FEATURES, true),
+            // A passing fault (a storage hiccup) is tried again on the next round; nothing was half-written, since
+            // each derived commit carries its own position.
+            Err(failure) if !last_pass => {
+                readiness.set(FEATURES, false);
+                metrics::counter!("weir_features_failures_total").increment(1);
+                tracing::warn!(error = %failure, "derived tables are behind; trying again");
+            }
+            Err(failure) => return Err(failure),
+        }
+        if last_pass {
+            return Ok(total);
+        }
+        tokio::select! {
+            () = wake.notified() => {}
+            () = tokio::time::sleep(DERIVE_AT_LEAST_EVERY) => {}
+            // The sender goes when the pipeline is dropped, which only a failure elsewhere does: nobody waits for us.
+            changed = ingest_ended.changed() => if changed.is_err() { return Ok(total) },
+        }
+    }
+}
+
+/// One pass: summaries, then verdicts. An estimator that fails does so alone: summaries never wait for it.
+async fn pass(
+    store: &Store,
+    summariser: &mut Summariser,
+    estimator: Option<&StreamEstimator>,
+    total: &mut Derived,
+) -> Result<()> {
+    let caught_up = summariser.catch_up().await?;
+    total.raw_versions += caught_up.versions;
+    total.partial_rows += caught_up.partial_rows;
+    total.late_rows += caught_up.late_rows;
+    if let Some(StreamEstimator { estimator, sample_share }) = estimator {
+        match hallucination::run_hallucination_job(store, estimator, *sample_share).await {
+            Ok(summary) => total.verdicts += summary.verdicts,
+            // Nothing has arrived yet, so there is nothing to judge.
+            Err(LearnError::MissingTable(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

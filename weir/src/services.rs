@@ -1,0 +1,80 @@
+//! The HTTP services of a process, put together: operations, policy delivery, console.
+
+use std::time::Duration;
+
+use axum::Router;
+use tokio::sync::watch;
+use weir_policy_publisher::Registry;
+use weir_policy_publisher::delivery::{self, Delivery};
+use weir_policy_publisher::kafka::{self, KafkaConfig};
+use weir_policy_publisher::keys;
+use weir_policy_publisher::tokens::Tokens;
+use weir_policy_runtime::{Trust, TrustedKeys};
+use weir_store::Store;
+
+use crate::config::Config;
+use crate::error::Result;
+
+/// Topics of policies are replicated like this; one broker is enough to start with.
+const POLICY_TOPIC_REPLICATION: i32 = 1;
+
+/// What the registry insists on. Without a folder of trusted keys nothing is trusted, so nothing can be approved: the
+/// safe state of a fresh installation.
+pub fn trust(config: &Config) -> Result<Trust> {
+    if !config.policy.trusted_keys.is_dir() {
+        return Ok(Trust::Signed(TrustedKeys::default()));
+    }
+    Ok(Trust::Signed(keys::read_trusted(&config.policy.trusted_keys)?))
+}
+
+/// Who makes the topic of the active policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PolicyTopic {
+    /// We do, compacted, if it is not there.
+    Create,
+    /// It is there: an embedded broker takes no administrative requests.
+    Exists,
+}
+
+/// Who may decide and whose signatures count: read before anything is written, so that a bad file leaves nothing behind.
+pub struct Access {
+    trust: Trust,
+    tokens: Option<Tokens>,
+}
+
+impl Access {
+    /// Reads the key folder and the token file that the configuration names.
+    pub fn read(config: &Config) -> Result<Self> {
+        Ok(Self { trust: trust(config)?, tokens: config.http.tokens.as_deref().map(Tokens::read).transpose()? })
+    }
+}
+
+/// All routes, with the background work behind them started.
+pub async fn router(
+    config: &Config,
+    store: &Store,
+    access: Access,
+    operations: Router,
+    topic: PolicyTopic,
+    stop: watch::Receiver<bool>,
+) -> Result<Router> {
+    let registry = Registry::open(store, access.trust).await?;
+    let delivery = Delivery::open(registry, access.tokens).await?;
+    let every = Duration::from_millis(config.policy.refresh_ms.max(100));
+    tokio::spawn({
+        let (delivery, stop) = (delivery.clone(), stop.clone());
+        async move { delivery.keep_fresh(every, stop).await }
+    });
+    if !config.policy.kafka_topic.is_empty() {
+        let kafka = KafkaConfig {
+            topic: config.policy.kafka_topic.clone(),
+            options: config.kafka.properties.clone(),
+            ..KafkaConfig::new(&config.kafka.brokers)
+        };
+        if topic == PolicyTopic::Create {
+            kafka::ensure_topic(&kafka, POLICY_TOPIC_REPLICATION).await?;
+        }
+        tokio::spawn(kafka::publish_changes(kafka, delivery.active(), stop));
+    }
+    Ok(operations.merge(delivery::router(delivery)).merge(weir_console::router(store.clone())))
+}
