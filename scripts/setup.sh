@@ -96,10 +96,18 @@ rust() {
   fi
 }
 
+# Kafka 4 wants Java 17.
+new_java() {
+  have java || return 1
+  local found
+  found=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
+  [ "${found:-0}" -ge 17 ]
+}
+
 # Real Kafka is a part of the tests, not of the build: without it they say what they skip.
 kafka() {
-  if ! need java openjdk-17-jre-headless && ! packages default-jre-headless; then
-    echo "setup: no Java: tests against a real Kafka will be skipped; install a Java 17 runtime (Debian: openjdk-17-jre-headless)"
+  if ! new_java && ! { packages openjdk-17-jre-headless && new_java; } && ! { packages default-jre-headless && new_java; }; then
+    echo "setup: no Java 17 or later: tests against a real Kafka will be skipped; install a Java 17 runtime (Debian: openjdk-17-jre-headless)"
     return 0
   fi
   if ! need mvn maven; then

@@ -8,7 +8,7 @@ use weir_fleet::queue::{Wait, erlang_c};
 use weir_fleet::{Cell, GpuProfile, KvAdmission, PoolModel};
 
 fn cases(command: &str) -> Vec<Value> {
-    let Some(path) = common::shared("golden/fleet_cases.json") else { return Vec::new() };
+    let Some(path) = weir_tests::shared("golden/fleet_cases.json") else { return Vec::new() };
     // Written by Python, which prints not-a-number without quotes.
     let text = std::fs::read_to_string(path).unwrap().replace("NaN", "null").replace("Infinity", "null");
     let all: Vec<Value> = serde_json::from_str(&text).unwrap();
@@ -158,7 +158,7 @@ fn shipped_profiles_agree_with_the_peers_roofline() {
         );
         compared += 1;
     }
-    assert!(compared == ours.len() || common::shared("golden/fleet_cases.json").is_none(), "{compared}");
+    assert!(compared == ours.len() || weir_tests::shared("golden/fleet_cases.json").is_none(), "{compared}");
 }
 
 /// Reserving the longest context for everyone costs most of the throughput. Research notes, D11: one 64K pool on the
@@ -169,7 +169,7 @@ fn shipped_profiles_agree_with_the_peers_roofline() {
 fn token_accounting_carries_what_reservation_can_not() {
     let published = [("azure", 10.7, 4.03), ("lmsys", 23.3, 9.3), ("agent_heavy", 0.61, 0.47)];
     for (name, accounted, reserved) in published {
-        let Some(path) = common::shared(&format!("data/fleet_sim_workloads/{name}_cdf.json")) else { return };
+        let Some(path) = weir_tests::shared(&format!("data/fleet_sim_workloads/{name}_cdf.json")) else { return };
         let cells = cells_of_cdf(&serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap());
         let mut profile = manual("a100");
         profile.max_num_seqs.value = 256.0;

@@ -263,7 +263,7 @@ fn a_router_that_errs_never_saves_gpus() {
 /// Real lengths and arrival times: three samples that come with the peer. Their output share is half of what it assumes.
 #[test]
 fn real_traces_are_sized() {
-    let Some(folder) = common::shared("data/fleet_sim_workloads/trace_samples") else { return };
+    let Some(folder) = weir_tests::shared("data/fleet_sim_workloads/trace_samples") else { return };
     let csv = std::fs::read_to_string(folder.join("batch_spike_requests.csv")).unwrap();
     let mut rows: Vec<(f64, u32, u32)> = csv
         .lines()

@@ -3,8 +3,6 @@
 
 mod common;
 
-use std::path::PathBuf;
-
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type};
 use common::append;
@@ -19,13 +17,6 @@ struct Call {
     arrival_ms: i64,
     prompt: i64,
     completion: i64,
-}
-
-fn trace_folder() -> Option<PathBuf> {
-    let shared = std::env::var_os("WEIR_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let folder = shared.join("data/azure_llm_2023");
-    folder.is_dir().then_some(folder)
 }
 
 async fn calls(file: &str) -> Vec<Call> {
@@ -53,10 +44,7 @@ async fn figure(ctx: &Context, column: &str, service: &str) -> f64 {
 
 #[tokio::test]
 async fn means_of_the_azure_trace_are_exact_and_quantiles_within_one_percent() {
-    let Some(folder) = trace_folder() else {
-        println!("skipped: no ../shared");
-        return;
-    };
+    let Some(folder) = weir_tests::shared_data("azure_llm_2023") else { return };
     let data = tempfile::tempdir().expect("a temporary folder");
     let store = Store::open(data.path().to_str().expect("a plain path")).await.expect("opens");
     let mut traces = Vec::new();

@@ -19,6 +19,13 @@ ready_within_s=${WEIR_KAFKA_READY_S:-60}
 skip() { echo "skipped: no Kafka ($1)"; exit 3; }
 fail() { echo "kafka.sh: $1" >&2; exit 1; }
 
+# 17 of 'openjdk version "17.0.15"', 8 of '"1.8.0_392"', 0 of anything else.
+java_major() {
+    local found
+    found=$(java -version 2>&1 | sed -n 's/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -1)
+    echo "${found:-0}"
+}
+
 pom() {
     cat <<XML
 <project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -34,6 +41,7 @@ XML
 
 fetch() {
     command -v java >/dev/null || skip "java is not installed"
+    (($(java_major) >= 17)) || skip "java is version $(java_major), Kafka $version wants 17 or later"
     [[ -e $libs/.complete ]] && return
     command -v mvn >/dev/null || skip "mvn is not installed"
     mkdir -p "$cache/$version"

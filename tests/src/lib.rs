@@ -9,7 +9,7 @@ mod shared;
 
 pub use binary::{Outcome, Weir};
 pub use kafka::Kafka;
-pub use shared::shared_data;
+pub use shared::{shared, shared_data};
 
 /// Says why a test did not run, or fails it when `WEIR_REQUIRE` names the part.
 pub fn skip(part: &str, why: &str) {

@@ -1,24 +1,14 @@
 //! Claims about score matrices. The expected means were computed from the same files with PyArrow.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use weir_policy_runtime::hash_embedding::hash_embedding;
 use weir_traffic::matrix::{MatrixConfig, MatrixPart, MatrixQuery, ScoreMatrix, Split, estimated_cost_usd, play};
 use weir_traffic::{Event, ModelInfo, Timed, UniformRouter};
 
 fn shared() -> Option<PathBuf> {
-    let root = match std::env::var_os("WEIR_SHARED") {
-        Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-    };
-    let path = root.join("data/routing_llmrouter");
-    if path.exists() {
-        Some(path)
-    } else {
-        println!("skipped: no ../shared");
-        None
-    }
+    weir_tests::shared_data("routing_llmrouter")
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

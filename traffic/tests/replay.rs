@@ -7,22 +7,9 @@ use arrow::array::{Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use weir_schemas::Request;
+use weir_tests::{shared, shared_data};
 use weir_traffic::replay::{ReplayConfig, ServeGenSelection, TraceFormat, detect, open};
 use weir_traffic::{Event, TrafficError};
-
-fn shared(folder: &str) -> Option<PathBuf> {
-    let root = match std::env::var_os("WEIR_SHARED") {
-        Some(root) => PathBuf::from(root),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
-    };
-    let path = root.join("data").join(folder);
-    if path.exists() {
-        Some(path)
-    } else {
-        println!("skipped: no ../shared");
-        None
-    }
-}
 
 fn requests(path: &Path, config: ReplayConfig) -> Vec<Request> {
     let mut last_ms = i64::MIN;
@@ -45,7 +32,7 @@ fn sums(requests: &[Request]) -> (usize, i64, i64) {
 
 #[test]
 fn azure_keeps_every_request_token_and_time() {
-    let Some(folder) = shared("azure_llm_2023") else { return };
+    let Some(folder) = shared_data("azure_llm_2023") else { return };
     let code = requests(&folder.join("code.parquet"), ReplayConfig::default());
     assert_eq!(sums(&code), (7_491, 15_282_456, 206_626));
     assert_eq!(code[0].request_id, "azure-code-000001");
@@ -63,7 +50,7 @@ fn azure_keeps_every_request_token_and_time() {
 
 #[test]
 fn mooncake_keeps_its_prefix_blocks() {
-    let Some(folder) = shared("mooncake_fast25") else { return };
+    let Some(folder) = shared_data("mooncake_fast25") else { return };
     let conversation = requests(&folder.join("conversation.parquet"), ReplayConfig::default());
     assert_eq!(sums(&conversation), (8_125, 100_489_310, 2_816_151));
     let blocks: usize = conversation.iter().map(|request| request.prefix_block_hashes.as_ref().unwrap().len()).sum();
@@ -74,7 +61,7 @@ fn mooncake_keeps_its_prefix_blocks() {
 
 #[test]
 fn speed_and_start_move_arrivals_and_nothing_else() {
-    let Some(folder) = shared("azure_llm_2023") else { return };
+    let Some(folder) = shared_data("azure_llm_2023") else { return };
     let file = folder.join("code.parquet");
     let plain = requests(&file, ReplayConfig::default());
     let config = ReplayConfig { start_ms: Some(1_000), speed: 10.0, limit: Some(500), ..ReplayConfig::default() };
@@ -92,7 +79,7 @@ fn speed_and_start_move_arrivals_and_nothing_else() {
 /// clients are bursty, so the bound is wide; the mean of the generator itself is tested beside it.
 #[test]
 fn servegen_streams_are_generated_at_the_published_rate() {
-    let Some(folder) = shared("servegen_clients") else { return };
+    let Some(folder) = shared_data("servegen_clients") else { return };
     let config = ReplayConfig {
         servegen: ServeGenSelection { seconds: 6_000, ..ServeGenSelection::default() },
         ..ReplayConfig::default()
@@ -112,7 +99,7 @@ const EXPECTED_R1_REQUESTS_IN_6000_S: f64 = 121_773.0;
 
 #[test]
 fn an_unknown_model_of_servegen_names_the_known_ones() {
-    let Some(folder) = shared("servegen_clients") else { return };
+    let Some(folder) = shared_data("servegen_clients") else { return };
     let servegen = ServeGenSelection { model: "m-huge".to_owned(), ..ServeGenSelection::default() };
     let error = open(&folder, ReplayConfig { servegen, ..ReplayConfig::default() }).err().unwrap().to_string();
     assert!(error.contains("m-huge") && error.contains("deepseek-r1, m-large, m-mid, m-small, mm-image"), "{error}");
@@ -120,7 +107,7 @@ fn an_unknown_model_of_servegen_names_the_known_ones() {
 
 #[test]
 fn formats_are_known_by_their_columns() {
-    let Some(data) = shared("") else { return };
+    let Some(data) = shared("data") else { return };
     for (folder, format) in [
         ("azure_llm_2023", TraceFormat::AzureLlm),
         ("mooncake_fast25", TraceFormat::Mooncake),

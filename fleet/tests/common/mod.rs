@@ -1,21 +1,6 @@
 //! Workloads that several tests share.
 
-use std::path::PathBuf;
-
 use weir_fleet::Cell;
-
-/// The folder of public data beside the repository; tests that need it are skipped without it.
-#[allow(dead_code)]
-pub fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("WEIR_SHARED")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
-    let file = root.join(path);
-    if file.exists() {
-        return Some(file);
-    }
-    println!("skipped: no ../shared");
-    None
-}
 
 /// A log-normal grid: medians and spreads (of the natural logarithm) of prompt and completion, independent.
 pub fn lognormal_cells(prompt: (f64, f64), completion: (f64, f64)) -> Vec<Cell> {
