@@ -223,7 +223,8 @@ async fn a_dead_members_partition_is_waited_for_and_read() {
     let ghost = join_and_hang(&bench);
     let running = bench.start(bench.config(&REQUESTS), |_, _, _| {});
     let ghost = tokio::task::spawn_blocking(|| ghost.join().unwrap()).await.unwrap();
-    eventually("our own partition", async || bench.row_ids("requests").await.len() == 60).await;
+    // At least: on a slow machine the group gives the other partition away before we look.
+    eventually("our own partition", async || bench.row_ids("requests").await.len() >= 60).await;
     let summary = tokio::time::timeout(Duration::from_secs(90), running.task).await.expect("it ends").unwrap();
     assert_eq!(summary.unwrap().rows["requests"], 120);
     assert_rows(&bench.row_ids("requests").await, &[ids("llm", 0, 0..60), ids("llm", 1, 0..60)].concat());
