@@ -13,7 +13,9 @@ LABEL = re.compile(r"\"([a-z_]+)\"\s*=>")
 SHARED = re.compile(r"let labels =\s*\[(.*?)\];", re.S)
 PAIR = re.compile(r"\(\"([a-z_]+)\",")
 NAME = re.compile(r"\bweir_[a-z0-9_]+\b")
-GROUPED = re.compile(r"\bby \(([a-z_, ]+)\)")
+GROUPED = re.compile(r"\b(?:by|on|without|ignoring) \(([a-z_, ]+)\)")
+SELECTED = re.compile(r"\b(weir_[a-z0-9_]+)\{([^}]*)\}")
+MATCHED = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\\?\"")
 SCRAPED = {"job", "instance", "le"}  # added by Prometheus, or part of a histogram
 
 
@@ -39,6 +41,9 @@ def queries():
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             yield f"dashboard, {panel['title']}", target["expr"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            yield f"dashboard, variable {variable['name']}", variable["query"]
     # One text an alert: what stands between its name and its labels.
     rules = (ROOT / "deploy/prometheus/rules.yml").read_text(encoding="utf-8")
     for alert, text in re.findall(r"- alert: (\w+)\n(.*?)\n\s+for:", rules, re.S):
@@ -56,6 +61,9 @@ def main():
             lacking = sorted(name for name in names & known.keys() if label not in known[name])
             if lacking:
                 wrong.append(f"{where}: {', '.join(lacking)} has no label {label}")
+        for name, matchers in SELECTED.findall(text):
+            for label in sorted(set(MATCHED.findall(matchers)) - SCRAPED - known.get(name, set())):
+                wrong.append(f"{where}: {name} has no label {label}")
     sys.exit("\n".join(wrong) or 0)
 
 

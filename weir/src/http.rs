@@ -54,10 +54,13 @@ pub const POLICY: &str = "policy";
 pub fn install_metrics() -> Result<PrometheusHandle> {
     // Commits and passes take milliseconds to tens of seconds; the edges are shared so that panels compare.
     let seconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &seconds)
         .and_then(PrometheusBuilder::install_recorder)
-        .map_err(|error| Failure::ours(format!("cannot install the metrics recorder: {error}")))
+        .map_err(|error| Failure::ours(format!("cannot install the metrics recorder: {error}")))?;
+    // The one series that every Weir has from its start: dashboards list processes by it.
+    metrics::gauge!("weir_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    Ok(handle)
 }
 
 /// Health, readiness and metrics.
