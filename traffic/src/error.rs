@@ -42,6 +42,22 @@ pub enum TrafficError {
         /// What was asked for.
         wanted: &'static str,
     },
+    /// A folder with traces of two formats, which have no common clock.
+    #[error("{path} holds {first} and {second} files: name one of them, or give each format a folder", path = path.display(), first = formats[0], second = formats[1])]
+    TwoFormats {
+        /// The folder.
+        path: PathBuf,
+        /// Two of its formats.
+        formats: [&'static str; 2],
+    },
+    /// A model whose calls would look free.
+    #[error("{path} has no prices of the model {model}: add a row with both of them", path = path.display())]
+    NoPrice {
+        /// The table of prices.
+        path: PathBuf,
+        /// The model.
+        model: String,
+    },
     /// A file or folder cannot be read.
     #[error("cannot read {path}: {source}", path = path.display())]
     Read {
@@ -57,7 +73,7 @@ pub enum TrafficError {
         path: PathBuf,
     },
     /// A parquet file is damaged.
-    #[error("{path} is not a readable parquet file: {source}", path = path.display())]
+    #[error("{path} is not a readable parquet file ({source}): fetch or write it again", path = path.display())]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -75,7 +91,7 @@ pub enum TrafficError {
         expected: &'static str,
     },
     /// A value that the format cannot have.
-    #[error("{path}: row {row} has an impossible {column}", path = path.display())]
+    #[error("{path}: row {row} has a missing or impossible {column}: mend that row", path = path.display())]
     Value {
         /// The file.
         path: PathBuf,
@@ -91,10 +107,18 @@ impl TrafficError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Setting { .. } | Self::UnknownTrace { .. } | Self::WrongKind { .. } | Self::NoFiles { .. } => {
-                Fault::User
-            }
-            Self::Read { .. } | Self::Parquet { .. } | Self::Column { .. } | Self::Value { .. } => Fault::Outside,
+            // Whoever named the file can name or mend another one; nothing outside has to recover first.
+            Self::Setting { .. }
+            | Self::UnknownTrace { .. }
+            | Self::WrongKind { .. }
+            | Self::TwoFormats { .. }
+            | Self::NoPrice { .. }
+            | Self::NoFiles { .. }
+            | Self::Parquet { .. }
+            | Self::Column { .. }
+            | Self::Value { .. } => Fault::User,
+            Self::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Fault::User,
+            Self::Read { .. } => Fault::Outside,
         }
     }
 

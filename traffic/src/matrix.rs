@@ -77,10 +77,10 @@ impl Split {
 }
 
 /// A call's cost where no tokens were counted: a quarter of the query's characters as prompt tokens, and an answer of
-/// the same length, at the list prices. It ranks models by price and queries by length; it is no invoice.
+/// the same length, at the list prices. It ranks models by price and queries by length; it is no invoice. None for a
+/// model without both prices: a call of unknown cost is not a free one.
 #[must_use]
-pub fn estimated_cost_usd(query: &str, model: &ModelInfo) -> f64 {
+pub fn estimated_cost_usd(query: &str, model: &ModelInfo) -> Option<f64> {
     let tokens = query.chars().count().div_ceil(4) as f64;
-    let usd_per_mtok = model.input_usd_per_mtok.unwrap_or_default() + model.output_usd_per_mtok.unwrap_or_default();
-    tokens * usd_per_mtok / 1e6
+    Some(tokens * (model.input_usd_per_mtok? + model.output_usd_per_mtok?) / 1e6)
 }

@@ -121,6 +121,15 @@ impl Batch {
             .collect()
     }
 
+    /// A price or a cost, which must be there: a missing one would read as free of charge.
+    pub(crate) fn amount(&self, values: &Float64Array, row: usize, column: &'static str) -> Result<f64, TrafficError> {
+        let value = values.value(row);
+        if values.is_null(row) || !value.is_finite() || value < 0.0 {
+            return Err(self.impossible(row, column));
+        }
+        Ok(value)
+    }
+
     fn column(
         &self,
         column: &'static str,

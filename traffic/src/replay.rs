@@ -24,6 +24,9 @@ pub use servegen::ServeGenSelection;
 
 use crate::{Event, Timed, TrafficError};
 
+/// Latest start: 2100-01-01T00:00:00Z.
+const START_MS_MAX: i64 = crate::simulate::SimConfig::START_MS_MAX;
+
 /// How to replay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplayConfig {
@@ -80,8 +83,11 @@ pub fn open(path: &Path, config: ReplayConfig) -> Result<Replay, TrafficError> {
         let value = config.speed.to_string();
         return Err(TrafficError::Setting { setting: "speed", value, mend: "give a number above 0" });
     }
-    let format = detect(path)?;
-    let files = format::files(path)?;
+    if let Some(start_ms) = config.start_ms.filter(|start_ms| !(0..=START_MS_MAX).contains(start_ms)) {
+        let mend = "give a moment from 1970 to 2100, in ms since the Unix epoch";
+        return Err(TrafficError::Setting { setting: "start_ms", value: start_ms.to_string(), mend });
+    }
+    let (format, files) = format::traces(path)?;
     let mut sources: Vec<Source> = Vec::new();
     match format {
         TraceFormat::AzureLlm => {
@@ -94,7 +100,7 @@ pub fn open(path: &Path, config: ReplayConfig) -> Result<Replay, TrafficError> {
                 sources.push(Box::new(mooncake::read(file)?));
             }
         }
-        TraceFormat::ServeGen => sources.push(Box::new(servegen::generate(path, &config)?)),
+        TraceFormat::ServeGen => sources.push(Box::new(servegen::generate(path, &files, &config)?)),
         TraceFormat::ScoreMatrix => {
             let path = path.to_path_buf();
             return Err(TrafficError::WrongKind { path, found: "score matrix", wanted: "trace" });
@@ -128,7 +134,7 @@ impl Replay {
         if self.config.speed == 1.0 && self.config.start_ms.is_none() {
             return at_ns.div_euclid(1_000_000);
         }
-        start_ms + ((at_ns - first_ns) as f64 / 1e6 / self.config.speed) as i64
+        start_ms.saturating_add((at_ns.saturating_sub(first_ns) as f64 / 1e6 / self.config.speed) as i64)
     }
 }
 

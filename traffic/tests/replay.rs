@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Int32Array, RecordBatch};
+use arrow::array::{ArrayRef, Int32Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
 use parquet::arrow::ArrowWriter;
 use weir_schemas::Request;
 use weir_tests::{shared, shared_data};
 use weir_traffic::replay::{ReplayConfig, ServeGenSelection, TraceFormat, detect, open};
-use weir_traffic::{Event, TrafficError};
+use weir_traffic::{Event, Fault, TrafficError};
 
 fn requests(path: &Path, config: ReplayConfig) -> Vec<Request> {
     let mut last_ms = i64::MIN;
@@ -102,7 +102,7 @@ fn an_unknown_model_of_servegen_names_the_known_ones() {
     let Some(folder) = shared_data("servegen_clients") else { return };
     let servegen = ServeGenSelection { model: "m-huge".to_owned(), ..ServeGenSelection::default() };
     let error = open(&folder, ReplayConfig { servegen, ..ReplayConfig::default() }).err().unwrap().to_string();
-    assert!(error.contains("m-huge") && error.contains("deepseek-r1, m-large, m-mid, m-small, mm-image"), "{error}");
+    assert!(error.contains("m-huge") && error.contains("deepseek-r1 0 to"), "{error}");
 }
 
 #[test]
@@ -121,13 +121,46 @@ fn formats_are_known_by_their_columns() {
 }
 
 fn parquet_file(folder: &Path, column: &str) -> PathBuf {
-    let schema = Arc::new(Schema::new(vec![Field::new(column, DataType::Int32, false)]));
-    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int32Array::from(vec![1]))]).unwrap();
-    let path = folder.join("some.parquet");
-    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), schema, None).unwrap();
+    parquet_with(&folder.join("some.parquet"), &[column])
+}
+
+/// A file with one row of ones.
+fn parquet_with(path: &Path, columns: &[&str]) -> PathBuf {
+    let fields: Vec<Field> = columns.iter().map(|column| Field::new(*column, DataType::Int32, false)).collect();
+    let ones = columns.iter().map(|_| Arc::new(Int32Array::from(vec![1])) as ArrayRef).collect();
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), ones).unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), schema, None).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
-    path
+    path.to_owned()
+}
+
+const AZURE: [&str; 4] = ["ts_unix_ns", "service", "context_tokens", "generated_tokens"];
+const MOONCAKE: [&str; 4] = ["timestamp_ms", "input_length", "output_length", "hash_ids"];
+
+#[test]
+fn a_truncated_trace_in_a_folder_is_an_error_and_not_a_shorter_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    parquet_with(&folder.path().join("a.parquet"), &AZURE);
+    let second = parquet_with(&folder.path().join("b.parquet"), &AZURE);
+    // What is no trace at all may lie beside one.
+    parquet_with(&folder.path().join("c.parquet"), &["weather"]);
+    assert_eq!(requests(folder.path(), ReplayConfig::default()).len(), 2);
+    let bytes = std::fs::read(&second).unwrap();
+    std::fs::write(&second, &bytes[..bytes.len() / 2]).unwrap();
+    let error = open(folder.path(), ReplayConfig::default()).err().unwrap();
+    assert!(error.to_string().contains("b.parquet is not a readable parquet file"), "{error}");
+    assert_eq!(error.fault(), Fault::User);
+}
+
+#[test]
+fn a_folder_with_traces_of_two_formats_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    parquet_with(&folder.path().join("a.parquet"), &AZURE);
+    parquet_with(&folder.path().join("b.parquet"), &MOONCAKE);
+    let error = detect(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("azure-llm and mooncake"), "{error}");
 }
 
 #[test]
@@ -146,4 +179,7 @@ fn what_is_no_trace_is_refused_in_one_sentence() {
     says(&path, &["is not a readable parquet file"]);
     let error = open(&path, ReplayConfig { speed: 0.0, ..ReplayConfig::default() }).err().unwrap().to_string();
     assert_eq!(error, "speed is 0: give a number above 0");
+    let late = ReplayConfig { start_ms: Some(i64::MAX), ..ReplayConfig::default() };
+    let error = open(&path, late).err().unwrap().to_string();
+    assert!(error.starts_with("start_ms is 9223372036854775807: give a moment from 1970 to 2100"), "{error}");
 }

@@ -21,20 +21,23 @@ struct Query {
 }
 
 impl ScoreMatrix {
-    /// Reads one part from the folder with the tables. Queries that not every model answered are left out.
+    /// Reads one part from the folder with the tables, or from the folder around the table that is named. Queries that
+    /// not every model answered are left out.
     ///
     /// # Errors
-    /// When the folder holds no score matrix or a table is damaged.
-    pub fn open(folder: &Path, part: MatrixPart) -> Result<Self, TrafficError> {
-        if detect(folder)? != TraceFormat::ScoreMatrix {
-            let path = folder.to_path_buf();
+    /// When the folder holds no score matrix, a table is damaged, or a cost or price is missing.
+    pub fn open(path: &Path, part: MatrixPart) -> Result<Self, TrafficError> {
+        if detect(path)? != TraceFormat::ScoreMatrix {
+            let path = path.to_path_buf();
             return Err(TrafficError::WrongKind { path, found: "trace", wanted: "score matrix" });
         }
+        let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
+        let prices_file = folder.join("models.parquet");
         let (cells, queries, prices) = match part {
             MatrixPart::LlmRouter => (
                 cells(&folder.join("scores.parquet"), false)?,
                 queries(&folder.join("queries.parquet"), "task", Some("metric"))?,
-                prices(&folder.join("models.parquet"))?,
+                prices(&prices_file)?,
             ),
             MatrixPart::NaturalQuestions => (
                 cells(&folder.join("nq_scores.parquet"), true)?,
@@ -55,6 +58,11 @@ impl ScoreMatrix {
                 }
             })
             .collect();
+        if part == MatrixPart::LlmRouter
+            && let Some(model) = models.iter().find(|model| model.input_usd_per_mtok.is_none())
+        {
+            return Err(TrafficError::NoPrice { path: prices_file, model: model.name.clone() });
+        }
         let queries = queries.into_iter().filter_map(|query| row(query, &models, &cells)).collect();
         Ok(Self { part, models, queries })
     }
@@ -65,7 +73,9 @@ fn row(query: Query, models: &[ModelInfo], cells: &Cells) -> Option<MatrixQuery>
     for model in models {
         let (score, cost) = cells.get(&(query.id.clone(), model.name.clone()))?;
         scores.push(*score);
-        costs_usd.push(cost.unwrap_or_else(|| estimated_cost_usd(&query.text, model)));
+        let cost = cost.or_else(|| estimated_cost_usd(&query.text, model));
+        costs_usd
+            .push(cost.expect("a part has a cost in every cell or prices of every model, as its tables were checked"));
     }
     let Query { id, text, task, metric } = query;
     Some(MatrixQuery { split: Split::of_text(&text), id, text, task, metric, scores, costs_usd })
@@ -84,7 +94,7 @@ fn cells(file: &Path, with_cost: bool) -> Result<Cells, TrafficError> {
             if scores.is_null(row) || !(0.0..=1.0).contains(&score) {
                 return Err(batch.impossible(row, "score"));
             }
-            let cost = costs.as_ref().filter(|costs| !costs.is_null(row)).map(|costs| costs.value(row));
+            let cost = costs.as_ref().map(|costs| batch.amount(costs, row, "cost_usd")).transpose()?;
             cells.insert((queries.value(row).to_owned(), models.value(row).to_owned()), (score, cost));
         }
     }
@@ -118,7 +128,9 @@ fn prices(file: &Path) -> Result<BTreeMap<String, (f64, f64)>, TrafficError> {
         let models = batch.text("model")?;
         let (inputs, outputs) = (batch.float64("input_usd_per_mtok")?, batch.float64("output_usd_per_mtok")?);
         for row in 0..batch.rows() {
-            prices.insert(models.value(row).to_owned(), (inputs.value(row), outputs.value(row)));
+            let input = batch.amount(&inputs, row, "input_usd_per_mtok")?;
+            let output = batch.amount(&outputs, row, "output_usd_per_mtok")?;
+            prices.insert(models.value(row).to_owned(), (input, output));
         }
     }
     Ok(prices)

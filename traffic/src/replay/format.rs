@@ -39,27 +39,32 @@ impl TraceFormat {
     }
 }
 
-/// The format of a file, or of the first file in a folder that has one.
+/// The format of a file, or of the files in a folder that have one.
 ///
 /// # Errors
-/// When it cannot be read or no format fits.
+/// When a file cannot be read, no format fits, or the folder holds traces of two formats.
 pub fn detect(path: &Path) -> Result<TraceFormat, TrafficError> {
-    let mut unknown = None;
-    for file in all_files(path)? {
-        match of_file(&file) {
-            Ok(format) => return Ok(format),
-            Err(error) => unknown = unknown.or(Some(error)),
-        }
-    }
-    Err(unknown.unwrap_or(TrafficError::NoFiles { path: path.to_path_buf() }))
+    Ok(traces(path)?.0)
 }
 
-/// The files at `path` that have the format detected there, by name.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, TrafficError> {
-    let format = detect(path)?;
-    let mut files = all_files(path)?;
-    files.retain(|file| of_file(file).is_ok_and(|found| found == format));
-    Ok(files)
+/// The format at `path` and the files there that have it, by name. Files of other columns lie beside many traces and
+/// are left out; a damaged one is an error, because what it held would be missing from the replay without a word.
+pub(super) fn traces(path: &Path) -> Result<(TraceFormat, Vec<PathBuf>), TrafficError> {
+    let mut found: Option<(TraceFormat, Vec<PathBuf>)> = None;
+    let mut unknown = None;
+    for file in all_files(path)? {
+        match (of_file(&file), &mut found) {
+            (Ok(format), None) => found = Some((format, vec![file])),
+            (Ok(format), Some((first, files))) if format == *first => files.push(file),
+            (Ok(format), Some((first, _))) => {
+                let path = path.to_path_buf();
+                return Err(TrafficError::TwoFormats { path, formats: [first.name(), format.name()] });
+            }
+            (Err(error @ TrafficError::UnknownTrace { .. }), _) => unknown = unknown.or(Some(error)),
+            (Err(error), _) => return Err(error),
+        }
+    }
+    found.ok_or_else(|| unknown.unwrap_or(TrafficError::NoFiles { path: path.to_path_buf() }))
 }
 
 fn all_files(path: &Path) -> Result<Vec<PathBuf>, TrafficError> {

@@ -11,8 +11,8 @@
 //! depend on each other. A client whose lengths were not published borrows those of another client of its model.
 //! Requests carry the gateway tag `generated: true`.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::Path;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::Float64Type;
@@ -66,6 +66,9 @@ enum Law {
 /// Quantiles of one quantity of one client, by the start of their six hours.
 type Quantiles = BTreeMap<i64, Vec<f64>>;
 
+/// From when to when each model's rates were published, s.
+type Published = BTreeMap<String, (i64, i64)>;
+
 /// The lengths of one model's clients.
 #[derive(Default)]
 struct Lengths {
@@ -85,19 +88,21 @@ pub(super) struct Generated {
     sent: u64,
 }
 
-pub(super) fn generate(path: &Path, config: &ReplayConfig) -> Result<Generated, TrafficError> {
+pub(super) fn generate(path: &Path, files: &[PathBuf], config: &ReplayConfig) -> Result<Generated, TrafficError> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
     let selection = &config.servegen;
     let mut windows = Vec::new();
-    let mut models = BTreeSet::new();
+    let mut published = Published::new();
     let mut category = String::new();
-    for file in super::format::files(path)? {
-        read_windows(&file, selection, &mut windows, &mut models, &mut category)?;
+    for file in files {
+        read_windows(file, selection, &mut windows, &mut published, &mut category)?;
     }
     if windows.is_empty() {
-        let known: Vec<String> = models.into_iter().collect();
-        let value = format!("{} from {} s (models: {})", selection.model, selection.from_s, known.join(", "));
-        let mend = "choose one of these models and a time within its published days";
+        let known: Vec<String> =
+            published.into_iter().map(|(model, (from_s, to_s))| format!("{model} {from_s} to {to_s} s")).collect();
+        let ServeGenSelection { model, from_s, seconds } = selection;
+        let value = format!("{model} from {from_s} s for {seconds} s (published: {})", known.join(", "));
+        let mend = "choose one of these models and a time within what is published of it";
         return Err(TrafficError::Setting { setting: "servegen", value, mend });
     }
     windows.sort_by_key(|window| (window.start_s, window.client));
@@ -120,7 +125,7 @@ fn read_windows(
     file: &Path,
     selection: &ServeGenSelection,
     windows: &mut Vec<Window>,
-    models: &mut BTreeSet<String>,
+    published: &mut Published,
     category: &mut String,
 ) -> Result<(), TrafficError> {
     let until_s = selection.from_s.saturating_add(selection.seconds);
@@ -130,11 +135,15 @@ fn read_windows(
         let (clients, starts) = (batch.int64("client_id")?, batch.int64("t_s")?);
         let (rates, shapes) = (batch.float64("rate_per_s")?, batch.float64("arg1")?);
         for row in 0..batch.rows() {
-            if !models.contains(names.value(row)) {
-                models.insert(names.value(row).to_owned());
-            }
             let start_s = starts.value(row);
-            if names.value(row) != selection.model || start_s + WINDOW_S <= selection.from_s || start_s >= until_s {
+            let end_s = start_s.saturating_add(WINDOW_S);
+            match published.get_mut(names.value(row)) {
+                Some((from_s, to_s)) => (*from_s, *to_s) = ((*from_s).min(start_s), (*to_s).max(end_s)),
+                None => {
+                    published.insert(names.value(row).to_owned(), (start_s, end_s));
+                }
+            }
+            if names.value(row) != selection.model || end_s <= selection.from_s || start_s >= until_s {
                 continue;
             }
             let (rate_per_s, shape) = (rates.value(row), shapes.value(row));
