@@ -5,6 +5,7 @@ use std::str::FromStr;
 use weir_policy_runtime::Objective;
 
 use crate::TrafficError;
+use crate::hash::stable_hash;
 
 /// Kind of traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,6 +145,18 @@ impl Default for SimConfig {
 }
 
 impl SimConfig {
+    /// Latest start: 2100-01-01T00:00:00Z. With [`SimConfig::DURATION_MS_MAX`] every sum of times fits its integer.
+    pub const START_MS_MAX: i64 = 4_102_444_800_000;
+    /// Longest run: ten years.
+    pub const DURATION_MS_MAX: i64 = 3_650 * 86_400_000;
+
+    /// What tells the ids of this run from those of another configuration with the same seed. A longer run is the same
+    /// run gone on, and the objective touches no event, so neither counts.
+    pub(super) fn fingerprint(&self) -> u32 {
+        let same = Self { duration_ms: 0, objective: Objective { quality: 0.0, usd: 0.0 }, ..self.clone() };
+        (stable_hash(&[b"configuration", format!("{same:?}").as_bytes()]) >> 32) as u32
+    }
+
     pub(super) fn check(&self) -> Result<(), TrafficError> {
         let share = "give a share from 0 to 1";
         for (name, value) in [
@@ -165,9 +178,18 @@ impl SimConfig {
         if !positive(self.requests_per_s) || self.requests_per_s > REQUESTS_PER_S_MAX {
             return Err(setting("requests_per_s", self.requests_per_s, "give a rate above 0 and up to 100000"));
         }
-        if self.duration_ms <= 0 || self.gpu_sample_ms <= 0 {
-            let shortest = self.duration_ms.min(self.gpu_sample_ms);
-            return Err(setting("duration_ms or gpu_sample_ms", shortest, "give a time above 0"));
+        if !(1..=SimConfig::DURATION_MS_MAX).contains(&self.duration_ms) {
+            return Err(setting("duration_ms", self.duration_ms, "give a time above 0 and up to ten years"));
+        }
+        if !(1..=SimConfig::DURATION_MS_MAX).contains(&self.gpu_sample_ms) {
+            return Err(setting("gpu_sample_ms", self.gpu_sample_ms, "give a time above 0 and up to ten years"));
+        }
+        if !(0..=SimConfig::START_MS_MAX).contains(&self.start_ms) {
+            return Err(setting(
+                "start_ms",
+                self.start_ms,
+                "give a moment from 1970 to 2100, in ms since the Unix epoch",
+            ));
         }
         if !positive(self.feedback.delay_ms) {
             return Err(setting("feedback.delay_ms", self.feedback.delay_ms, "give a time above 0"));

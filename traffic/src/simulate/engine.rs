@@ -44,6 +44,8 @@ pub struct SimCounts {
 /// An iterator over the events of a simulated fleet, by time of emission.
 pub struct Simulator {
     config: SimConfig,
+    /// What every id of this run begins with.
+    run: String,
     world: Box<dyn World>,
     candidates: Vec<ModelInfo>,
     router: Box<dyn Router>,
@@ -52,7 +54,8 @@ pub struct Simulator {
     fleet: Fleet,
     queue: BinaryHeap<Reverse<Due>>,
     sequence: u64,
-    truths: VecDeque<Truth>,
+    /// None when nobody wants them.
+    truths: Option<VecDeque<Truth>>,
     counts: SimCounts,
 }
 
@@ -113,7 +116,8 @@ impl Simulator {
             arrivals,
             queue: BinaryHeap::new(),
             sequence: 0,
-            truths: VecDeque::new(),
+            truths: Some(VecDeque::new()),
+            run: format!("sim-{:x}-{:08x}", config.seed, config.fingerprint()),
             counts: SimCounts::default(),
             config,
         };
@@ -136,7 +140,13 @@ impl Simulator {
 
     /// The truths of the requests routed since the last call. They pile up until taken.
     pub fn take_truths(&mut self) -> Vec<Truth> {
-        self.truths.drain(..).collect()
+        self.truths.iter_mut().flat_map(|truths| truths.drain(..)).collect()
+    }
+
+    /// The same run with its events alone, for a caller that never takes truths: memory no longer grows with the run.
+    #[must_use]
+    pub fn without_truths(self) -> Self {
+        Self { truths: None, ..self }
     }
 
     /// What happened so far.
@@ -165,7 +175,7 @@ impl Simulator {
         let mut rng = stream(self.config.seed, b"session", number, 0);
         let shares: Vec<f64> = self.mix.iter().map(|(share, _)| *share).collect();
         let habits = self.mix[weighted(&shares, &mut rng)].1;
-        let session = Session::draw(number, habits, &self.config, &mut rng);
+        let session = Session::draw(number, &self.run, habits, &self.config, &mut rng);
         self.turn(at_ms, Box::new(session));
     }
 
@@ -179,9 +189,12 @@ impl Simulator {
         let mut rng = stream(self.config.seed, b"outcome", session.number, index as u64);
         let turn = &session.turns[index];
         let choice = self.router.route(&turn.context.as_context(), &session.id, &self.candidates);
-        let request_id = format!("sim-{:x}-r{:09}", self.config.seed, self.counts.requests);
+        let request_id = format!("{}-r{:09}", self.run, self.counts.requests);
         self.counts.requests += 1;
-        self.truths.push_back(self.truth(&request_id, at_ms, &session, turn, &choice));
+        let truth = self.truths.is_some().then(|| self.truth(&request_id, at_ms, &session, turn, &choice));
+        if let Some(truths) = &mut self.truths {
+            truths.extend(truth);
+        }
 
         let fell_back = rng.random::<f64>() < self.config.fallback_share;
         let failed = rng.random::<f64>() < self.config.error_share;

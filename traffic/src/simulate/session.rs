@@ -61,7 +61,8 @@ pub(super) struct Turn {
 }
 
 impl Session {
-    pub(super) fn draw(number: u64, habits: Habits, config: &SimConfig, rng: &mut ChaCha8Rng) -> Self {
+    /// Draws session `number` of the run whose ids begin with `run`.
+    pub(super) fn draw(number: u64, run: &str, habits: Habits, config: &SimConfig, rng: &mut ChaCha8Rng) -> Self {
         let tenant = pick(&TENANTS, rng);
         let domain = weighted(&habits.domains, rng);
         let topic = rng.random_range(0..TOPICS);
@@ -106,6 +107,7 @@ impl Session {
                     fact_check: Some(fact_check),
                     multimodal: Some(image),
                     embedding: None,
+                    embedding_model: None,
                 },
                 hidden,
                 needed_tokens,
@@ -120,7 +122,7 @@ impl Session {
             }
         }
         let system_prompt = stable_hash(&[habits.application.as_bytes(), tenant.as_bytes()]);
-        let id = format!("sim-{:x}-s{number:07}", config.seed);
+        let id = format!("{run}-s{number:07}");
         Self { number, id, habits, tenant, caller, system_prompt, turns, next: 0, warm: None, quality_sum: 0.0 }
     }
 }

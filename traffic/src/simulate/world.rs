@@ -48,17 +48,6 @@ pub trait World: Send {
 
     /// Probability that `model` answers well, 0 to 1.
     fn expected_quality(&self, hidden: &Hidden, model: usize) -> f64;
-
-    /// The model with the highest of these utilities: what somebody who sees everything would choose.
-    fn oracle(&self, utilities: &[f64]) -> usize {
-        let mut best = 0;
-        for (model, utility) in utilities.iter().enumerate() {
-            if *utility > utilities[best] {
-                best = model;
-            }
-        }
-        best
-    }
 }
 
 /// A cheap small model to an expensive large one, and a specialist: which is worth its price depends on the request.
