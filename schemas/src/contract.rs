@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field as ArrowField, Fields, Schema, SchemaRef};
 
+use crate::Bounds;
+
 /// The shape of a field's value, on the wire (JSON) and in Arrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FieldKind {
@@ -51,10 +53,30 @@ pub struct Field {
     pub kind: FieldKind,
     /// Must it be there?
     pub requirement: Requirement,
-    /// Unit or vocabulary of the value (`ms`, `tokens`, `USD`, `id`, `0..1`, ...).
+    /// Unit or vocabulary of the value (`ms`, `tokens`, `USD`, `id`, `0..1`, ...). It also decides what is refused:
+    /// see [`Field::bounds`] and [`Field::choices`].
     pub unit: &'static str,
     /// What the value means.
     pub doc: &'static str,
+}
+
+impl Field {
+    /// The numbers that the value, or each value of a map, can be.
+    #[must_use]
+    pub fn bounds(&self) -> Option<Bounds> {
+        match self.kind {
+            FieldKind::Int32 | FieldKind::Int64 | FieldKind::Float64 | FieldKind::NumberMap => {
+                Bounds::of_unit(self.unit)
+            }
+            _ => None,
+        }
+    }
+
+    /// The only words that the value can be, where the vocabulary is closed.
+    #[must_use]
+    pub fn choices(&self) -> Option<Vec<&'static str>> {
+        Some(self.unit.strip_prefix("one of: ")?.split(", ").collect())
+    }
 }
 
 /// One event contract: the fields of a topic.

@@ -13,14 +13,15 @@ contract! {
     required {
         feedback_id: String = Text, "id", "Id of this opinion; a repeated id is the same opinion.";
         event_ms: EventTimeMs = Int64, "ms since the Unix epoch", "When the opinion was formed.";
-        source: String = Text, "user, operator, agent, judge, evaluation, router", "Who says so.";
-        kind: String = Text, "thumb, rating, verdict, pairwise, task_success, follow_up", "What is said.";
+        source: String = Text, "one of: user, operator, agent, judge, evaluation, router", "Who says so.";
+        kind: String = Text, "one of: thumb, rating, verdict, pairwise, task_success, follow_up", "What is said.";
     }
     optional {
         revision: i32 = Int32, "count", "Higher revisions replace lower ones; null is 0.";
-        tenant: String = Text, "name", "Tenant of the request or session.";
+        tenant: String = Text, "name", "Tenant of the request or session. Send it wherever the requests carry one: pseudonyms are made with its key.";
         request_id: String = Text, "id", "The request that it is about.";
         session_id: String = Text, "id, pseudonym in the table", "The session that it is about.";
+        turn: i32 = Int32, "count from 0", "The turn of the session that it is about, if it is about one.";
         caller: String = Text, "id, pseudonym in the table", "Who gave it.";
         model: String = Text, "name", "The model that it is about, if it says.";
         other_model: String = Text, "name", "The other side of a pairwise preference.";

@@ -6,8 +6,9 @@ use crate::contract::contract;
 use crate::units::EventTimeMs;
 
 contract! {
-    /// One sample of one GPU or one engine. Fields carry DCGM's and vLLM's names as they are. DCGM writes values near
-    /// 9223372036854775794 for "not supported": send null instead.
+    /// One sample of one GPU or one engine. Fields carry DCGM's and vLLM's names as they are. DCGM's blank
+    /// values (9223372036854775794 for "not supported", and its neighbours) become null; other numbers that the unit
+    /// rules out are refused.
     GpuTelemetry = "gpu_telemetry", time = "event_ms",
     pseudonymised = [], text = [];
     required {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Contract, FieldKind, Requirement};
+use crate::{Bounds, Contract, Field, FieldKind, Requirement};
 
 /// The JSON Schema (draft 2020-12) of one message of `contract`.
 ///
@@ -14,10 +14,13 @@ pub fn json_schema(contract: &Contract) -> Value {
         .fields
         .iter()
         .map(|field| {
-            let mut schema = value_schema(field.kind);
+            let mut schema = field_schema(field);
             if field.requirement == Requirement::Optional {
                 let kind = schema["type"].take();
                 schema["type"] = json!([kind, "null"]);
+                if let Some(choices) = schema["enum"].as_array_mut() {
+                    choices.push(Value::Null);
+                }
             }
             schema["description"] = json!(field.doc);
             schema["x-unit"] = json!(field.unit);
@@ -41,6 +44,21 @@ pub fn json_schema(contract: &Contract) -> Value {
     })
 }
 
+fn field_schema(field: &Field) -> Value {
+    let mut schema = value_schema(field.kind);
+    if let Some(bounds) = field.bounds() {
+        let numbers = match field.kind {
+            FieldKind::NumberMap => &mut schema["additionalProperties"],
+            _ => &mut schema,
+        };
+        bound(numbers, bounds);
+    }
+    if let Some(choices) = field.choices() {
+        schema["enum"] = json!(choices);
+    }
+    schema
+}
+
 fn value_schema(kind: FieldKind) -> Value {
     match kind {
         FieldKind::Text => json!({ "type": "string" }),
@@ -55,9 +73,33 @@ fn value_schema(kind: FieldKind) -> Value {
         FieldKind::NumberMap => json!({ "type": "object", "additionalProperties": { "type": "number" } }),
         FieldKind::ToolCalls => json!({ "type": "array", "items": { "type": "object", "properties": {
             "name": { "type": "string" }, "success": { "type": ["boolean", "null"] },
-            "error_class": { "type": ["string", "null"] }, "latency_ms": { "type": ["number", "null"] } } } }),
+            "error_class": { "type": ["string", "null"] }, "latency_ms": nullable_number("ms") } } }),
         FieldKind::Candidates => json!({ "type": "array", "items": { "type": "object", "properties": {
             "model": { "type": "string" }, "score": { "type": ["number", "null"] },
-            "propensity": { "type": ["number", "null"] } } } }),
+            "propensity": nullable_number("0..1") } } }),
+    }
+}
+
+fn nullable_number(unit: &str) -> Value {
+    let mut schema = json!({ "type": ["number", "null"] });
+    if let Some(bounds) = Bounds::of_unit(unit) {
+        bound(&mut schema, bounds);
+    }
+    schema
+}
+
+/// Narrows a number's range; what the type itself rules out stays ruled out.
+fn bound(schema: &mut Value, bounds: Bounds) {
+    let low = if bounds.low_excluded { "exclusiveMinimum" } else { "minimum" };
+    for (keyword, limit) in [(low, bounds.low), ("maximum", bounds.high)] {
+        let narrower = schema[keyword].as_f64().is_none_or(|of_type| match keyword {
+            "maximum" => limit < of_type,
+            _ => limit > of_type,
+        });
+        if narrower {
+            // Whole limits are written as integers, as people would.
+            let whole = limit.fract() == 0.0;
+            schema[keyword] = if whole { json!(limit as i64) } else { json!(limit) };
+        }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! **Refuses to know:** Kafka, Delta, SQL, files. Everything here is a pure function of values.
 
+mod bounds;
 mod contract;
 mod feedback;
 mod gpu_telemetry;
@@ -20,6 +21,7 @@ mod units;
 
 pub mod adapters;
 
+pub use bounds::Bounds;
 pub use contract::{Contract, Field, FieldKind, Requirement};
 pub use feedback::Feedback;
 pub use gpu_telemetry::GpuTelemetry;

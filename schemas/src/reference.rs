@@ -1,6 +1,10 @@
 //! The reference page of the contracts, generated from their tables.
 
-use crate::{FieldKind, Requirement, contracts};
+use crate::{Bounds, FieldKind, Requirement, contracts};
+
+/// Units with a range, as the contracts spell them.
+const UNITS: [&str; 14] =
+    ["(0, 1]", "0..1", "%", "ms", "tokens", "count", "requests", "USD", "J", "mJ", "W", "MiB", "MHz", "degC"];
 
 /// `docs/reference/events.md`: every field of every contract with type, unit and meaning, as Markdown.
 #[must_use]
@@ -11,7 +15,20 @@ pub fn reference_page() -> String {
          `WEIR_BLESS=1 cargo test -p weir-schemas` rewrites it. The same tables give the JSON Schema files in \
          `schemas/generated`.\n\n\
          Optional fields may be absent or null, and null is never imputed. Unknown fields are dropped at the door \
-         unless the operator allows their names.\n",
+         unless the operator allows their names.\n\n\
+         A message is refused, and becomes a dead letter, when a required field is missing, a type is wrong, a number \
+         lies outside the range of its unit, a vocabulary that reads \"one of\" has another word, or event time lies \
+         before 2000, after 2100 or more than a day after the message was sent. Integers must be whole: 12.7 tokens \
+         are refused. In one respect the door is more lenient than the JSON Schema: it also takes numbers that are \
+         written as strings.\n\n\
+         | unit | range |\n| --- | --- |\n",
+    );
+    for unit in UNITS {
+        page += &format!("| {unit} | {} |\n", Bounds::of_unit(unit).map_or("any", |bounds| bounds.words));
+    }
+    page.push_str(
+        "\nOf candidates, each propensity is within 0..1, all together are at most 1, and the intended model's is the \
+         request's `propensity`.\n",
     );
     for contract in contracts() {
         let doc: Vec<&str> = contract.doc.trim().lines().map(str::trim).collect();

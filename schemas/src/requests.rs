@@ -33,7 +33,8 @@ pub struct Candidate {
     /// The router's score for it, in the router's own scale.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f64>,
-    /// Probability with which it would have been chosen, 0..1.
+    /// Probability with which it would have been chosen, 0..1; 0 says that it could not have been. The intended
+    /// model's is the request's `propensity`, and all together are at most 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propensity: Option<f64>,
 }
@@ -42,7 +43,7 @@ contract! {
     /// One finished model call. A source that corrects a record sends the same `request_id` with a higher
     /// `revision`.
     Request = "requests", time = "arrival_ms",
-    pseudonymised = ["session_id", "caller"], text = ["prompt_text", "context_text", "response_text"];
+    pseudonymised = ["session_id", "caller", "chain_id"], text = ["prompt_text", "context_text", "response_text"];
     required {
         request_id: String = Text, "id", "The router's id of this model call.";
         arrival_ms: EventTimeMs = Int64, "ms since the Unix epoch", "When the request reached the router.";
@@ -70,7 +71,7 @@ contract! {
         tools_offered: Vec<String> = TextList, "names", "Tools that the request offers.";
         tools_called: Vec<ToolCall> = ToolCalls, "calls; latency in ms", "Tools that the model called, with outcome.";
         system_prompt_hash: String = Text, "hash", "Fingerprint of the system prompt.";
-        chain_id: String = Text, "id", "Chaining id: previous response or conversation.";
+        chain_id: String = Text, "id, pseudonym in the table", "Id of the response that the call continues; null on a first turn.";
         modalities: Vec<String> = TextList, "text, image, audio, video", "Kinds of content in the request.";
         domain: String = Text, "name", "Subject that the router's classifier found.";
         complexity: String = Text, "name", "Complexity class that the router found.";

@@ -1,4 +1,7 @@
-//! Newtypes: a wrong unit does not compile, an illegal value cannot be built.
+//! Newtypes: a wrong unit does not compile.
+//!
+//! Only [`Propensity`] checks its value when it is built. The others carry what was measured, and the door checks it
+//! against the [`crate::Bounds`] of the field's unit.
 
 use serde::{Deserialize, Serialize};
 

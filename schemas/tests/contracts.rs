@@ -13,9 +13,12 @@ use weir_schemas::{
     json_schema, reference_page,
 };
 
-/// A value of that kind, different from field to field. Numbers are exact in 32-bit floats.
+/// A value of that kind, different from field to field. Numbers are exact in 32-bit floats and within every bound.
 fn sample_value(field: &Field, index: usize) -> Value {
-    let number = if field.name == "propensity" { 0.25 } else { 0.5 + index as f64 };
+    let number = (index + 1) as f64 / 1024.0;
+    if let Some(choices) = field.choices() {
+        return json!(choices[index % choices.len()]);
+    }
     match field.kind {
         FieldKind::Text => json!(format!("{}-{index}", field.name)),
         FieldKind::Bool => json!(index.is_multiple_of(2)),
@@ -124,11 +127,15 @@ fn complaint(schema: &Value, value: &Value, path: &str) -> Option<String> {
     if !types.iter().any(fits) {
         return Some(format!("{path}: expected {types:?}"));
     }
-    if let (Some(number), Some(least), Some(most)) =
-        (value.as_i64(), schema["minimum"].as_i64(), schema["maximum"].as_i64())
-        && !(least..=most).contains(&number)
-    {
-        return Some(format!("{path}: out of range"));
+    if let Some(number) = value.as_f64() {
+        let below = schema["minimum"].as_f64().is_some_and(|least| number < least)
+            || schema["exclusiveMinimum"].as_f64().is_some_and(|limit| number <= limit);
+        if below || schema["maximum"].as_f64().is_some_and(|most| number > most) {
+            return Some(format!("{path}: out of range"));
+        }
+    }
+    if schema["enum"].as_array().is_some_and(|choices| !choices.contains(value)) {
+        return Some(format!("{path}: not in the vocabulary"));
     }
     if let Value::Array(items) = value {
         return items.iter().find_map(|item| complaint(&schema["items"], item, &format!("{path}[]")));
@@ -164,6 +171,52 @@ fn json_schema_accepts_what_producers_write_and_refuses_wrong_types() {
             let mut wrong = sample.clone();
             wrong[field.name] = if field.kind == FieldKind::Bool { json!("yes") } else { json!(true) };
             assert!(complaint(&schema, &wrong, contract.name).is_some(), "{} took a wrong type", field.name);
+        }
+    }
+}
+
+#[test]
+fn json_schema_refuses_the_numbers_and_words_that_the_door_refuses() {
+    let complaint_about = |contract: &Contract, field: &str, value: Value| {
+        let mut message = full_sample(contract);
+        message[field] = value;
+        complaint(&json_schema(contract), &message, contract.name)
+    };
+    let (requests, feedback, gpus) = (Request::contract(), Feedback::contract(), GpuTelemetry::contract());
+    for (contract, field, value) in [
+        (requests, "propensity", json!(0)),
+        (requests, "propensity", json!(1.5)),
+        (requests, "prompt_tokens", json!(-1)),
+        (requests, "prompt_tokens", json!(3_000_000_000_u32)),
+        (requests, "ttft_ms", json!(1e17)),
+        (requests, "cost_usd", json!(-0.01)),
+        (requests, "hazard_scores", json!({ "violence": 7 })),
+        (requests, "candidates", json!([{ "model": "m", "propensity": 2 }])),
+        (requests, "tools_called", json!([{ "name": "t", "latency_ms": -1 }])),
+        (feedback, "value", json!(7)),
+        (feedback, "source", json!("me")),
+        (feedback, "kind", json!("whim")),
+        (gpus, "DCGM_FI_DEV_GPU_UTIL", json!(101)),
+        (gpus, "DCGM_FI_DEV_POWER_USAGE", json!(9_223_372_036_854_775_794_u64)),
+    ] {
+        assert!(complaint_about(contract, field, value.clone()).is_some(), "{field} took {value}");
+    }
+    for (contract, field, value) in [
+        (requests, "propensity", json!(1)),
+        (requests, "prompt_tokens", json!(0)),
+        (requests, "candidates", json!([{ "model": "m", "propensity": 0 }])),
+        (gpus, "DCGM_FI_DEV_GPU_TEMP", json!(-5)),
+    ] {
+        assert_eq!(complaint_about(contract, field, value.clone()), None, "{field} refused {value}");
+    }
+}
+
+#[test]
+fn the_reference_page_gives_the_range_of_every_bounded_unit() {
+    let page = reference_page();
+    for contract in contracts() {
+        for (field, bounds) in contract.fields.iter().filter_map(|field| Some((field, field.bounds()?))) {
+            assert!(page.contains(&format!(" | {} |", bounds.words)), "{}: {}", field.name, bounds.words);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use weir_schemas::adapters::vllm_sr::{AdaptError, Adapted, adapt};
+use weir_schemas::adapters::vllm_sr::{AdaptError, Adapted, EXTRA_KEYS, adapt};
 use weir_schemas::{EventTimeMs, Feedback, Request};
 
 /// Field names are the router's, values are ours.
@@ -56,20 +56,19 @@ fn a_seed_beyond_two_to_the_53_keeps_every_digit() {
 }
 
 #[test]
-fn not_detected_is_clean_only_where_the_check_could_run() {
-    let verdict = |changes| row(&with(changes), ":hallucination:").map(|row| (row.checked, row.value));
-    assert_eq!(verdict(json!({})), Some((Some(true), Some(1.0))));
-    assert_eq!(verdict(json!({ "streaming": true })), Some((Some(false), None)));
-    assert_eq!(verdict(json!({ "signals": { "fact_check": ["no_fact_check_needed"] } })), Some((Some(false), None)));
-    assert_eq!(verdict(json!({ "signals": {} })), Some((Some(false), None)));
-    assert_eq!(verdict(json!({ "tool_trace": null })), Some((Some(false), None)));
-    assert_eq!(verdict(json!({ "tool_trace": null, "rag_enabled": true })), Some((Some(true), Some(1.0))));
-    assert_eq!(verdict(json!({ "from_cache": true })), Some((Some(false), None)));
+fn not_detected_is_clean_only_where_a_detector_left_its_confidence() {
+    let verdict = |changes| {
+        row(&with(changes), ":hallucination:").map(|row| (row.label.clone().unwrap(), row.checked.unwrap(), row.value))
+    };
+    let supported = Some(("supported".to_owned(), true, Some(1.0)));
+    let not_checked = Some(("not_checked".to_owned(), false, None));
+    assert_eq!(verdict(json!({})), supported);
+    // The router leaves the confidence of a check that never ran out of records, and writes it as 0 in log lines.
+    assert_eq!(verdict(json!({ "hallucination_confidence": null })), not_checked);
+    assert_eq!(verdict(json!({ "hallucination_confidence": 0 })), not_checked);
     assert_eq!(verdict(json!({ "hallucination_enabled": false })), None);
-    assert_eq!(
-        verdict(json!({ "streaming": true, "hallucination_detected": true, "hallucination_confidence": 0.9 })),
-        Some((Some(true), Some(0.0)))
-    );
+    let detected = row(&with(json!({ "hallucination_detected": true })), ":hallucination:").unwrap().clone();
+    assert_eq!((detected.checked, detected.value, detected.confidence), (Some(true), Some(0.0), Some(0.97)));
 }
 
 #[test]
@@ -86,6 +85,42 @@ fn completion_replaces_the_record_in_progress_and_late_outcomes_replace_both() {
     let running = only_request(&stages[0]);
     assert_eq!((running.end_to_end_ms, &running.executed_model, &running.error_class), (None, &None, &None));
     assert!(row(&stages[0], ":hallucination:").is_none(), "a running call has no verdict");
+}
+
+#[test]
+fn of_two_copies_of_the_same_moment_the_fuller_one_wins() {
+    let redacted = json!({ "prompt": null, "request_body": null, "response_body": null });
+    let log_line = json!({
+        "prompt": null, "request_body": null, "response_body": null, "recipe": null, "learning": null,
+        "route_diagnostics": null, "tool_trace": null, "tool_definitions": null,
+    });
+    let without_outcomes = |mut changes: Value| {
+        changes["outcomes"] = Value::Null;
+        only_request(&with(changes)).revision.unwrap()
+    };
+    let revisions = [without_outcomes(log_line), without_outcomes(redacted), without_outcomes(json!({}))];
+    assert!(revisions.is_sorted_by(|emptier, fuller| emptier < fuller), "{revisions:?}");
+    // What happens to the call counts for more than what a copy shows of it.
+    let running = json!({ "lifecycle_state": "in_progress", "ended_at": null, "outcomes": null });
+    assert!(only_request(&with(running)).revision.unwrap() < revisions[0]);
+    assert!(revisions[2] < only_request(&with(json!({ "prompt": null }))).revision.unwrap(), "an outcome came");
+}
+
+#[test]
+fn a_looper_has_no_end_to_end_time_and_says_that_its_tokens_are_sums() {
+    for changes in [
+        json!({ "selection_method": "fusion" }),
+        json!({ "selection_method": null, "route_diagnostics": { "selection_method": "confidence" } }),
+    ] {
+        let adapted = with(changes);
+        let looped = only_request(&adapted);
+        assert_eq!(looped.end_to_end_ms, None);
+        assert_eq!(looped.extra.as_ref().unwrap()["vllm_sr.tokens_of_several_calls"], "true");
+    }
+    let adapted = with(json!({}));
+    let single = only_request(&adapted);
+    assert_eq!(single.end_to_end_ms, Some(2500.0));
+    assert!(!single.extra.as_ref().unwrap().contains_key("vllm_sr.tokens_of_several_calls"));
 }
 
 #[test]
@@ -135,7 +170,7 @@ fn a_follow_up_signal_is_about_the_turn_before() {
     let follow_up = row(&adapted, ":user_feedback:").unwrap();
     assert_eq!((follow_up.kind.as_str(), follow_up.request_id.as_deref()), ("follow_up", None));
     assert_eq!(follow_up.session_id.as_deref(), Some("run-17"));
-    assert_eq!(follow_up.extra.as_ref().unwrap()["vllm_sr.about_turn"], "3");
+    assert_eq!(follow_up.turn, Some(3));
     assert_eq!((follow_up.value, follow_up.confidence), (Some(0.0), Some(0.93)));
 
     let adapted = with(json!({ "session_id": null }));
@@ -143,9 +178,44 @@ fn a_follow_up_signal_is_about_the_turn_before() {
 }
 
 #[test]
-fn a_session_made_from_the_request_id_is_no_session() {
-    let adapted = with(json!({ "session_id": "req-81c4" }));
-    assert_eq!((&only_request(&adapted).session_id, only_request(&adapted).turn), (&None, None));
+fn a_session_that_the_router_made_up_from_one_call_is_no_session() {
+    let session = |id| {
+        let adapted = with(json!({ "session_id": id }));
+        let request = only_request(&adapted);
+        assert_eq!(request.turn, Some(4), "the turn is counted from the messages, not from the session");
+        request.session_id.clone()
+    };
+    assert_eq!(session("rid-0123456789abcdef"), None);
+    assert_eq!(session("cc-full-0123456789abcdef"), None);
+    // Made from the user and the first message: the same on every turn. And a client may name a session as it likes.
+    for stable in ["cc-0123456789abcdef", "ant-md-ann", "rid-of-the-client"] {
+        assert_eq!(session(stable).as_deref(), Some(stable));
+    }
+}
+
+#[test]
+fn a_first_turn_of_a_conversation_continues_nothing() {
+    let first = json!({
+        "session_id": "conv_9", "conversation_id": "conv_9", "previous_response_id": null, "turn_index": 0,
+    });
+    let adapted = with(first);
+    let request = only_request(&adapted);
+    assert_eq!((request.session_id.as_deref(), request.turn, &request.chain_id), (Some("conv_9"), Some(0), &None));
+}
+
+#[test]
+fn an_outcome_is_worth_what_its_verdict_says_whatever_its_score() {
+    let outcome = |verdict: &str| {
+        let outcomes = json!([{
+            "timestamp": "2026-09-14T11:09:00Z", "source": "a new one", "target": "model", "verdict": verdict,
+            "score": 0.9,
+        }]);
+        row(&with(json!({ "outcomes": outcomes })), ":outcome:").unwrap().clone()
+    };
+    assert_eq!(outcome("failed").value, Some(0.0));
+    assert_eq!(outcome("good_fit").value, Some(1.0));
+    assert_eq!(outcome("good_fit").extra.unwrap()["vllm_sr.score"], "0.9");
+    assert_eq!(outcome("good_fit").source, "operator");
 }
 
 #[test]
@@ -204,27 +274,79 @@ fn a_tool_call_of_an_earlier_turn_is_not_counted_again() {
 }
 
 #[test]
-fn failures_carry_a_class() {
+fn failures_carry_the_class_that_says_most() {
     let class = |changes| only_request(&with(changes)).error_class.clone();
-    assert_eq!(class(json!({})), None);
-    assert_eq!(class(json!({ "response_status": 429 })).as_deref(), Some("http_429"));
+    assert_eq!(class(json!({ "terminal_reason": "response_complete" })), None);
+    let failed = |status, reason| {
+        class(json!({ "lifecycle_state": "failed", "response_status": status, "terminal_reason": reason }))
+    };
+    assert_eq!(failed(429, "upstream_error_response").as_deref(), Some("http_429"));
+    assert_eq!(failed(500, "looper_execution_failed").as_deref(), Some("looper_execution_failed"));
+    assert_eq!(failed(200, "could not read: where is my refund").as_deref(), Some("failed"));
+    let aborted = json!({ "lifecycle_state": "aborted", "terminal_reason": "client_canceled" });
+    assert_eq!(class(aborted).as_deref(), Some("client_canceled"));
     assert_eq!(class(json!({ "lifecycle_state": "aborted" })).as_deref(), Some("aborted"));
-    let named = json!({ "lifecycle_state": "failed", "terminal_reason": "upstream_timeout" });
-    assert_eq!(class(named).as_deref(), Some("upstream_timeout"));
-    let sentence = json!({ "lifecycle_state": "failed", "terminal_reason": "could not read: where is my refund" });
-    assert_eq!(class(sentence).as_deref(), Some("failed"));
 }
 
 #[test]
-fn log_lines_and_pages_hold_the_same_records() {
-    let mut line = complete();
-    line["replay_id"] = line.as_object_mut().unwrap().remove("id").unwrap();
-    line["event"] = json!("router_replay_complete");
-    line["signals"]["keyword"] = Value::Null;
-    assert_eq!(only_request(&adapt(line.to_string().as_bytes()).unwrap()).request_id, complete()["id"]);
+fn every_key_in_extra_is_listed_and_documented() {
+    let maximal = with(json!({
+        "currency": "EUR", "from_cache": true, "cache_hit_kind": "semantic", "cache_source": "memory",
+        "streaming": true, "rag_enabled": true, "rag_context_length": 900, "rag_similarity_score": 0.5,
+        "prompt_truncated": true, "request_body_truncated": true, "response_body_truncated": true,
+        "selection_method": "remom",
+    }));
+    let of_requests = maximal.requests.iter().filter_map(|request| request.extra.as_ref());
+    let of_feedback = maximal.feedback.iter().filter_map(|feedback| feedback.extra.as_ref());
+    let mut written: Vec<&str> =
+        of_requests.chain(of_feedback).flat_map(|extra| extra.keys()).map(String::as_str).collect();
+    written.sort_unstable();
+    written.dedup();
+    assert_eq!(written, EXTRA_KEYS);
+    let guide = include_str!("../../docs/how-to/connect-vllm-semantic-router.md");
+    for key in EXTRA_KEYS {
+        assert!(guide.contains(&format!("`{}`", key.trim_start_matches("vllm_sr."))), "{key} is not in the how-to");
+    }
+}
 
-    let page = json!({ "object": "router_replay.list", "count": 2, "data": [complete(), complete()] });
-    assert_eq!(adapt(page.to_string().as_bytes()).unwrap().requests.len(), 2);
+#[test]
+fn a_log_line_holds_the_same_call() {
+    let mut line = complete();
+    let fields = line.as_object_mut().unwrap();
+    for left_out in [
+        "id",
+        "recipe",
+        "learning",
+        "outcomes",
+        "route_diagnostics",
+        "tool_trace",
+        "tool_definitions",
+        "prompt",
+        "request_body",
+        "response_body",
+        "context_token_count",
+    ] {
+        fields.remove(left_out);
+    }
+    line["replay_id"] = complete()["id"].clone();
+    line["event"] = json!("router_replay_complete");
+    let whole = adapt(COMPLETE.as_bytes()).unwrap();
+    let logged = adapt(line.to_string().as_bytes()).unwrap();
+    let (whole, logged) = (only_request(&whole), only_request(&logged));
+    assert_eq!((&logged.request_id, logged.arrival_ms), (&whole.request_id, whole.arrival_ms));
+    assert_eq!((&logged.executed_model, logged.prompt_tokens), (&whole.executed_model, whole.prompt_tokens));
+    assert!(logged.revision < whole.revision);
+}
+
+#[test]
+fn a_page_is_read_as_a_whole_and_names_its_odd_record() {
+    let page = |records: Value| {
+        adapt(json!({ "object": "router_replay.list", "count": 2, "data": records }).to_string().as_bytes())
+    };
+    assert_eq!(page(json!([complete(), complete()])).unwrap().requests.len(), 2);
+    assert_eq!(page(json!([])), Err(AdaptError::EmptyPage));
+    let odd = page(json!([complete(), { "id": "x" }])).unwrap_err().to_string();
+    assert!(odd.starts_with("record 2 of 2 in the page: replay record without `timestamp`"), "{odd}");
 }
 
 #[test]
@@ -247,26 +369,42 @@ fn what_is_no_record_says_so_without_quoting_it() {
     assert_eq!(adapt(b"[]"), Err(AdaptError::NotAReplayRecord));
 }
 
+/// Only the strings of the generator spell it.
+const SECRET: &str = "SECRET";
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
-        "[a-z SECRET:]{0,12}".prop_map(Value::from),
+        "[a-z :]{0,6}".prop_map(|text| Value::from(format!("{SECRET}{text}"))),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
+        let names = "[a-z_]{1,8}".prop_map(|name| format!("{SECRET}{name}"));
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map("[a-z_]{1,8}", inner, 0..4)
-                .prop_map(|map| Value::Object(map.into_iter().collect())),
+            prop::collection::btree_map(names, inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
         ]
+    })
+}
+
+/// A complete record with one byte replaced: mostly still JSON, and mostly still a record.
+fn scratched() -> impl Strategy<Value = Vec<u8>> {
+    (any::<prop::sample::Index>(), prop::sample::select(b"{}[]\",:0-9eE.tfn \\".to_vec())).prop_map(|(at, byte)| {
+        let mut bytes = COMPLETE.as_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        bytes
     })
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+    fn no_bytes_make_it_panic(bytes in prop_oneof![
+        1 => prop::collection::vec(any::<u8>(), 0..512),
+        4 => scratched(),
+    ]) {
         prop_assert!(adapt(&bytes).map_or(true, |adapted| !adapted.requests.is_empty()));
     }
 
@@ -283,7 +421,7 @@ proptest! {
         fields.insert(name, value);
         match adapt(record.to_string().as_bytes()) {
             Ok(adapted) => prop_assert_eq!(adapted.requests[0].propensity, None),
-            Err(error) => prop_assert!(!error.to_string().contains("SECRET"), "{}", error),
+            Err(error) => prop_assert!(!error.to_string().contains(SECRET), "{}", error),
         }
     }
 }

@@ -8,17 +8,22 @@
 //! - **Propensity** is null: the router draws by sampling at most, and never logs with which probability.
 //! - **Time to first token, queueing, provider, instance, caller, tenant** are not in the record.
 //! - **"Checked and clean"**: `hallucination_detected: false` also means "never looked", see [`feedback`].
+//! - **When the request arrived**: `timestamp` is when the record was made, after routing. For a method that calls
+//!   several models that is after the last of them, so such a call has no end-to-end time.
 //! - **A cut text** is not the text: what the router truncated stays null.
 //!
 //! A record is written when routing ends and updated until the call ends, so one call arrives several times. Its
 //! `id` is our request id, and [`request`] derives a revision that only grows along that way.
 
+mod extra;
 mod feedback;
 mod object;
 mod request;
 mod tools;
 
 use serde_json::Value;
+
+pub use extra::EXTRA_KEYS;
 
 use crate::{Feedback, Request};
 use object::Object;
@@ -49,7 +54,7 @@ pub enum AdaptError {
     #[error("not a replay record: expected a JSON object with `id` or `replay_id`")]
     NotAReplayRecord,
     /// A field that every record has is not there.
-    #[error("replay record without `{0}`: export records with their details")]
+    #[error("replay record without `{0}`: the router always writes it, so look for what drops it on the way")]
     Missing(&'static str),
     /// A field holds something else than the router writes.
     #[error("replay record's `{field}` is not {expected}: check the router's version against the adapter's")]
@@ -59,13 +64,26 @@ pub enum AdaptError {
         /// What the router writes there.
         expected: &'static str,
     },
+    /// A page of no records.
+    #[error("a page without records: send pages that hold some")]
+    EmptyPage,
+    /// One record of a page is odd, and the page is refused with it.
+    #[error("record {record} of {records} in the page: {why}")]
+    InPage {
+        /// Which one, from 1.
+        record: usize,
+        /// How many the page holds.
+        records: usize,
+        /// What is wrong with it.
+        why: Box<AdaptError>,
+    },
 }
 
 /// Turns one message of vLLM Semantic Router into events.
 ///
 /// # Errors
 /// When the bytes are not JSON, not a replay record, or a known field has a type that the router never writes.
-/// Unknown fields are ignored.
+/// Unknown fields are ignored. A page is adapted as a whole or not at all, as every message is.
 pub fn adapt(bytes: &[u8]) -> Result<Adapted, AdaptError> {
     let value: Value = serde_json::from_slice(bytes)
         .map_err(|error| AdaptError::NotJson { line: error.line(), column: error.column() })?;
@@ -74,9 +92,19 @@ pub fn adapt(bytes: &[u8]) -> Result<Adapted, AdaptError> {
     let is_page = fields.get("object").and_then(Value::as_str) == Some("router_replay.list");
     match fields.get("data") {
         Some(Value::Array(records)) if is_page => {
-            for record in records {
-                let Value::Object(record) = record else { return Err(AdaptError::NotAReplayRecord) };
-                adapt_record(Object(record), &mut adapted)?;
+            if records.is_empty() {
+                return Err(AdaptError::EmptyPage);
+            }
+            for (index, record) in records.iter().enumerate() {
+                let read = match record {
+                    Value::Object(record) => adapt_record(Object(record), &mut adapted),
+                    _ => Err(AdaptError::NotAReplayRecord),
+                };
+                read.map_err(|why| AdaptError::InPage {
+                    record: index + 1,
+                    records: records.len(),
+                    why: Box::new(why),
+                })?;
             }
         }
         _ => adapt_record(Object(fields), &mut adapted)?,

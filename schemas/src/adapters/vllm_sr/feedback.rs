@@ -3,15 +3,12 @@
 //! Every id is a function of the record's id and of what identifies the opinion, so a record that arrives again
 //! replaces its feedback instead of adding to it.
 
-use std::collections::BTreeMap;
-
 use sha2::{Digest, Sha256};
 
-use super::AdaptError;
 use super::object::Object;
 use super::request::is_code_word;
-use super::tools;
-use crate::{EventTimeMs, Feedback, Request};
+use super::{AdaptError, extra};
+use crate::{EventTimeMs, Feedback, Field, Request};
 
 pub(super) fn feedback(record: Object<'_>, request: &Request) -> Result<Vec<Feedback>, AdaptError> {
     let mut rows = outcomes(record, request)?;
@@ -32,24 +29,29 @@ fn outcomes(record: Object<'_>, request: &Request) -> Result<Vec<Feedback>, Adap
         let target = outcome.text("target")?.filter(|word| is_code_word(word)).unwrap_or("model");
         let verdict = outcome.text("verdict")?.filter(|word| is_code_word(word)).unwrap_or("unknown");
         let score = outcome.number("score")?.filter(|score| (0.0..=1.0).contains(score));
-        let about_model = target == "model";
         rows.push(Feedback {
             feedback_id: outcome_id(&request.request_id, event_ms, target, verdict),
             event_ms,
-            source: outcome.text("source")?.filter(|word| is_code_word(word)).unwrap_or("operator").to_owned(),
+            source: outcome.text("source")?.filter(|word| is_a_source(word)).unwrap_or("operator").to_owned(),
             kind: "verdict".to_owned(),
             request_id: Some(request.request_id.clone()),
             session_id: request.session_id.clone(),
             model: record.owned("selected_model")?,
-            // Only outcomes about the model say how good the answer was.
-            value: if about_model { score.or(verdict_value(verdict)) } else { None },
+            // Only outcomes about the model say how good the answer was. The score has no meaning of its own in the
+            // router, which counts any score as one verdict: it is kept apart.
+            value: if target == "model" { verdict_value(verdict) } else { None },
             label: Some(verdict.to_owned()),
             checked: Some(true),
-            extra: Some(BTreeMap::from([("vllm_sr.target".to_owned(), target.to_owned())])),
+            extra: extra::of_outcome(target, score),
             ..Feedback::default()
         });
     }
     Ok(rows)
+}
+
+fn is_a_source(word: &str) -> bool {
+    let sources = Feedback::contract().field("source").and_then(Field::choices);
+    sources.is_some_and(|sources| sources.contains(&word))
 }
 
 /// Was the answer good enough? A model that was larger than needed answered well; what it cost is another matter.
@@ -74,18 +76,16 @@ fn outcome_id(request_id: &str, event_ms: EventTimeMs, target: &str, verdict: &s
 /// The hallucination check of an ended call where it was switched on.
 ///
 /// The router writes `hallucination_detected: false` both for "checked, nothing found" and for "never checked", and
-/// has no flag to tell them apart. It checks answers that were not streamed, to requests whose fact-check signal says
-/// so, with tool results or retrieved context to check against. Only when all of that holds is "not detected" taken
-/// as checked; else the row says that nothing was checked, and has no value.
+/// has no flag to tell them apart. A confidence above zero comes from a detector, so there the check ran. Zero and
+/// absent are taken as never checked: the NLI detector also writes zero for "nothing found", and a clean answer that
+/// goes missing does less harm than one that nobody looked at and that counts as supported.
 fn hallucination(record: Object<'_>, request: &Request) -> Result<Option<Feedback>, AdaptError> {
     let detected = record.flag("hallucination_detected")?;
     if request.terminal != Some(true) || !(detected || record.flag("hallucination_enabled")?) {
         return Ok(None);
     }
-    let has_context = record.flag("rag_enabled")? || tools::tool_trace(record)?.results > 0;
-    let answered = !record.flag("from_cache")? && request.error_class.is_none();
-    let could_run = answered && !record.flag("streaming")? && request.fact_check == Some(true) && has_context;
-    let checked = detected || could_run;
+    let confidence = record.number("hallucination_confidence")?.filter(|confidence| *confidence > 0.0);
+    let checked = detected || confidence.is_some();
     let label = match (detected, checked) {
         (true, _) => "hallucination",
         (false, true) => "supported",
@@ -102,7 +102,8 @@ fn hallucination(record: Object<'_>, request: &Request) -> Result<Option<Feedbac
         model: request.executed_model.clone(),
         value: checked.then_some(if detected { 0.0 } else { 1.0 }),
         label: Some(label.to_owned()),
-        confidence: record.number("hallucination_confidence")?.filter(|_| detected),
+        // Without a detection it is about what was left after filtering, or about spans that were filtered out.
+        confidence: confidence.filter(|_| detected),
         checked: Some(checked),
         estimator: Some("vllm-sr/hallucination".to_owned()),
         ..Feedback::default()
@@ -128,11 +129,11 @@ fn follow_ups(record: Object<'_>, request: &Request) -> Result<Vec<Feedback>, Ad
                 source: "router".to_owned(),
                 kind: "follow_up".to_owned(),
                 session_id: Some(session_id.clone()),
+                turn: previous_turn,
                 value: follow_up_value(kind, name),
                 label: Some(name.to_owned()),
                 confidence,
                 checked: Some(true),
-                extra: previous_turn.map(|turn| BTreeMap::from([("vllm_sr.about_turn".to_owned(), turn.to_string())])),
                 ..Feedback::default()
             });
         }

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::AdaptError;
 use super::object::Object;
-use super::tools;
+use super::{AdaptError, extra, tools};
 use crate::{Candidate, Request, Tokens, Usd};
 
 /// Where the call stands in its life.
@@ -34,21 +33,23 @@ pub(super) fn request(record: Object<'_>) -> Result<Request, AdaptError> {
     let selected = record.owned("selected_model")?;
     let proposed = proposal(record, diagnostics)?.or_else(|| selected.clone());
     let overridden = proposed != selected;
+    let looped = extra::is_looper(record, diagnostics)?;
     Ok(Request {
         request_id,
         arrival_ms,
         revision: Some(revision(record, ended)?),
         terminal: Some(ended),
-        turn: if session_id.is_some() { record.count("turn_index")? } else { None },
+        turn: record.count("turn_index")?,
         session_id,
         router: Some("vllm-semantic-router".to_owned()),
         policy_version: policy_version(diagnostics)?,
-        end_to_end_ms: record.count("duration_ms")?.filter(|_| ended).map(f64::from),
+        // A looper's record is made when all its calls are over: its duration is that of writing it down.
+        end_to_end_ms: record.count("duration_ms")?.filter(|_| ended && !looped).map(f64::from),
         api: trace.api,
         message_count: tools::message_count(record)?,
         tools_offered: tools::tools_offered(record)?,
         tools_called: trace.called,
-        chain_id: record.owned("previous_response_id")?.or(record.owned("conversation_id")?),
+        chain_id: record.owned("previous_response_id")?,
         domain: match record.owned("category")? {
             Some(category) => Some(category),
             None => strongest(record, signals, "domain")?,
@@ -79,16 +80,22 @@ pub(super) fn request(record: Object<'_>) -> Result<Request, AdaptError> {
         prompt_text: if record.flag("prompt_truncated")? { None } else { record.owned("prompt")? },
         context_text: trace.grounding,
         response_text: tools::response_text(record)?,
-        extra: extra(record)?,
+        extra: extra::of_request(record, looped)?,
         ..Request::default()
     })
 }
 
-/// The router invents a session from the request id when the client names none; that is no session.
-pub(super) fn session(record: Object<'_>) -> Result<Option<String>, AdaptError> {
-    let request_id = record.text("request_id")?;
-    let named = record.text("session_id")?.filter(|session| Some(*session) != request_id);
+/// The session that the client named, or the conversation. Where there is neither, the router makes one up: from the
+/// request id (`rid-...`), or from all messages so far (`cc-full-...`), which is another one on every turn. Those are no
+/// sessions. `cc-...`, made from the user and the first message, stays the same and is one.
+fn session(record: Object<'_>) -> Result<Option<String>, AdaptError> {
+    let named = record.text("session_id")?.filter(|session| !is_made_up(session));
     Ok(named.or(record.text("conversation_id")?).map(str::to_owned))
+}
+
+fn is_made_up(session: &str) -> bool {
+    let digits = session.strip_prefix("rid-").or(session.strip_prefix("cc-full-"));
+    digits.is_some_and(|digits| digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Records of routers without life-cycle tracking say `unknown` for ever: those count as ended once they answered.
@@ -105,19 +112,43 @@ fn state(record: Object<'_>) -> Result<State, AdaptError> {
     })
 }
 
-/// A number that grows with everything the router adds to a record: the end first (bit 20), then the parts that later
-/// updates fill in (bits 16 to 19), then outcomes (bits 0 to 15). Updates only ever add, so a later copy of a record
-/// never has a lower revision, and equal revisions carry the same parts.
+/// A number that grows with everything that a copy of the record holds: the end first (bit 28), then the parts that
+/// later updates fill in (bits 24 to 27), then how many outcomes (bits 8 to 23), then the parts that log lines, lists
+/// and redacted records leave out (bits 0 to 7). The router only ever adds to a record, so a later copy of the same
+/// form never has a lower revision, a fuller copy of the same moment has a higher one, and equal revisions carry the
+/// same parts.
 fn revision(record: Object<'_>, ended: bool) -> Result<i32, AdaptError> {
-    let parts = [
+    let updates = [
         record.count("response_status")?.is_some_and(|status| status > 0),
         record.count("prompt_tokens")?.is_some() || record.count("completion_tokens")?.is_some(),
         record.number("actual_cost")?.is_some(),
         record.flag("hallucination_detected")? || record.number("hallucination_confidence")?.is_some_and(|c| c > 0.0),
     ];
-    let parts = parts.into_iter().filter(|present| *present).count();
     let outcomes = record.objects("outcomes")?.len().min(0xffff);
-    Ok((i32::from(ended) << 20) | ((parts as i32) << 16) | outcomes as i32)
+    let diagnostics = record.object("route_diagnostics")?;
+    let steps = match record.object("tool_trace")? {
+        Some(trace) => trace.objects("steps")?.len(),
+        None => 0,
+    };
+    let details = [
+        record.text("recipe")?.is_some(),
+        diagnostics.is_some(),
+        record.object("learning")?.is_some(),
+        match diagnostics {
+            Some(diagnostics) => diagnostics.object("annotations")?.is_some(),
+            None => false,
+        },
+        steps > 0,
+        record.text("prompt")?.is_some(),
+        record.text("request_body")?.is_some(),
+        record.text("response_body")?.is_some(),
+    ];
+    Ok((i32::from(ended) << 28) | (bits(&updates) << 24) | ((outcomes as i32) << 8) | bits(&details))
+}
+
+/// The flags as a number: of two sets, one within the other, the larger has the larger number.
+fn bits(flags: &[bool]) -> i32 {
+    flags.iter().fold(0, |bits, flag| (bits << 1) | i32::from(*flag))
 }
 
 fn policy_version(diagnostics: Option<Object<'_>>) -> Result<Option<String>, AdaptError> {
@@ -272,6 +303,9 @@ fn tokens_before_compression(diagnostics: Option<Object<'_>>) -> Result<Option<T
     Ok(diagnostics.count("context_compression_tokens_before")?.filter(|_| applied).map(Tokens))
 }
 
+/// Terminal reasons that say no more than the status and the state do.
+const GENERIC_REASONS: [&str; 2] = ["upstream_error_response", "response_complete"];
+
 fn error_class(record: Object<'_>, state: State, status: Option<i32>) -> Result<Option<String>, AdaptError> {
     if record.flag("pii_blocked")? {
         return Ok(Some("pii_blocked".to_owned()));
@@ -283,7 +317,8 @@ fn error_class(record: Object<'_>, state: State, status: Option<i32>) -> Result<
         (State::Aborted, _) => "aborted".to_owned(),
         (State::Completed, _) => return Ok(None),
     };
-    let reason = record.text("terminal_reason")?.filter(|reason| is_code_word(reason));
+    let says_more = |reason: &&str| is_code_word(reason) && !GENERIC_REASONS.contains(reason);
+    let reason = record.text("terminal_reason")?.filter(says_more);
     Ok(Some(reason.map_or(fallback, str::to_owned)))
 }
 
@@ -291,37 +326,6 @@ fn error_class(record: Object<'_>, state: State, status: Option<i32>) -> Result<
 fn cost_usd(record: Object<'_>) -> Result<Option<Usd>, AdaptError> {
     let dollars = record.text("currency")?.is_some_and(|currency| currency.eq_ignore_ascii_case("usd"));
     Ok(record.number("actual_cost")?.filter(|_| dollars).map(Usd))
-}
-
-/// The router's own numbers and code words that have no column of ours. Free text stays out.
-fn extra(record: Object<'_>) -> Result<Option<BTreeMap<String, String>>, AdaptError> {
-    let mut extra = BTreeMap::new();
-    let mut keep = |name: &str, value: Option<serde_json::Value>| {
-        if let Some(value) = value {
-            extra.insert(format!("vllm_sr.{name}"), value.to_string());
-        }
-    };
-    for field in ["request_id", "recipe", "selection_method", "cache_hit_kind", "cache_source", "baseline_model"] {
-        keep(field, record.text(field)?.map(Into::into));
-    }
-    for field in ["actual_cost", "baseline_cost", "cost_savings", "confidence_score", "rag_similarity_score"] {
-        keep(field, record.number(field)?.map(Into::into));
-    }
-    for field in ["cache_write_tokens", "context_token_count", "rag_context_length", "decision_tier"] {
-        keep(field, record.integer(field)?.map(Into::into));
-    }
-    for field in ["streaming", "rag_enabled", "prompt_truncated", "request_body_truncated", "response_body_truncated"] {
-        keep(field, record.flag(field)?.then_some(true.into()));
-    }
-    keep("currency", record.text("currency")?.filter(|word| is_code_word(word)).map(Into::into));
-    if let Some(learning) = record.object("learning")?
-        && let Some(adaptation) = learning.object("adaptation")?
-        && let Some(sampling) = adaptation.object("sampling")?
-    {
-        keep("sampling_used", Some(sampling.flag("used")?.into()));
-        keep("sampling_seed", sampling.integer("seed")?.map(Into::into));
-    }
-    Ok((!extra.is_empty()).then_some(extra))
 }
 
 /// Router code words are short and have no spaces; a sentence may quote the prompt.

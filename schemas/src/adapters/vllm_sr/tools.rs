@@ -13,9 +13,7 @@ pub(super) struct ToolTrace {
     pub called: Option<Vec<ToolCall>>,
     /// `chat_completions` or `responses`.
     pub api: Option<String>,
-    /// Tool results that the model saw.
-    pub results: usize,
-    /// Those results as one text, when none was cut.
+    /// Tool results that the model saw as one text, when none was cut.
     pub grounding: Option<String>,
 }
 
@@ -40,7 +38,6 @@ pub(super) fn tool_trace(record: Object<'_>) -> Result<ToolTrace, AdaptError> {
             }
             Some("client_tool_result") => {
                 called.clear();
-                read.results += 1;
                 cut |= step.flag("truncated")?;
                 let output = step.text("output")?.or(step.text("raw_output")?).or(step.text("text")?);
                 results.extend(output);
@@ -88,7 +85,8 @@ pub(super) fn message_count(record: Object<'_>) -> Result<Option<i32>, AdaptErro
 }
 
 /// The answer in `response_body`, when all of it was captured and it is one chat completion or response object.
-/// A stream's body is a sequence of chunks, not an answer.
+/// Of a stream the router stores one such object, put together from its chunks; where that fails it stores bare text,
+/// which is not told apart from other bodies and stays null.
 pub(super) fn response_text(record: Object<'_>) -> Result<Option<String>, AdaptError> {
     if record.flag("response_body_truncated")? {
         return Ok(None);
