@@ -2,8 +2,9 @@
 //!
 //! **In:** a [`Workload`] (the joint distribution of prompt and completion lengths, and the arrivals), a [`GpuProfile`]
 //! (one serving instance of one model, read from TOML, every number with its source), a [`Slo`] and [`Options`].
-//! **Out:** a [`Recommendation`]: the smallest single pool, the best split into a short and a long pool, an interval on
-//! the number of GPUs, and what the number is sensitive to. It is plain data, and prints itself as Markdown.
+//! **Out:** a [`Recommendation`]: the smallest single pool, the smallest pair of a short and a long pool found at the
+//! boundaries that are tried, an interval on the number of GPUs, and what the number is sensitive to. It is plain data,
+//! and prints itself as Markdown.
 //!
 //! The model, a file each, in reading order:
 //!

@@ -54,8 +54,9 @@ impl Recommendation {
 
     fn interval_words(&self) -> String {
         self.interval.as_ref().map_or(String::new(), |interval| {
-            let high = interval.high_gpus.map_or("more than can be had".to_owned(), |gpus| gpus.to_string());
-            format!(" ({:.0} %: {} to {high})", 100.0 * interval.confidence, interval.low_gpus)
+            let end = |gpus: Option<u32>| gpus.map_or("more than can be had".to_owned(), |gpus| gpus.to_string());
+            let (low, high) = (end(interval.low_gpus), end(interval.high_gpus));
+            format!(" ({:.0} %: {low} to {high})", 100.0 * interval.confidence)
         })
     }
 

@@ -76,6 +76,8 @@ pub struct PoolModel<'a> {
     pub capacity_per_s: f64,
     pub(crate) service_cv2: f64,
     kv_per_sequence: f64,
+    /// What an engine that reserves sets aside for a sequence, tokens.
+    reserved_tokens: f64,
     decoding_max: f64,
     table: PrefillTable,
     curve_per_ms: Vec<f64>,
@@ -107,6 +109,17 @@ impl<'a> PoolModel<'a> {
     ///
     /// `None` if every request is longer than the engine accepts.
     pub fn new(profile: &'a GpuProfile, cells: &[Cell], kv_quantile: f64) -> Option<Self> {
+        Self::reserving(profile, cells, kv_quantile, profile.max_model_tokens.value)
+    }
+
+    /// Where the engine reserves memory, it sets aside `reserved_tokens` for every sequence, at most what it accepts.
+    pub(crate) fn reserving(
+        profile: &'a GpuProfile,
+        cells: &[Cell],
+        kv_quantile: f64,
+        reserved_tokens: f64,
+    ) -> Option<Self> {
+        let reserved_tokens = reserved_tokens.min(profile.max_model_tokens.value);
         let longest = profile.longest_request_tokens();
         let served: Vec<Cell> = cells.iter().copied().filter(|cell| cell.total_tokens() <= longest).collect();
         if served.is_empty() {
@@ -129,7 +142,7 @@ impl<'a> PoolModel<'a> {
             KvAdmission::Accounted => {
                 sequences_that_fit(profile.kv_tokens.value, kv_per_sequence, kv_deviation, kv_quantile)
             }
-            KvAdmission::Reserved => profile.reserved_slots(profile.max_model_tokens.value),
+            KvAdmission::Reserved => profile.reserved_slots(reserved_tokens),
         };
         let slots = in_memory.floor().min(profile.max_num_seqs.value).max(1.0);
         let slots_by =
@@ -146,6 +159,7 @@ impl<'a> PoolModel<'a> {
             capacity_per_s: 0.0,
             service_cv2: mean(&|c| c.completion_tokens.powi(2)) / completion_mean.powi(2) - 1.0,
             kv_per_sequence,
+            reserved_tokens,
             decoding_max: 0.0,
             table: PrefillTable::of(profile, &served, weight),
             curve_per_ms: Vec::new(),
@@ -315,9 +329,7 @@ impl<'a> PoolModel<'a> {
     pub(crate) fn kv_share(&self, operating: &Operating) -> f64 {
         match self.profile.kv_admission {
             KvAdmission::Accounted => operating.in_flight * self.kv_per_sequence / self.profile.kv_tokens.value,
-            KvAdmission::Reserved => {
-                operating.in_flight * self.profile.max_model_tokens.value / self.profile.kv_tokens.value
-            }
+            KvAdmission::Reserved => operating.in_flight * self.reserved_tokens / self.profile.kv_tokens.value,
         }
     }
 

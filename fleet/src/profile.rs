@@ -74,8 +74,6 @@ pub struct GpuProfile {
     pub parameters: Quantity,
     /// Attention FLOP for one (query, key) pair over all layers: 4 * layers * heads * head dimension.
     pub attention_flops_per_pair: Quantity,
-    /// Bytes of keys and values of one token over all layers and heads.
-    pub kv_bytes_per_token: Quantity,
     /// Peak dense tensor throughput of one GPU at the serving precision, TFLOP/s.
     pub peak_tflops_per_gpu: Quantity,
     /// Share of the peak that prefill reaches, 0 to 1.
@@ -156,7 +154,7 @@ impl GpuProfile {
         Ok(())
     }
 
-    fn quantities(&self) -> [(&'static str, &Quantity); 19] {
+    fn quantities(&self) -> [(&'static str, &Quantity); 18] {
         [
             ("gpus_per_instance", &self.gpus_per_instance),
             ("w_ms", &self.w_ms),
@@ -169,7 +167,6 @@ impl GpuProfile {
             ("max_model_tokens", &self.max_model_tokens),
             ("parameters", &self.parameters),
             ("attention_flops_per_pair", &self.attention_flops_per_pair),
-            ("kv_bytes_per_token", &self.kv_bytes_per_token),
             ("peak_tflops_per_gpu", &self.peak_tflops_per_gpu),
             ("mfu", &self.mfu),
             ("usd_per_gpu_hour", &self.usd_per_gpu_hour),

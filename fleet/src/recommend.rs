@@ -24,15 +24,15 @@ pub struct Options {
     pub boundaries: Vec<u32>,
     /// What the router knows when a request arrives.
     pub knowledge: Knowledge,
-    /// Quantile over windows of the rate to plan for, 0 to 1.
+    /// Quantile over requests of the rate in whose window they arrive, 0 to 1: the rate to plan for.
     pub rate_quantile: f64,
     /// How often all sequences of a full batch must fit in memory, 0 to 1.
     pub kv_quantile: f64,
     /// Planned rate as a share of capacity, at most: near 1 every queueing model is wrong.
     pub max_utilisation: f64,
-    /// Share of time that one instance is up.
+    /// Share of time that one instance is up, 0.5 to 1.
     pub availability: f64,
-    /// Share of time that enough instances must be up.
+    /// Share of time that enough instances must be up, at most 0.999 999 999.
     pub availability_target: f64,
     /// No pool larger than this is considered.
     pub instances_max: u32,
@@ -70,10 +70,17 @@ impl Options {
             ("availability_target", self.availability_target),
         ];
         for (name, share) in shares {
-            let upper = if name == "availability" { share <= 1.0 } else { share < 1.0 };
-            if !(share > 0.0 && upper) {
+            // Written so that not-a-number is refused.
+            if !(share > 0.0 && (share < 1.0 || (share == 1.0 && name == "availability"))) {
                 return Err(FleetError::Options(format!("`{name}` is {share}; it must lie between 0 and 1")));
             }
+        }
+        if self.availability < 0.5 || self.availability_target > 0.999_999_999 {
+            return Err(FleetError::Options(
+                "`availability` must be at least 0.5 and `availability_target` at most 0.999999999: no number of spares is \
+                 sensible beyond"
+                    .into(),
+            ));
         }
         if !(0.0..=1.0).contains(&knowledge_share) {
             return Err(FleetError::Options("the router's quantile or error share must lie between 0 and 1".into()));
@@ -177,7 +184,7 @@ pub fn recommend(
     options.check()?;
     let cells = workload.prepared()?;
     let model = model_of(profile, &cells, options)?;
-    let rate = workload.arrivals.plan(model.residence_s(), options.rate_quantile);
+    let rate = rate_of(workload, &model, options)?;
     let one_pool = one_pool(&model, &rate, slo, options);
     let two_pools = best_two_pools(profile, &cells, &rate, slo, options);
 
@@ -189,6 +196,7 @@ pub fn recommend(
     };
     let bootstrap =
         Bootstrap { profile, cells: &cells, arrivals: &workload.arrivals, rate: &rate, slo, options, topology: chosen };
+    let interval = (options.bootstrap > 0).then(|| bootstrap.interval());
     Ok(Recommendation {
         profile: profile.name.clone(),
         slo: *slo,
@@ -198,9 +206,9 @@ pub fn recommend(
         chosen,
         gpus,
         usd_per_hour,
-        interval: (options.bootstrap > 0).then(|| bootstrap.interval()),
         sensitivity: sensitivity(profile, &cells, &rate, slo, options, chosen),
-        assumptions: assumptions(&rate, options, &model),
+        assumptions: assumptions(&rate, options, &model, interval.as_ref()),
+        interval,
     })
 }
 
@@ -219,7 +227,7 @@ pub fn whatif(
     options.check()?;
     let cells = workload.prepared()?;
     let model = model_of(profile, &cells, options)?;
-    let rate = workload.arrivals.plan(model.residence_s(), options.rate_quantile);
+    let rate = rate_of(workload, &model, options)?;
     let load = Load::new(&model, &rate, 1.0);
     let without_one = load.attained(instances.saturating_sub(1).max(1), slo);
     load.plan(instances.max(1), options, without_one).ok_or_else(|| {
@@ -240,6 +248,12 @@ fn model_of<'p>(profile: &'p GpuProfile, cells: &[Cell], options: &Options) -> R
             profile.longest_request_tokens()
         ))
     })
+}
+
+fn rate_of(workload: &Workload, model: &PoolModel<'_>, options: &Options) -> Result<RatePlan, FleetError> {
+    let window_s = model.residence_s();
+    workload.arrivals.check_length(window_s)?;
+    Ok(workload.arrivals.plan(window_s, options.rate_quantile))
 }
 
 fn one_pool(model: &PoolModel<'_>, rate: &RatePlan, slo: &Slo, options: &Options) -> Sizing {
@@ -287,7 +301,10 @@ fn summary(cells: &[Cell], model: &PoolModel<'_>, rate: RatePlan) -> WorkloadSum
     }
 }
 
-fn assumptions(rate: &RatePlan, options: &Options, model: &PoolModel<'_>) -> Vec<String> {
+/// Blocks below which the spread between them is hardly known.
+const BLOCKS_FEW: u32 = 10;
+
+fn assumptions(rate: &RatePlan, options: &Options, model: &PoolModel<'_>, interval: Option<&Interval>) -> Vec<String> {
     let mut list = vec![
         "a balancer sends each request to the instance with the fewest requests in it".to_owned(),
         "cached prompt tokens skip prefill but still occupy memory: sharing between concurrent requests is not credited"
@@ -304,10 +321,16 @@ fn assumptions(rate: &RatePlan, options: &Options, model: &PoolModel<'_>) -> Vec
             rate.windows, rate.window_s
         ),
         windows => format!(
-            "the coming rate is like the observed one: quantile {} over {windows} windows of {:.0} s",
+            "the coming rate is like the observed one: quantile {} over the requests of {windows} windows of {:.0} s",
             options.rate_quantile, rate.window_s
         ),
     });
+    if let Some(blocks) = interval.and_then(|interval| interval.blocks).filter(|blocks| *blocks < BLOCKS_FEW) {
+        list.push(format!(
+            "busy and quiet times follow each other so slowly that the log holds only {blocks} blocks of them: the interval is \
+             too narrow"
+        ));
+    }
     if options.availability >= 1.0 {
         list.push("every instance is always up: no spares are counted".to_owned());
     }

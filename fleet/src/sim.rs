@@ -21,11 +21,11 @@ use crate::{Cell, GpuProfile};
 pub struct Request {
     /// Arrival, ms; requests must come in this order.
     pub arrival_ms: f64,
-    /// Prompt, tokens.
+    /// Prompt, tokens; none counts as one.
     pub prompt_tokens: u32,
     /// Part of the prompt found in the prefix cache, tokens.
     pub cached_tokens: u32,
-    /// Completion, tokens, at least 1.
+    /// Completion, tokens; none counts as one.
     pub completion_tokens: u32,
 }
 
@@ -41,7 +41,7 @@ pub enum Balance {
 /// What to simulate.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
-    /// Instances in the pool.
+    /// Instances in the pool; without one, every request is refused.
     pub instances: usize,
     /// How requests are spread over them.
     pub balance: Balance,
@@ -143,6 +143,10 @@ pub fn simulate(profile: &GpuProfile, requests: &[Request], config: &Config) -> 
     let mut report = Report { served_by_instance: vec![0; config.instances], ..Report::default() };
     let mut instances: Vec<Instance<'_>> =
         (0..config.instances).map(|number| Instance::new(number, profile, requests)).collect();
+    if instances.is_empty() {
+        report.rejected = requests.len() as u64;
+        return report;
+    }
     let longest = profile.longest_request_tokens();
     let mut next_tie = 0;
     for (request, arriving) in requests.iter().enumerate() {
@@ -239,9 +243,9 @@ impl<'a> Instance<'a> {
         report.in_system_request_ms += self.clock_ms - arriving.arrival_ms;
         self.waiting.push_back(Sequence {
             request,
-            context: arriving.prompt_tokens,
-            computed: arriving.cached_tokens.min(arriving.prompt_tokens - 1),
-            remaining: arriving.completion_tokens,
+            context: arriving.prompt_tokens.max(1),
+            computed: arriving.cached_tokens.min(arriving.prompt_tokens.saturating_sub(1)),
+            remaining: arriving.completion_tokens.max(1),
             admitted_ms: None,
             first_token_ms: None,
         });
@@ -368,7 +372,7 @@ impl<'a> Instance<'a> {
     fn record(&self, sequence: Sequence, report: &mut Report) {
         let request = &self.requests[sequence.request];
         let first_token_ms = sequence.first_token_ms.unwrap_or(self.clock_ms);
-        let steps = f64::from(request.completion_tokens - 1);
+        let steps = f64::from(request.completion_tokens.max(1) - 1);
         report.served_by_instance[self.number] += 1;
         report.served.push(Served {
             request: sequence.request,

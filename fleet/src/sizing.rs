@@ -21,6 +21,9 @@ pub(crate) const TTFT_SHARE: f64 = 0.99;
 pub(crate) const TPOT_SHARE: f64 = 0.95;
 pub(crate) const E2E_SHARE: f64 = 0.95;
 
+/// Load of an instance with hardly a request, as a share of its capacity.
+const IDLE_SHARE: f64 = 1e-6;
+
 impl Slo {
     pub(crate) fn check(&self) -> Result<(), FleetError> {
         let given: Vec<f64> = [self.ttft_p99_ms, self.tpot_p95_ms, self.e2e_p95_ms].into_iter().flatten().collect();
@@ -31,6 +34,12 @@ impl Slo {
             return Err(FleetError::Options("objectives are times in ms above zero".into()));
         }
         Ok(())
+    }
+
+    /// Share of requests that may miss every objective without breaking one.
+    fn may_miss(&self) -> f64 {
+        let of = |ms: Option<f64>, share: f64| ms.map_or(1.0, |_| 1.0 - share);
+        of(self.ttft_p99_ms, TTFT_SHARE).min(of(self.tpot_p95_ms, TPOT_SHARE)).min(of(self.e2e_p95_ms, E2E_SHARE))
     }
 }
 
@@ -43,6 +52,9 @@ pub(crate) struct Attained {
 }
 
 impl Attained {
+    /// An overloaded pool keeps nothing.
+    const NONE: Self = Self { ttft: 0.0, tpot: 0.0, e2e: 0.0 };
+
     pub(crate) fn of(model: &PoolModel<'_>, operating: &Operating, slo: &Slo) -> Self {
         Self {
             ttft: slo.ttft_p99_ms.map_or(1.0, |ms| model.ttft_within(operating, ms)),
@@ -204,7 +216,7 @@ impl<'m, 'p> Load<'m, 'p> {
     pub(crate) fn attained(&self, instances: u32, slo: &Slo) -> Attained {
         match self.model.operate(instances, self.planned_per_s, self.dispersion) {
             Ok(operating) => Attained::of(self.model, &operating, slo),
-            Err(_) => Attained { ttft: 0.0, tpot: 0.0, e2e: 0.0 },
+            Err(_) => Attained::NONE,
         }
     }
 
@@ -214,6 +226,12 @@ impl<'m, 'p> Load<'m, 'p> {
             return Err(why);
         }
         let least = self.instances_min(options);
+        if least > options.instances_max {
+            return Err(format!(
+                "the load alone needs {least} instances, above the limit of {}",
+                options.instances_max
+            ));
+        }
         let mut high = least;
         while !self.attained(high, slo).kept() {
             if high >= options.instances_max {
@@ -221,31 +239,27 @@ impl<'m, 'p> Load<'m, 'p> {
             }
             high = (high + (high / 4).max(1)).min(options.instances_max);
         }
-        if least > options.instances_max {
-            return Err(format!(
-                "the load alone needs {least} instances, above the limit of {}",
-                options.instances_max
-            ));
-        }
-        let mut low = least;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.attained(middle, slo).kept() { high = middle } else { low = middle + 1 }
-        }
-        Ok(high)
+        Ok(fewest(least, high, |instances| self.attained(instances, slo).kept()))
+    }
+
+    /// The shares that any number of instances approaches: those of one with hardly a request.
+    pub(crate) fn attained_idle(&self, slo: &Slo) -> Attained {
+        let idle = self.model.operate(1, IDLE_SHARE * self.model.capacity_per_s, 1.0);
+        idle.map_or(Attained::NONE, |idle| Attained::of(self.model, &idle, slo))
     }
 
     /// An objective that an idle instance already misses can't be bought with more of them.
     pub(crate) fn why_never(&self, slo: &Slo) -> Option<String> {
         let model = self.model;
-        if model.rejected_share > 1.0 - TTFT_SHARE && slo.ttft_p99_ms.is_some() {
+        // A request that is never served misses every objective.
+        if model.rejected_share > slo.may_miss() {
             return Some(format!(
                 "{:.1} % of requests are longer than the engine accepts ({:.0} tokens)",
                 100.0 * model.rejected_share,
                 model.profile.longest_request_tokens()
             ));
         }
-        let nearly_idle = model.operate(1, 1e-6 * model.capacity_per_s, 1.0).ok()?;
+        let nearly_idle = model.operate(1, IDLE_SHARE * model.capacity_per_s, 1.0).ok()?;
         let idle = Attained::of(model, &nearly_idle, slo);
         if idle.kept() {
             return None;
@@ -258,8 +272,8 @@ impl<'m, 'p> Load<'m, 'p> {
                 slo_ms(slo.ttft_p99_ms)
             ),
             Binding::Tpot => format!(
-                "one sequence alone takes {:.1} ms a token, above the TPOT objective of {:.1} ms",
-                nearly_idle.iteration_ms,
+                "5 % of the requests take {:.1} ms a token on an idle instance, above the TPOT objective of {:.1} ms",
+                model.quantile_ms(TPOT_SHARE, |ms| model.tpot_within(&nearly_idle, ms)),
                 slo_ms(slo.tpot_p95_ms)
             ),
             _ => format!(
@@ -318,13 +332,31 @@ impl<'m, 'p> Load<'m, 'p> {
     }
 }
 
+/// Smallest number in `low..=high` that is enough, where `high` is and more never are too few.
+pub(crate) fn fewest(mut low: u32, mut high: u32, enough: impl Fn(u32) -> bool) -> u32 {
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if enough(middle) { high = middle } else { low = middle + 1 }
+    }
+    high
+}
+
+/// Instances that carry the load and the spares beside them.
+pub(crate) fn with_spares(instances: u32, options: &Options) -> u32 {
+    instances.saturating_add(spares(instances, options.availability, options.availability_target))
+}
+
 /// Fewest spares `s` with `P(Binomial(needed + s, availability) >= needed) >= target`.
-pub(crate) fn spares(needed: u32, availability: f64, target: f64) -> u32 {
+///
+/// Options with an availability under a half or a target above 0.999 999 999 are refused; within those bounds the search
+/// ends before its limit.
+fn spares(needed: u32, availability: f64, target: f64) -> u32 {
     if availability >= 1.0 {
         return 0;
     }
     let failure = (1.0 - availability) / availability;
-    (0..=needed.saturating_mul(4).max(64))
+    let limit = needed.saturating_mul(4).max(128);
+    (0..limit)
         .find(|spare| {
             let n = f64::from(needed + spare);
             // P(at most `spare` of n are down), terms from the one where none is.
@@ -337,7 +369,7 @@ pub(crate) fn spares(needed: u32, availability: f64, target: f64) -> u32 {
             }
             up >= target
         })
-        .unwrap_or(needed.saturating_mul(4))
+        .unwrap_or(limit)
 }
 
 #[cfg(test)]
@@ -352,5 +384,15 @@ mod tests {
         assert_eq!(spares(24, 0.9871, 0.99), 2);
         assert_eq!(spares(24, 1.0, 0.999_999), 0);
         assert!(spares(200, 0.95, 0.999) > 10);
+    }
+
+    /// The worst that options may ask for. One instance that is up half of the time: `0.5^n <= 1e-9` for n = 30.
+    #[test]
+    fn the_search_for_spares_ends_before_its_limit() {
+        assert_eq!(spares(1, 0.5, 0.999_999_999), 29);
+        for needed in [1, 2, 7, 40, 10_000] {
+            let found = spares(needed, 0.5, 0.999_999_999);
+            assert!(found >= needed && found < 4 * needed.max(32), "{needed}: {found}");
+        }
     }
 }

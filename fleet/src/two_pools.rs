@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::recommend::Options;
 use crate::routing::split;
-use crate::sizing::{Attained, Load, PoolPlan, Slo, spares};
+use crate::sizing::{Attained, Load, PoolPlan, Slo, fewest, with_spares};
 use crate::workload::total_weight;
 use crate::{Cell, GpuProfile, PoolModel, RatePlan};
 
@@ -57,8 +57,17 @@ pub(crate) fn size_pair<'p>(
     if split.short.is_empty() || split.long.is_empty() {
         return Ok(None);
     }
-    let model = |cells: &[Cell]| PoolModel::new(profile, cells, options.kv_quantile);
-    let (Some(short), Some(long)) = (model(&split.short), model(&split.long)) else { return Ok(None) };
+    // An engine that reserves sets aside the longest request that the router may send it: the boundary, or what a router
+    // that errs sends beyond it.
+    let longest_short = split.short.iter().map(Cell::total_tokens).fold(f64::from(boundary_tokens), f64::max);
+    let model = |cells: &[Cell], reserved_tokens: f64| {
+        PoolModel::reserving(profile, cells, options.kv_quantile, reserved_tokens)
+    };
+    let (Some(short), Some(long)) =
+        (model(&split.short, longest_short), model(&split.long, profile.max_model_tokens.value))
+    else {
+        return Ok(None);
+    };
     let short_share = total_weight(&split.short) / total_weight(cells);
     let pair = Pair {
         short: Load::new(&short, rate, short_share),
@@ -68,8 +77,7 @@ pub(crate) fn size_pair<'p>(
         options,
     };
     let sizes = pair.size()?;
-    let with_spares = |instances: u32| instances + spares(instances, options.availability, options.availability_target);
-    let gpus = (with_spares(sizes.0) + with_spares(sizes.1)) * profile.gpus();
+    let gpus = (with_spares(sizes.0, options) + with_spares(sizes.1, options)) * profile.gpus();
     let misrouted_share = split.misrouted_share;
     Ok(Some(SizedPair { boundary_tokens, short_share, misrouted_share, short, long, sizes, gpus }))
 }
@@ -109,9 +117,14 @@ struct Pair<'a, 'm, 'p> {
 }
 
 impl Pair<'_, '_, '_> {
-    /// From the utilisation caps upward: instances go where they close more of the deficit; then those that turn out
-    /// not to be needed are taken back, so that no single instance can be spared.
+    /// From the utilisation caps upward: instances go where they close more of the deficit, and to both pools while a step
+    /// in neither closes any (far from a tight objective nobody is within it). Then those that turn out not to be needed are
+    /// taken back, so that no single instance can be spared.
     fn size(&self) -> Result<(u32, u32), String> {
+        let idle = (self.short.attained_idle(self.slo), self.long.attained_idle(self.slo));
+        if !self.mixed(idle).kept() {
+            return Err(self.why_not());
+        }
         let least = (self.short.instances_min(self.options), self.long.instances_min(self.options));
         if least.0.saturating_add(least.1) > self.options.instances_max {
             return Err(format!("the load alone needs {} + {} instances", least.0, least.1));
@@ -132,38 +145,23 @@ impl Pair<'_, '_, '_> {
             let gain_short = gain(self.mixed((larger_attained.0, attained.1)), larger.0 - sizes.0);
             let gain_long = gain(self.mixed((attained.0, larger_attained.1)), larger.1 - sizes.1);
             if gain_short.max(gain_long) < 1e-9 {
-                return Err(self.why_not());
-            }
-            if gain_short >= gain_long {
+                (sizes, attained) = (larger, larger_attained);
+            } else if gain_short >= gain_long {
                 (sizes.0, attained.0) = (larger.0, larger_attained.0);
             } else {
                 (sizes.1, attained.1) = (larger.1, larger_attained.1);
             }
         }
-        self.trim(least, sizes, attained)
+        Ok(self.trim(least, sizes))
     }
 
-    fn trim(
-        &self,
-        least: (u32, u32),
-        mut sizes: (u32, u32),
-        mut attained: (Attained, Attained),
-    ) -> Result<(u32, u32), String> {
-        while sizes.0 > least.0 {
-            let fewer = self.short.attained(sizes.0 - 1, self.slo);
-            if !self.mixed((fewer, attained.1)).kept() {
-                break;
-            }
-            (sizes.0, attained.0) = (sizes.0 - 1, fewer);
-        }
-        while sizes.1 > least.1 {
-            let fewer = self.long.attained(sizes.1 - 1, self.slo);
-            if !self.mixed((attained.0, fewer)).kept() {
-                break;
-            }
-            (sizes.1, attained.1) = (sizes.1 - 1, fewer);
-        }
-        Ok(sizes)
+    fn trim(&self, least: (u32, u32), sizes: (u32, u32)) -> (u32, u32) {
+        let of_long = self.long.attained(sizes.1, self.slo);
+        let kept_with_short = |short| self.mixed((self.short.attained(short, self.slo), of_long)).kept();
+        let short = fewest(least.0, sizes.0, kept_with_short);
+        let of_short = self.short.attained(short, self.slo);
+        let kept_with_long = |long| self.mixed((of_short, self.long.attained(long, self.slo))).kept();
+        (short, fewest(least.1, sizes.1, kept_with_long))
     }
 
     fn mixed(&self, attained: (Attained, Attained)) -> Attained {
@@ -175,6 +173,6 @@ impl Pair<'_, '_, '_> {
             |name: &str, load: &Load<'_, '_>| load.why_never(self.slo).map(|why| format!("in the {name} pool {why}"));
         of("long", &self.long)
             .or_else(|| of("short", &self.short))
-            .unwrap_or_else(|| "more instances no longer bring the objectives closer".into())
+            .unwrap_or_else(|| "idle pools miss the objectives together".into())
     }
 }

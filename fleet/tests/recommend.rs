@@ -3,10 +3,11 @@
 mod common;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use weir_fleet::sim::{Balance, Config, poisson_requests, simulate};
 use weir_fleet::{
-    Arrivals, Binding, Cell, FleetError, GpuProfile, Knowledge, KvAdmission, Options, Recommendation, Slo, Topology,
-    Workload, recommend, whatif,
+    Arrivals, Binding, Cell, FleetError, GpuProfile, Knowledge, KvAdmission, Options, PoolPlan, Recommendation, Slo,
+    Topology, Workload, recommend, whatif,
 };
 
 fn h100() -> GpuProfile {
@@ -47,32 +48,41 @@ proptest! {
     #[test]
     fn more_load_never_needs_fewer_gpus(cells in arbitrary_cells(), rate in 0.1..80.0_f64, factor in 1.0..3.0_f64) {
         let slo = Slo { ttft_p99_ms: Some(15_000.0), tpot_p95_ms: Some(120.0), ..Slo::default() };
-        let gpus = |rate| recommend(&at(cells.clone(), rate), &h100(), &slo, &quick()).map(|r| {
-            (r.one_pool.plan().map(|plan| plan.gpus), r.gpus)
-        });
-        if let (Ok((less_one, less)), Ok((more_one, more))) = (gpus(rate), gpus(rate * factor)) {
-            prop_assert!(less_one <= more_one, "{less_one:?} {more_one:?}");
-            prop_assert!(less <= more, "{less} {more}");
-        }
+        // What no fleet serves needs more than any number.
+        let gpus = |rate| match recommend(&at(cells.clone(), rate), &h100(), &slo, &quick()) {
+            Ok(found) => (found.one_pool.plan().map_or(u32::MAX, |plan| plan.gpus), found.gpus),
+            Err(FleetError::Infeasible(_)) => (u32::MAX, u32::MAX),
+            Err(other) => panic!("{other}"),
+        };
+        let ((less_one, less), (more_one, more)) = (gpus(rate), gpus(rate * factor));
+        prop_assert!(less_one <= more_one, "{less_one} {more_one}");
+        prop_assert!(less <= more, "{less} {more}");
     }
+}
 
-    /// By its own model: the plan keeps the objectives, one instance fewer does not.
-    #[test]
-    fn the_plan_is_the_smallest_that_keeps_the_objectives(
-        cells in arbitrary_cells(), rate in 0.5..80.0_f64, ttft_ms in 800.0..9000.0_f64, tpot_ms in 12.0..90.0_f64
-    ) {
+/// By its own model: the plan keeps the objectives, one instance fewer does not.
+#[test]
+fn the_plan_is_the_smallest_that_keeps_the_objectives() {
+    let (plans, of_several) = (std::cell::Cell::new(0), std::cell::Cell::new(0));
+    let inputs = (arbitrary_cells(), 0.5..80.0_f64, 800.0..9000.0_f64, 12.0..90.0_f64);
+    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) });
+    let checked = runner.run(&inputs, |(cells, rate, ttft_ms, tpot_ms)| {
         let slo = Slo { ttft_p99_ms: Some(ttft_ms), tpot_p95_ms: Some(tpot_ms), e2e_p95_ms: None };
         let workload = at(cells, rate);
         let Ok(recommendation) = recommend(&workload, &h100(), &slo, &quick()) else { return Ok(()) };
         let Some(plan) = recommendation.one_pool.plan() else { return Ok(()) };
+        plans.set(plans.get() + 1);
         prop_assert!(plan.ttft_ms.p99 <= ttft_ms * 1.001);
         prop_assert!(plan.tpot_p95_ms <= tpot_ms * 1.001);
         prop_assert!(plan.utilisation <= 0.9 + 1e-6);
         prop_assert!(plan.batch <= f64::from(plan.slots_per_instance) + 1e-6);
         if plan.instances > 1 {
+            of_several.set(of_several.get() + 1);
             match whatif(&workload, &h100(), &slo, &quick(), plan.instances - 1) {
                 Ok(fewer) => prop_assert!(
-                    fewer.ttft_ms.p99 > ttft_ms * 0.999 || fewer.tpot_p95_ms > tpot_ms * 0.999 || fewer.utilisation > 0.9
+                    fewer.ttft_ms.p99 > ttft_ms * 0.999
+                        || fewer.tpot_p95_ms > tpot_ms * 0.999
+                        || fewer.utilisation > 0.9
                 ),
                 Err(FleetError::Infeasible(_)) => {}
                 Err(other) => prop_assert!(false, "{other}"),
@@ -80,7 +90,11 @@ proptest! {
         } else {
             prop_assert_eq!(plan.binding, Binding::OneInstance);
         }
-    }
+        Ok(())
+    });
+    checked.unwrap();
+    // Most draws are feasible, or nothing was checked.
+    assert!(plans.get() >= 16 && of_several.get() >= 8, "{} plans, {} of several", plans.get(), of_several.get());
 }
 
 /// D3: a P99 made of a P99 wait and a mean prefill at batch 1 understates 2 to 20 times. The simulator, which knows
@@ -118,7 +132,7 @@ fn infeasible_objectives_are_refused_in_one_sentence() {
     assert!(slow_prefill.to_string().contains("prefill alone takes"), "{slow_prefill}");
     let tpot = Slo { tpot_p95_ms: Some(5.0), ..Slo::default() };
     let slow_decode = recommend(&at(common::chat(), 5.0), &h100(), &tpot, &quick()).unwrap_err();
-    assert!(slow_decode.to_string().contains("one sequence alone takes"), "{slow_decode}");
+    assert!(slow_decode.to_string().contains("ms a token on an idle instance"), "{slow_decode}");
     let e2e = Slo { e2e_p95_ms: Some(100.0), ..Slo::default() };
     let slow_all = recommend(&at(common::chat(), 5.0), &h100(), &e2e, &quick()).unwrap_err();
     assert!(slow_all.to_string().contains("end-to-end objective"), "{slow_all}");
@@ -127,6 +141,18 @@ fn infeasible_objectives_are_refused_in_one_sentence() {
     assert!(too_much.to_string().contains("limit of 2"), "{too_much}");
     let nothing = recommend(&at(common::chat(), 5.0), &h100(), &Slo::default(), &quick()).unwrap_err();
     assert!(nothing.to_string().contains("at least one objective"), "{nothing}");
+    let long_tail = |share: f64| {
+        let giant = Cell { prompt_tokens: 2e6, completion_tokens: 100.0, cached_share: 0.0, weight: share };
+        vec![giant, Cell { prompt_tokens: 500.0, weight: 1.0 - share, ..giant }]
+    };
+    // Never served is never within any objective; it is not the fault of decoding.
+    let tpot = Slo { tpot_p95_ms: Some(100.0), ..Slo::default() };
+    let too_long = recommend(&at(long_tail(0.08), 5.0), &h100(), &tpot, &quick()).unwrap_err();
+    assert!(too_long.to_string().contains("8.0 % of requests are longer"), "{too_long}");
+    assert!(recommend(&at(long_tail(0.03), 5.0), &h100(), &tpot, &quick()).is_ok());
+    let hopeless = Options { availability: 0.1, ..quick() };
+    let spares = recommend(&at(common::chat(), 5.0), &h100(), &ttft(500.0), &hopeless).unwrap_err();
+    assert!(spares.to_string().contains("`availability` must be at least 0.5"), "{spares}");
     let giants = vec![Cell { prompt_tokens: 2e6, completion_tokens: 1.0, cached_share: 0.0, weight: 1.0 }];
     assert!(
         recommend(&at(giants, 1.0), &h100(), &ttft(1e9), &quick()).unwrap_err().to_string().contains("longer than")
@@ -194,9 +220,9 @@ fn the_answer_is_a_function_of_the_input_and_the_interval_of_the_seed() {
     assert_eq!(first.gpus, other.gpus);
     for recommendation in [&first, &other] {
         let interval = recommendation.interval.as_ref().unwrap();
-        assert!(interval.low_gpus <= recommendation.gpus);
+        assert!(interval.low_gpus.unwrap() <= recommendation.gpus);
         assert!(interval.high_gpus.unwrap() >= recommendation.gpus);
-        assert!(interval.low_gpus < interval.high_gpus.unwrap());
+        assert!(interval.low_gpus < interval.high_gpus);
         assert!((interval.distribution.values().sum::<f64>() - 1.0).abs() < 1e-9);
     }
 }
@@ -215,9 +241,32 @@ fn more_data_narrows_the_interval() {
         let workload = Workload { cells, arrivals: Arrivals::PerSecondCounts(counts) };
         let options = Options { bootstrap: 100, ..Options::default() };
         let interval = recommend(&workload, &exact, &ttft(400.0), &options).unwrap().interval.unwrap();
-        interval.high_gpus.unwrap() - interval.low_gpus
+        interval.high_gpus.unwrap() - interval.low_gpus.unwrap()
     };
     assert!(width(200) > width(40_000), "{} {}", width(200), width(40_000));
+}
+
+/// A log that ends before the second request could leave says nothing of how the rate moves.
+#[test]
+fn a_log_shorter_than_two_windows_is_refused() {
+    let log = |seconds| Workload { cells: common::reasoning(), arrivals: Arrivals::PerSecondCounts(vec![3; seconds]) };
+    let short = recommend(&log(20), &h100(), &ttft(1000.0), &quick()).unwrap_err();
+    assert!(short.to_string().contains("observed for 20 s") && short.to_string().contains("at least"), "{short}");
+    assert!(whatif(&log(20), &h100(), &ttft(1000.0), &quick(), 3).is_err());
+    assert!(recommend(&log(2000), &h100(), &ttft(1000.0), &quick()).is_ok());
+}
+
+/// Busy and quiet hours that follow each other make a few hours a few observations, whatever the number of windows.
+#[test]
+fn a_log_of_few_busy_times_says_so() {
+    let said = |hours: u32| {
+        let counts = (0..3600 * hours).map(|t| if t / 1800 * 7919 % 13 < 6 { 60 } else { 20 }).collect();
+        let workload = Workload { cells: common::chat(), arrivals: Arrivals::PerSecondCounts(counts) };
+        let options = Options { bootstrap: 5, ..Options::default() };
+        let recommendation = recommend(&workload, &h100(), &ttft(400.0), &options).unwrap();
+        recommendation.assumptions.iter().any(|sentence| sentence.contains("too narrow"))
+    };
+    assert!(said(3) && !said(72));
 }
 
 /// Section 13 of the research notes: a fleet sized for the mean of a rate that moves by +-30 % for a minute at a time
@@ -244,6 +293,36 @@ fn both_pools_together_carry_the_whole_load() {
     let one = recommendation.one_pool.plan().unwrap().gpus;
     assert_eq!(recommendation.gpus, one.min(two.gpus));
     assert_eq!(recommendation.chosen == Topology::OnePool, one <= two.gpus);
+}
+
+/// Twelve per cent more instances bring nobody within a TPOT that is half of what the utilisation cap gives: a search that
+/// looks one step ahead stops there.
+#[test]
+fn two_pools_are_found_far_above_the_utilisation_cap() {
+    let slo = Slo { tpot_p95_ms: Some(10.0), ..Slo::default() };
+    let recommendation = recommend(&at(common::reasoning(), 40.0), &h100(), &slo, &quick()).unwrap();
+    let two = recommendation.two_pools.as_ref().expect("a pair of pools keeps what one pool keeps");
+    let one = recommendation.one_pool.plan().unwrap();
+    let of_both =
+        |value: fn(&PoolPlan) -> f64| two.short_share * value(&two.short) + (1.0 - two.short_share) * value(&two.long);
+    assert!(one.utilisation < 0.6 && of_both(|pool| pool.utilisation) < 0.6, "{one:?} {two:?}");
+    assert!(f64::from(two.gpus) < 1.5 * f64::from(one.gpus), "{} {}", two.gpus, one.gpus);
+}
+
+/// The point of two pools where an engine reserves: the short one sets aside no more than its boundary.
+#[test]
+fn a_short_pool_that_reserves_sets_aside_its_boundary() {
+    let mut profile = GpuProfile::named("llama-3.1-8b-bf16-1xh100").unwrap();
+    profile.kv_admission = KvAdmission::Reserved;
+    profile.max_model_tokens.value = 131_072.0;
+    let short = Cell { prompt_tokens: 500.0, completion_tokens: 200.0, cached_share: 0.0, weight: 900.0 };
+    let long = Cell { prompt_tokens: 60_000.0, completion_tokens: 200.0, cached_share: 0.9, weight: 100.0 };
+    let options = Options { boundaries: vec![1024], ..quick() };
+    let recommendation = recommend(&at(vec![short, long], 20.0), &profile, &ttft(20_000.0), &options).unwrap();
+    let two = recommendation.two_pools.unwrap();
+    assert!(two.short.slots_per_instance > 50 * two.long.slots_per_instance, "{two:?}");
+    assert!(two.gpus < recommendation.one_pool.plan().unwrap().gpus);
+    assert!(two.short.kv_use <= 1.0);
 }
 
 /// A router that errs sends long requests to the short pool: its answer is never better than that of one that knows.
@@ -297,7 +376,7 @@ fn check_trace(rows: &[(f64, u32, u32)], number: usize, output_share: f64) {
     assert!((summary.output_share - output_share).abs() < 0.003, "{}", summary.output_share);
     let mean = number as f64 / (rows.last().unwrap().0.floor() + 1.0);
     assert!((summary.rate.mean_per_s / mean - 1.0).abs() < 1e-9);
-    assert!(recommendation.interval.unwrap().low_gpus <= recommendation.gpus);
+    assert!(recommendation.interval.unwrap().low_gpus.unwrap() <= recommendation.gpus);
 }
 
 #[test]
