@@ -1,5 +1,7 @@
 //! What a fleet is sized from: the joint token distribution and the arrivals of a time range.
 
+use std::ops::Range;
+
 use arrow::array::{Array, AsArray, BinaryArray};
 use datafusion::prelude::{SessionContext, col, lit};
 
@@ -8,8 +10,8 @@ use crate::summary::{JointHistogram, SecondCounts, Summary};
 
 /// Width of the windows of `workload_sketch`.
 const WINDOW_MS: i64 = 600_000;
-/// 40 days of seconds.
-const SECONDS_MAX: i64 = 40 * 86_400;
+/// 40 days of seconds, and one: neither end of a range of 40 days need lie on a second.
+const SECONDS_MAX: i64 = 40 * 86_400 + 1;
 
 /// The observed workload of a time range.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -17,8 +19,9 @@ pub struct FleetWorkload {
     /// Joint distribution of (prompt tokens, completion tokens, requests). Cells are at most 10 % wide, exact up to 32
     /// requests. They come from whole 10-minute windows: all that overlap the range.
     pub cells: Vec<(f64, f64, f64)>,
-    /// Arrivals in each second from `start_ms` on, silent seconds included, clipped to the range and to what was
-    /// observed. Requests without token counts are in here too.
+    /// Arrivals in each second from `start_ms` on, silent seconds included. The seconds are those of the range, clipped
+    /// to the first and last arrival of all requests, whatever the filter: a model that was asked once in a day has the
+    /// rate of a day. Requests without token counts are in here too.
     pub arrivals_per_s: Vec<u32>,
     /// Start of the first second, milliseconds since the Unix epoch; 0 when nothing arrived.
     pub start_ms: i64,
@@ -53,25 +56,35 @@ pub async fn fleet_workload_of(
     to_ms: i64,
     filter: &WorkloadFilter,
 ) -> Result<FleetWorkload, FeaturesError> {
-    let mut windows = ctx.table("workload_sketch").await?.filter(
+    let windows = ctx.table("workload_sketch").await?.filter(
         col("window_start_ms").gt(lit(from_ms.saturating_sub(WINDOW_MS))).and(col("window_start_ms").lt(lit(to_ms))),
     )?;
+    let mut observed = SecondCounts::default();
+    for batch in windows.clone().select_columns(&["arrivals"])?.collect().await? {
+        merge_all(&mut observed, batch.column(0))?;
+    }
+    let Some(seconds) = observed_seconds(&observed, from_ms, to_ms)? else { return Ok(FleetWorkload::default()) };
+
+    let mut chosen = windows;
     for (column, wanted) in [("tenant", &filter.tenant), ("model", &filter.model), ("pool", &filter.pool)] {
         if let Some(wanted) = wanted {
-            windows = windows.filter(col(column).eq(lit(wanted.as_str())))?;
+            chosen = chosen.filter(col(column).eq(lit(wanted.as_str())))?;
         }
     }
     let (mut joint, mut arrivals) = (JointHistogram::default(), SecondCounts::default());
-    for batch in windows.select_columns(&["joint_tokens", "arrivals"])?.collect().await? {
+    for batch in chosen.select_columns(&["joint_tokens", "arrivals"])?.collect().await? {
         merge_all(&mut joint, batch.column(0))?;
         merge_all(&mut arrivals, batch.column(1))?;
     }
+    let arrivals_per_s = counts_in(&arrivals, &seconds);
+    if arrivals_per_s.iter().all(|count| *count == 0) {
+        return Ok(FleetWorkload::default());
+    }
     let cells = joint.cells();
-    let (start_s, arrivals_per_s) = clipped(&arrivals, from_ms, to_ms)?;
     Ok(FleetWorkload {
         cells: cells.iter().map(|cell| (cell.prompt_tokens, cell.completion_tokens, cell.count as f64)).collect(),
         arrivals_per_s,
-        start_ms: start_s.saturating_mul(1000),
+        start_ms: seconds.start.saturating_mul(1000),
     })
 }
 
@@ -84,22 +97,29 @@ fn merge_all<S: Summary>(total: &mut S, column: &dyn Array) -> Result<(), Featur
     Ok(())
 }
 
-fn clipped(arrivals: &SecondCounts, from_ms: i64, to_ms: i64) -> Result<(i64, Vec<u32>), FeaturesError> {
+/// The seconds of the range from the first arrival to the last; none if nothing arrived.
+fn observed_seconds(arrivals: &SecondCounts, from_ms: i64, to_ms: i64) -> Result<Option<Range<i64>>, FeaturesError> {
     let (from_s, to_s) = (from_ms.div_euclid(1000), to_ms.div_euclid(1000) + i64::from(to_ms.rem_euclid(1000) > 0));
-    let inside: Vec<(i64, u64)> = arrivals.seconds().filter(|(second, _)| (from_s..to_s).contains(second)).collect();
-    let (Some((first, _)), Some((last, _))) = (inside.first(), inside.last()) else { return Ok((0, Vec::new())) };
-    let span = last.saturating_sub(*first).saturating_add(1);
+    let mut inside = arrivals.seconds().map(|(second, _)| second).filter(|second| (from_s..to_s).contains(second));
+    let Some(first) = inside.next() else { return Ok(None) };
+    let after_last = inside.last().unwrap_or(first).saturating_add(1);
+    let span = after_last.saturating_sub(first);
     if span > SECONDS_MAX {
         return Err(FeaturesError::BadRange(format!(
             "the arrivals in that range span {} days: give a range of at most 40 days",
             span / 86_400
         )));
     }
-    let mut per_second = vec![0u32; usize::try_from(span).unwrap_or_default()];
-    for (second, count) in &inside {
-        per_second[usize::try_from(second - first).unwrap_or_default()] = u32::try_from(*count).unwrap_or(u32::MAX);
+    Ok(Some(first..after_last))
+}
+
+fn counts_in(arrivals: &SecondCounts, seconds: &Range<i64>) -> Vec<u32> {
+    let place = |second: i64| usize::try_from(second - seconds.start).unwrap_or_default();
+    let mut per_second = vec![0u32; place(seconds.end)];
+    for (second, count) in arrivals.seconds().filter(|(second, _)| seconds.contains(second)) {
+        per_second[place(second)] = u32::try_from(count).unwrap_or(u32::MAX);
     }
-    Ok((*first, per_second))
+    per_second
 }
 
 #[cfg(test)]
@@ -138,12 +158,62 @@ mod tests {
         let only_y = WorkloadFilter { pool: Some("y".to_owned()), ..WorkloadFilter::default() };
         let observed = workload(i64::MIN, i64::MAX, &only_y).await;
         assert_eq!(observed.cells, [(100.0, 10.0, 1.0)]);
-        assert_eq!(observed.arrivals_per_s, [1]);
+        assert_eq!(observed.arrivals_per_s.iter().sum::<u32>(), 1);
+    }
+
+    /// One request in two hours is not one request a second.
+    #[tokio::test]
+    async fn a_filtered_rate_is_over_the_time_that_all_requests_were_observed() {
+        let only_y = WorkloadFilter { pool: Some("y".to_owned()), ..WorkloadFilter::default() };
+        let observed = workload(i64::MIN, i64::MAX, &only_y).await;
+        assert_eq!((observed.arrivals_per_s.len(), observed.start_ms), (7201, T0_MS));
+        let a_minute = workload(T0_MS, T0_MS + 60_000, &only_y).await;
+        assert_eq!(a_minute.arrivals_per_s, [1, 0, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn what_never_reached_an_engine_is_no_load() {
+        let of = |id: &str, after_ms| Request {
+            prompt_tokens: Some(Tokens(500)),
+            completion_tokens: Some(Tokens(60)),
+            executed_model: Some("m".to_owned()),
+            ..request(id, T0_MS + after_ms)
+        };
+        let cached = Request { semantic_cache_hit: Some(true), executed_model: None, ..of("cached", 100) };
+        let refused = Request {
+            error_class: Some("pii_blocked".to_owned()),
+            intended_model: Some("m".to_owned()),
+            executed_model: None,
+            completion_tokens: Some(Tokens(0)),
+            ..of("refused", 200)
+        };
+        // It was interrupted half way: the engine had worked on it.
+        let aborted = Request { error_class: Some("aborted".to_owned()), ..of("aborted", 300) };
+        let missed = Request { semantic_cache_hit: Some(false), ..of("missed", 400) };
+        let store = memory_store().await;
+        append(&store, &[cached, refused, aborted, missed]).await;
+        catch_up(&store).await.expect("catches up");
+        let ctx = session(&store).await.expect("opens");
+        let observed = fleet_workload(&ctx, i64::MIN, i64::MAX).await.expect("is read");
+        assert_eq!(observed.cells, [(500.0, 60.0, 2.0)]);
+        assert_eq!(observed.arrivals_per_s, [2]);
     }
 
     #[tokio::test]
     async fn nothing_in_range_is_an_empty_workload() {
         assert_eq!(workload(0, 1, &WorkloadFilter::default()).await, FleetWorkload::default());
+    }
+
+    #[tokio::test]
+    async fn a_range_of_exactly_40_days_is_not_too_long() {
+        let store = memory_store().await;
+        // Neither end lies on a whole second.
+        let (first, last) = (T0_MS + 500, T0_MS + 500 + 40 * 86_400_000 - 1);
+        append(&store, &[request("a", first), request("b", last)]).await;
+        catch_up(&store).await.expect("catches up");
+        let ctx = session(&store).await.expect("opens");
+        let observed = fleet_workload(&ctx, first, last + 1).await.expect("40 days");
+        assert_eq!(observed.arrivals_per_s.len(), 40 * 86_400 + 1);
     }
 
     #[tokio::test]
