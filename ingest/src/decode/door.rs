@@ -2,7 +2,8 @@
 //!
 //! Sessions and callers become pseudonyms under their tenant's key; text is dropped unless the operator keeps it; of
 //! the fields that the contract does not name only those on the operator's list are kept. A producer's own `extra`
-//! passes the same list: otherwise it would be a way around it.
+//! passes the same list: otherwise it would be a way around it. An adapter's `extra` is ours: it holds no text and is
+//! kept.
 
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub(super) struct Door {
     topic: String,
     keyring: Keyring,
     keep_text: bool,
+    /// Unknown fields to keep; empty for rows that an adapter wrote, which have none.
     allowed_unknown: Vec<String>,
 }
 

@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
@@ -19,24 +19,35 @@ use super::{Piece, Reason, Row};
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 4_096;
 
+/// Up to here 64-bit floats hold every whole number: later than any event time.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+
 /// Decodes rows of one contract; columns that the door would drop are not even read.
 pub(super) struct JsonDecoder {
     contract: &'static Contract,
+    /// The contract's, all nullable: required columns are checked afterwards, row by row; here they would fail the
+    /// batch.
     schema: SchemaRef,
+    /// As `schema`, with integers read as numbers: asked for integers, the reader cuts 12.7 to 12 without a word.
+    wire_schema: SchemaRef,
     /// Built at first use and after every failure: a decoder that has failed is spoilt.
     decoder: Option<Decoder>,
 }
 
 impl JsonDecoder {
-    pub(super) fn new(contract: &'static Contract, keep_text: bool) -> Self {
-        let dropped = |name: &str| name == EXTRA || (!keep_text && contract.text_columns.contains(&name));
+    /// `keep_extra` is for rows that an adapter wrote: there `extra` is the adapter's, not the sender's.
+    pub(super) fn new(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> Self {
+        let dropped =
+            |name: &str| (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name));
         let contract_schema = contract.arrow_schema();
-        let fields = contract_schema.fields().iter().filter(|field| !dropped(field.name())).map(|field| {
-            // Required columns are checked afterwards, row by row; here they would fail the batch.
-            Arc::new(field.as_ref().clone().with_nullable(true))
+        let read = contract_schema.fields().iter().filter(|field| !dropped(field.name()));
+        let fields: Vec<_> = read.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let on_the_wire = fields.iter().map(|field| match field.data_type() {
+            DataType::Int32 | DataType::Int64 => field.clone().with_data_type(DataType::Float64),
+            _ => field.clone(),
         });
-        let fields: Vec<_> = fields.collect();
-        Self { contract, schema: Arc::new(Schema::new(fields)), decoder: None }
+        let wire_schema = Arc::new(Schema::new(on_the_wire.collect::<Vec<_>>()));
+        Self { contract, schema: Arc::new(Schema::new(fields)), wire_schema, decoder: None }
     }
 
     /// Pieces in row order, and the message and reason of each row that is no such object.
@@ -70,7 +81,7 @@ impl JsonDecoder {
             Some(decoder) => decoder,
             empty => {
                 // One more than we feed: at its batch size the decoder would stop in the middle of a row.
-                let builder = ReaderBuilder::new(self.schema.clone()).with_batch_size(BATCH_ROWS + 1);
+                let builder = ReaderBuilder::new(self.wire_schema.clone()).with_batch_size(BATCH_ROWS + 1);
                 empty.insert(builder.build_decoder().map_err(|_| Reason::Unreadable)?)
             }
         };
@@ -88,10 +99,29 @@ impl JsonDecoder {
             }
         }
         match decoder.flush() {
-            Ok(Some(batch)) if batch.num_rows() == rows.len() => Ok(batch),
+            Ok(Some(batch)) if batch.num_rows() == rows.len() => self.with_integers(&batch),
             Ok(_) => Err(Reason::Unreadable),
             Err(error) => Err(self.reason_of(&error)),
         }
+    }
+
+    /// The batch with its integers as integers, or the first field with a number that is none.
+    fn with_integers(&self, batch: &RecordBatch) -> Result<RecordBatch, Reason> {
+        let columns = self.schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+            let integers = match field.data_type() {
+                DataType::Int32 => {
+                    whole::<Int32Type>(column, f64::from(i32::MIN), f64::from(i32::MAX), |number| number as i32)
+                }
+                DataType::Int64 => whole::<Int64Type>(column, -WHOLE_MAX, WHOLE_MAX, |number| number as i64),
+                _ => return Ok(column.clone()),
+            };
+            integers.ok_or_else(|| {
+                let field = self.contract.field(field.name()).map_or("", |field| field.name);
+                Reason::WrongType { field }
+            })
+        });
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(self.schema.clone(), columns).map_err(|_| Reason::Unreadable)
     }
 
     /// Keeps the field's name of a conversion error and nothing else: the rest quotes the value.
@@ -105,6 +135,20 @@ impl JsonDecoder {
             None => Reason::Unreadable,
         }
     }
+}
+
+/// A column of numbers as integers; `None` when one has a fraction or lies outside `low..=high`.
+fn whole<T: ArrowPrimitiveType>(
+    column: &ArrayRef,
+    low: f64,
+    high: f64,
+    convert: impl Fn(f64) -> T::Native,
+) -> Option<ArrayRef> {
+    let numbers = column.as_primitive::<Float64Type>();
+    let fits = |number: f64| number.trunc() == number && low <= number && number <= high;
+    // Empty slots hold zeros, which fit.
+    let plain = numbers.values().iter().all(|number| fits(*number));
+    (plain || numbers.iter().flatten().all(fits)).then(|| Arc::new(numbers.unary::<_, T>(convert)) as ArrayRef)
 }
 
 impl std::fmt::Debug for JsonDecoder {

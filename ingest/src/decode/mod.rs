@@ -1,5 +1,7 @@
 //! Messages to record batches: many at once, with each bad message set apart and its neighbours untouched.
 
+mod blanks;
+mod candidates;
 mod door;
 mod json;
 mod reason;
@@ -93,12 +95,15 @@ struct Piece<'a> {
 }
 
 impl Decoder {
-    /// A decoder for a topic's format. `allowed_unknown` names the unknown fields to keep in `extra`.
+    /// A decoder for a topic's format. `allowed_unknown` names the unknown fields to keep in `extra`; of an adapted
+    /// format the adapter's own keys are kept there, and no others.
     #[must_use]
     pub fn new(topic: &str, format: Format, keyring: Keyring, keep_text: bool, allowed_unknown: &[String]) -> Self {
+        let adapted = format == Format::VllmSemanticRouter;
+        let allowed_unknown = if adapted { &[] } else { allowed_unknown };
         let tables = format.contracts().into_iter().map(|contract| TableDecoder {
             contract,
-            json: JsonDecoder::new(contract, keep_text),
+            json: JsonDecoder::new(contract, keep_text, adapted),
             door: Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown),
         });
         Self { format, tables: tables.collect() }
@@ -132,9 +137,10 @@ impl Decoder {
 
         let mut pieces_by_table = Vec::with_capacity(self.tables.len());
         for (table, rows) in self.tables.iter_mut().zip(&rows_by_table) {
-            let (pieces, rejected) = table.json.decode(rows);
+            let (mut pieces, rejected) = table.json.decode(rows);
             reasons.extend(rejected);
-            for piece in &pieces {
+            for piece in &mut pieces {
+                blanks::to_null(table.contract, piece);
                 validate::validate(table.contract, piece, messages, &mut reasons);
             }
             pieces_by_table.push(pieces);

@@ -44,8 +44,20 @@ pub enum Reason {
         /// The numbers that can be.
         range: &'static str,
     },
+    /// A word outside a closed vocabulary.
+    UnknownWord {
+        /// The contract's field.
+        field: &'static str,
+        /// The words that can be: `one of: ...`.
+        choices: &'static str,
+    },
     /// A propensity outside (0, 1].
     Propensity,
+    /// Propensities of the candidates that cannot be, or that contradict the row's own.
+    CandidatePropensity {
+        /// What is wrong.
+        why: &'static str,
+    },
     /// An adapter's words, which never quote the payload.
     Adapter(String),
 }
@@ -65,7 +77,8 @@ impl Reason {
             Self::Missing { .. } => "missing_field",
             Self::TimeTooEarly { .. } | Self::TimeTooLate { .. } => "implausible_time",
             Self::OutOfRange { .. } => "out_of_range",
-            Self::Propensity => "propensity",
+            Self::UnknownWord { .. } => "unknown_word",
+            Self::Propensity | Self::CandidatePropensity { .. } => "propensity",
             Self::Adapter(_) => "adapter",
         }
     }
@@ -89,7 +102,9 @@ impl fmt::Display for Reason {
                 write!(f, "{field} lies more than a day after the message was sent: check unit and clock")
             }
             Self::OutOfRange { field, range } => write!(f, "field {field} holds a number that is not {range}"),
+            Self::UnknownWord { field, choices } => write!(f, "field {field} is not {choices}"),
             Self::Propensity => f.write_str("propensity is not in (0, 1]"),
+            Self::CandidatePropensity { why } => f.write_str(why),
             Self::Adapter(words) => f.write_str(words),
         }
     }

@@ -78,7 +78,7 @@ fn text<'a>(batch: &'a RecordBatch, column: &str, row: usize) -> Option<&'a str>
 #[test]
 fn each_kind_of_bad_message_has_its_reason_and_neighbours_survive() {
     let bench = Bench::new();
-    let cases: [(&[u8], &str); 16] = [
+    let cases: [(&[u8], &str); 20] = [
         (b"", "empty"),
         (b"  \n", "empty"),
         (b"no json", "not_json"),
@@ -91,6 +91,10 @@ fn each_kind_of_bad_message_has_its_reason_and_neighbours_survive() {
         (br#"{"request_id": 7, "arrival_ms": 1700000000000}"#, "wrong_type"),
         (br#"{"request_id": "x", "arrival_ms": 1700000000000, "prompt_tokens": {}}"#, "wrong_type"),
         (br#"{"request_id": "x", "arrival_ms": 1700000000000, "prompt_tokens": 3000000000}"#, "wrong_type"),
+        (br#"{"request_id": "x", "arrival_ms": 1700000000000, "prompt_tokens": 12.7}"#, "wrong_type"),
+        (br#"{"request_id": "x", "arrival_ms": 1700000000000, "prompt_tokens": "12.7"}"#, "wrong_type"),
+        (br#"{"request_id": "x", "arrival_ms": 1700000000000.5}"#, "wrong_type"),
+        (br#"{"request_id": "x", "arrival_ms": 1e300}"#, "wrong_type"),
         (br#"{"arrival_ms": 1700000000000}"#, "missing_field"),
         (br#"{"request_id": "x", "arrival_ms": 1700000000}"#, "implausible_time"),
         (br#"{"request_id": "x", "arrival_ms": 1700000000000000}"#, "implausible_time"),
@@ -117,6 +121,10 @@ fn quantities_that_cannot_be_are_rejected_with_the_name_of_their_field() {
         ("prompt_tokens", "0", true),
         ("turn", "-1", false),
         ("ttft_ms", "-0.001", false),
+        ("end_to_end_ms", "1e9", true),
+        ("end_to_end_ms", "1e17", false),
+        ("end_to_end_ms", "1e300", false),
+        ("cost_usd", "1e7", false),
         ("ttft_ms", "0", true),
         ("tpot_ms", "1e999", false),
         ("cost_usd", "-0.01", false),
@@ -130,7 +138,9 @@ fn quantities_that_cannot_be_are_rejected_with_the_name_of_their_field() {
         ("tools_called", r#"[{"name": "a", "latency_ms": 3}, {"name": "b"}]"#, true),
         ("embedding", "[-1.0, 0.5]", true),
         ("prefix_block_hashes", "[-7]", true),
-        ("hazard_scores", r#"{"a": -1}"#, true),
+        ("hazard_scores", r#"{"a": 0, "b": 1}"#, true),
+        ("hazard_scores", r#"{"a": 0.5, "b": -1}"#, false),
+        ("hazard_scores", r#"{"a": "NaN"}"#, false),
     ];
     // All in one run, so that each bad one has neighbours.
     let with = |(field, value, _): &(&str, &str, bool)| {
@@ -162,6 +172,94 @@ fn propensities_outside_zero_to_one_are_rejected_and_one_is_not() {
         let decoded = bench.requests(&[&with(propensity)]);
         assert_eq!(decoded.rejected.is_empty(), good, "{propensity}: {:?}", decoded.rejected);
     }
+}
+
+#[test]
+fn candidates_that_contradict_themselves_or_the_propensity_are_rejected() {
+    let bench = Bench::new();
+    let with = |(candidates, rest, _): &(&str, &str, bool)| {
+        format!(r#"{{"request_id": "x", "arrival_ms": {AT_MS}, "candidates": [{candidates}]{rest}}}"#).into_bytes()
+    };
+    let cases = [
+        (r#"{"model": "a"}, {"model": "b", "score": 7}"#, "", true),
+        (r#"{"model": "a", "propensity": 1.5}"#, "", false),
+        (r#"{"model": "a", "propensity": -0.1}"#, "", false),
+        (r#"{"model": "a", "propensity": "NaN"}"#, "", false),
+        (r#"{"model": "a", "propensity": 0.7}, {"model": "b", "propensity": 0.7}"#, "", false),
+        (r#"{"model": "a", "propensity": 0.7}, {"model": "b", "propensity": 0.3000001}"#, "", true),
+        // It could not have been chosen, which is worth saying.
+        (r#"{"model": "a", "propensity": 1}, {"model": "b", "propensity": 0}"#, "", true),
+        (r#"{"model": "a", "propensity": 0.75}"#, r#", "intended_model": "a", "propensity": 0.75"#, true),
+        (r#"{"model": "a", "propensity": 0.75}"#, r#", "intended_model": "a", "propensity": 0.25"#, false),
+        (r#"{"model": "a", "propensity": 0.75}"#, r#", "intended_model": "b", "propensity": 0.25"#, true),
+        (r#"{"model": "a", "propensity": 0.75}"#, r#", "intended_model": "a""#, true),
+    ];
+    let messages: Vec<Vec<u8>> = cases.iter().map(with).collect();
+    let decoded = bench.requests(&messages.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let bad = cases.iter().enumerate().filter(|(_, case)| !case.2).map(|(n, _)| (n, "propensity"));
+    assert_eq!(reasons(&decoded), bad.collect::<Vec<_>>());
+}
+
+#[test]
+fn sources_and_kinds_outside_the_vocabulary_are_rejected_with_the_vocabulary() {
+    let bench = Bench::new();
+    let opinion = |source: &str, kind: &str| {
+        json!({ "feedback_id": "f", "event_ms": AT_MS, "source": source, "kind": kind }).to_string()
+    };
+    let messages = [opinion("user", "thumb"), opinion("me", "thumb"), opinion("operator", "whim")];
+    let bytes: Vec<&[u8]> = messages.iter().map(String::as_bytes).collect();
+    let decoded = decode(&mut bench.decoder(Format::Feedback, false, &[]), &bytes);
+    assert_eq!(reasons(&decoded), [(1, "unknown_word"), (2, "unknown_word")]);
+    let words = decoded.rejected[1].reason.to_string();
+    assert!(words.starts_with("field kind is not one of: thumb, "), "{words}");
+}
+
+#[test]
+fn a_blank_of_dcgm_is_null_and_any_other_impossible_reading_is_rejected() {
+    let bench = Bench::new();
+    let sample = |field: &str, value: &str| format!(r#"{{"event_ms": {AT_MS}, "{field}": {value}}}"#);
+    let energy = "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION";
+    let messages = [
+        sample("DCGM_FI_DEV_POWER_USAGE", "140737488355330"),
+        sample("DCGM_FI_DEV_FB_USED", "9223372036854775794"),
+        sample("DCGM_FI_DEV_GPU_UTIL", "2147483634"),
+        sample(energy, "9223372036854775794"),
+        sample(energy, "2147483634"),
+        sample("DCGM_FI_DEV_GPU_UTIL", "101"),
+        sample("DCGM_FI_DEV_POWER_USAGE", "1e6"),
+        sample("vllm:num_requests_running", "9223372036854775794"),
+    ];
+    let bytes: Vec<&[u8]> = messages.iter().map(String::as_bytes).collect();
+    let decoded = decode(&mut bench.decoder(Format::GpuTelemetry, false, &[]), &bytes);
+    assert_eq!(reasons(&decoded), [(5, "out_of_range"), (6, "out_of_range"), (7, "out_of_range")]);
+    let batch = &decoded.batches[0].1;
+    let given = |row: usize, field: &str| batch.column_by_name(field).unwrap().is_valid(row);
+    assert!(!given(0, "DCGM_FI_DEV_POWER_USAGE") && !given(1, "DCGM_FI_DEV_FB_USED"));
+    assert!(!given(2, "DCGM_FI_DEV_GPU_UTIL") && !given(3, energy));
+    assert!(given(4, energy), "an energy counter passes through the 32-bit blanks");
+}
+
+#[test]
+fn the_adapters_own_extra_is_kept_and_nobody_elses() {
+    let bench = Bench::new();
+    let record = json!({
+        "id": "a", "timestamp": "2023-11-14T22:13:20Z", "recipe": "support", "streaming": true,
+        "extra": { "vllm_sr.recipe": "secret" }, "shard": "secret",
+    });
+    let extra = |format, message: &serde_json::Value| {
+        let message = message.to_string();
+        let decoded = decode(&mut bench.decoder(format, false, &[]), &[message.as_bytes()]);
+        let column = decoded.batches[0].1.column_by_name("extra").unwrap().clone();
+        column.is_valid(0).then(|| {
+            let extra = column.as_map().value(0);
+            let (keys, values) = (extra.column(0).as_string::<i32>(), extra.column(1).as_string::<i32>());
+            keys.iter().flatten().zip(values.iter().flatten()).map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>()
+        })
+    };
+    let kept = extra(Format::VllmSemanticRouter, &record);
+    assert_eq!(kept, Some(vec![r#"vllm_sr.recipe="support""#.to_owned(), "vllm_sr.streaming=true".to_owned()]));
+    let native = json!({ "request_id": "a", "arrival_ms": AT_MS, "extra": { "vllm_sr.recipe": "secret" } });
+    assert_eq!(extra(Format::Requests, &native), None);
 }
 
 #[test]
@@ -210,11 +308,14 @@ fn a_message_is_judged_by_its_own_timestamp_not_by_the_clock() {
 }
 
 #[test]
-fn sessions_and_callers_become_pseudonyms_of_their_tenant() {
+fn sessions_callers_and_chains_become_pseudonyms_of_their_tenant() {
     let bench = Bench::new();
     let message = |tenant: serde_json::Value| {
-        json!({ "request_id": "x", "arrival_ms": AT_MS, "session_id": "s", "caller": "ann", "tenant": tenant })
-            .to_string()
+        json!({
+            "request_id": "x", "arrival_ms": AT_MS, "session_id": "s", "caller": "ann", "chain_id": "resp_1",
+            "tenant": tenant,
+        })
+        .to_string()
     };
     let messages = [message("acme".into()), message(serde_json::Value::Null), message("acme".into())];
     let bytes: Vec<&[u8]> = messages.iter().map(String::as_bytes).collect();
@@ -224,6 +325,7 @@ fn sessions_and_callers_become_pseudonyms_of_their_tenant() {
     for (row, tenant) in ["acme", "default", "acme"].into_iter().enumerate() {
         assert_eq!(text(batch, "session_id", row), Some(key(tenant).pseudonym("session_id", "s").as_str()));
         assert_eq!(text(batch, "caller", row), Some(key(tenant).pseudonym("caller", "ann").as_str()));
+        assert_eq!(text(batch, "chain_id", row), Some(key(tenant).pseudonym("chain_id", "resp_1").as_str()));
     }
     assert_eq!(text(batch, "event_date", 0), Some("2023-11-14"));
     assert_eq!(batch.column_by_name("source_partition").unwrap().as_primitive::<Int32Type>().value(0), 3);

@@ -1,82 +1,51 @@
-//! What types cannot say: required fields, plausible event times, quantities that can be, and
-//! propensities that are probabilities.
+//! What types cannot say: required fields, plausible event times, quantities that can be, words of a closed
+//! vocabulary, and propensities that are probabilities.
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type};
-use weir_schemas::{Contract, FieldKind, Propensity, Requirement};
+use arrow::array::{Array, AsArray, PrimitiveArray};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type};
+use weir_schemas::{Bounds, Contract, FieldKind, Requirement};
 
-use super::{Incoming, Piece, Reason};
+use super::{Incoming, Piece, Reason, candidates};
 
 /// 2000-01-01T00:00:00Z in ms: earlier times are seconds taken for milliseconds, or an unset clock.
 const EARLIEST_MS: i64 = 946_684_800_000;
 /// 2100-01-01T00:00:00Z in ms: later times are microseconds taken for milliseconds.
 const LATEST_MS: i64 = 4_102_444_800_000;
 const DAY_MS: i64 = 86_400_000;
-/// Shares are computed in single precision too: 1 may come as 1.0000001.
-const SHARE_MAX: f64 = 1.000_001;
-
-/// The numbers that a quantity can be, ends included. NaN is in none.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    words: &'static str,
-    low: f64,
-    high: f64,
+/// Rows of a column with a number out of bounds. The common case, none, is one pass over the plain values.
+fn broken_rows(bounds: Bounds, column: &dyn Array) -> Vec<usize> {
+    match column.data_type() {
+        DataType::Int32 => broken_slots(column.as_primitive::<Int32Type>(), |value| bounds.allow(f64::from(value))),
+        DataType::Float64 => broken_slots(column.as_primitive::<Float64Type>(), |value| bounds.allow(value)),
+        DataType::Map(..) => {
+            let map = column.as_map();
+            rows_of(column, map.offsets(), &broken_rows(bounds, map.values()))
+        }
+        _ => Vec::new(),
+    }
 }
 
-impl Bounds {
-    const AMOUNT: Self = Self { words: "finite and at least 0", low: 0.0, high: f64::MAX };
-    const SHARE: Self = Self { words: "within 0..1", low: 0.0, high: SHARE_MAX };
-    const NUMBER: Self = Self { words: "finite", low: f64::MIN, high: f64::MAX };
-
-    /// By a field's unit in its contract; none for names, event times, vectors and what has a rule of its own.
-    fn of(unit: &str) -> Option<Self> {
-        if unit.starts_with("ms since") {
-            return None;
-        }
-        match unit.split([' ', ',']).next()? {
-            "count" | "tokens" | "requests" | "ms" | "USD" | "J" | "mJ" | "W" | "%" | "MiB" | "MHz" => {
-                Some(Self::AMOUNT)
-            }
-            "0..1" => Some(Self::SHARE),
-            "degC" => Some(Self::NUMBER),
-            _ => None,
-        }
+fn broken_slots<T: ArrowPrimitiveType>(column: &PrimitiveArray<T>, allow: impl Fn(T::Native) -> bool) -> Vec<usize> {
+    if column.values().iter().all(|value| allow(*value)) {
+        return Vec::new();
     }
+    (0..column.len()).filter(|row| column.is_valid(*row) && !allow(column.value(*row))).collect()
+}
 
-    fn allow(self, value: f64) -> bool {
-        self.low <= value && value <= self.high
-    }
+/// As `broken_rows`, for the latencies inside a column of tool calls.
+fn broken_tool_rows(bounds: Bounds, column: &dyn Array) -> Vec<usize> {
+    let Some(calls) = column.as_list_opt::<i32>() else { return Vec::new() };
+    let latencies = calls.values().as_struct_opt().and_then(|calls| calls.column_by_name("latency_ms"));
+    latencies.map(|latencies| rows_of(column, calls.offsets(), &broken_rows(bounds, latencies))).unwrap_or_default()
+}
 
-    /// Rows of a column with a number out of bounds. The common case, none, is one pass over the plain values.
-    fn broken_by(self, column: &dyn Array) -> Vec<usize> {
-        let suspicious = match column.data_type() {
-            DataType::Int32 => column.as_primitive::<Int32Type>().values().iter().any(|v| !self.allow(f64::from(*v))),
-            DataType::Float64 => column.as_primitive::<Float64Type>().values().iter().any(|v| !self.allow(*v)),
-            _ => return Vec::new(),
-        };
-        if !suspicious {
-            return Vec::new();
-        }
-        let value = |row: usize| match column.data_type() {
-            DataType::Int32 => f64::from(column.as_primitive::<Int32Type>().value(row)),
-            _ => column.as_primitive::<Float64Type>().value(row),
-        };
-        (0..column.len()).filter(|row| column.is_valid(*row) && !self.allow(value(*row))).collect()
-    }
-
-    /// As `broken_by`, for the latencies inside a column of tool calls.
-    fn broken_by_tools(self, column: &dyn Array) -> Vec<usize> {
-        let Some(calls) = column.as_list_opt::<i32>() else { return Vec::new() };
-        let latencies = calls.values().as_struct_opt().and_then(|calls| calls.column_by_name("latency_ms"));
-        let broken = latencies.map(|latencies| self.broken_by(latencies)).unwrap_or_default();
-        let row_of = |call: usize| {
-            // Rows end where the next begins: the first row whose end lies past the call.
-            calls.offsets()[1..].partition_point(|end| usize::try_from(*end).unwrap_or(0) <= call)
-        };
-        broken.into_iter().map(row_of).filter(|row| *row < calls.len() && calls.is_valid(*row)).collect()
-    }
+/// The rows that the given elements of a list or map belong to.
+fn rows_of(column: &dyn Array, offsets: &[i32], elements: &[usize]) -> Vec<usize> {
+    // Rows end where the next begins: the first row whose end lies past the element.
+    let row_of = |element: &usize| offsets[1..].partition_point(|end| usize::try_from(*end).unwrap_or(0) <= *element);
+    elements.iter().map(row_of).filter(|row| *row < column.len() && column.is_valid(*row)).collect()
 }
 
 /// Adds a reason for each message of the piece that breaks a rule; the first rule broken counts.
@@ -114,21 +83,36 @@ pub(super) fn validate(
 
     for field in contract.fields {
         let Some(column) = piece.batch.column_by_name(field.name) else { continue };
-        let (bounds, rows) = match (field.kind, Bounds::of(field.unit)) {
-            (FieldKind::ToolCalls, _) => (Bounds::AMOUNT, Bounds::AMOUNT.broken_by_tools(column)),
-            (_, Some(bounds)) => (bounds, bounds.broken_by(column)),
+        let (bounds, rows) = match (field.kind, field.bounds()) {
+            (FieldKind::ToolCalls, _) => {
+                let Some(bounds) = Bounds::of_unit("ms") else { continue };
+                (bounds, broken_tool_rows(bounds, column))
+            }
+            (_, Some(bounds)) => (bounds, broken_rows(bounds, column)),
             (_, None) => continue,
         };
         for row in rows {
-            reject(row, Reason::OutOfRange { field: field.name, range: bounds.words });
+            reject(
+                row,
+                match field.name {
+                    "propensity" => Reason::Propensity,
+                    name => Reason::OutOfRange { field: name, range: bounds.words },
+                },
+            );
         }
     }
 
-    let propensities =
-        piece.batch.column_by_name("propensity").and_then(|column| column.as_primitive_opt::<Float64Type>());
-    for (row, propensity) in propensities.iter().flat_map(|propensities| propensities.iter().enumerate()) {
-        if propensity.is_some_and(|propensity| Propensity::new(propensity).is_err()) {
-            reject(row, Reason::Propensity);
+    for field in contract.fields {
+        let words = piece.batch.column_by_name(field.name).and_then(|column| column.as_string_opt::<i32>());
+        let (Some(choices), Some(words)) = (field.choices(), words) else { continue };
+        for (row, word) in words.iter().enumerate() {
+            if word.is_some_and(|word| !choices.contains(&word)) {
+                reject(row, Reason::UnknownWord { field: field.name, choices: field.unit });
+            }
         }
+    }
+
+    for (row, reason) in candidates::broken(&piece.batch) {
+        reject(row, reason);
     }
 }
