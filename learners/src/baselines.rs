@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use weir_policy_runtime::{Objective, Policy, Scratch};
+use weir_policy_runtime::{Action, Objective, Policy, Scratch};
 
 use crate::error::{LearnError, Result};
 use crate::ope::{TableRow, cross_fitted_table};
@@ -10,8 +10,8 @@ use crate::training_set::Sample;
 
 /// Something that gives every action a probability.
 pub(crate) enum Target<'a> {
-    /// A learned policy.
-    Learned(&'a Policy),
+    /// A learned policy, and where each of its models stands among the actions; none where no log names it.
+    Learned { policy: &'a Policy, place: Vec<Option<usize>> },
     /// Every allowed action alike.
     Uniform,
     /// Always the first allowed action of a ranking.
@@ -20,22 +20,39 @@ pub(crate) enum Target<'a> {
     RankingByDomain { domains: BTreeMap<String, Vec<usize>>, elsewhere: Vec<usize> },
 }
 
-impl Target<'_> {
-    /// Writes the probability of every action for one decision.
+impl<'a> Target<'a> {
+    /// A learned policy that is to choose among `actions`, which may be more, fewer or others than it knows.
+    pub(crate) fn learned(policy: &'a Policy, actions: &[Action]) -> Self {
+        let place = |own: &Action| actions.iter().position(|action| action.model == own.model);
+        Self::Learned { policy, place: policy.actions().iter().map(place).collect() }
+    }
+
+    /// Writes the probability of every action for one decision. They sum to less than 1 where a learned policy would
+    /// choose a model that is not among the actions, or knows none of those allowed.
     pub(crate) fn probabilities(
         &self,
         sample: &Sample,
-        allowed: &[bool],
+        allowed: Option<&[bool]>,
         scratch: &mut Scratch,
         out: &mut [f64],
     ) -> Result<()> {
-        match self {
-            Self::Learned(policy) => {
+        if let Self::Learned { policy, place } = self {
+            out.fill(0.0);
+            let may = |place: &Option<usize>| allowed.is_none_or(|flags| place.is_some_and(|action| flags[action]));
+            let own: Vec<bool> = place.iter().map(may).collect();
+            if own.contains(&true) {
                 let probabilities = policy
-                    .propensities(&sample.context.as_context(), allowed, scratch)
+                    .propensities(&sample.context.as_context(), &own, scratch)
                     .map_err(|error| LearnError::Artefact(error.to_string()))?;
-                out.copy_from_slice(probabilities);
+                let known = place.iter().zip(probabilities).filter_map(|(place, p)| place.map(|place| (place, *p)));
+                known.for_each(|(place, probability)| out[place] = probability);
             }
+            return Ok(());
+        }
+        let everything = vec![true; out.len()];
+        let allowed = allowed.unwrap_or(&everything);
+        match self {
+            Self::Learned { .. } => {}
             Self::Uniform => {
                 let count = allowed.iter().filter(|flag| **flag).count() as f64;
                 out.iter_mut().zip(allowed).for_each(|(p, flag)| *p = if *flag { 1.0 / count } else { 0.0 });

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{LearnError, Result};
+use crate::report::EstimatorSummary;
 use crate::training_set::{Sample, TrainingSet};
 
 /// The levels that are estimated.
@@ -61,6 +62,26 @@ pub struct OutputLength {
 impl OutputLength {
     /// Where a bundle keeps it.
     pub const FILE: &'static str = "knobs/output_length.json";
+
+    /// How the quantiles do on later traffic beside those that ignore the domain, as a candidate's report shows them.
+    #[must_use]
+    pub fn summary(&self) -> EstimatorSummary {
+        let shown = |of: fn(&LevelMetrics) -> [f64; 2]| {
+            let of_level = |judged: &LevelMetrics| {
+                let percent = judged.level * 100.0;
+                let [pinball_tokens, covered] = of(judged);
+                [(format!("p{percent:.0}_pinball_tokens"), pinball_tokens), (format!("p{percent:.0}_covered"), covered)]
+            };
+            self.judged.iter().flat_map(of_level).collect()
+        };
+        EstimatorSummary {
+            artifact: Self::FILE.to_owned(),
+            metrics: BTreeMap::from([
+                ("by domain".to_owned(), shown(|m| [m.pinball_tokens, m.covered])),
+                ("one for all".to_owned(), shown(|m| [m.pinball_tokens_global, m.covered_global])),
+            ]),
+        }
+    }
 
     /// Canonical JSON.
     ///
@@ -157,12 +178,14 @@ mod tests {
             context: OwnedContext { domain: Some(domain.to_owned()), ..OwnedContext::default() },
             action: 0,
             executed_as_intended: true,
+            intended: None,
             propensity: None,
             logged_distribution: None,
             allowed: None,
             quality: None,
             cost_usd: None,
             completion_tokens: Some(tokens),
+            policy: None,
             cluster: time_ms.to_string(),
             time_ms,
         }

@@ -19,6 +19,7 @@
 
 mod backend;
 mod baselines;
+mod draws;
 mod error;
 mod evaluate;
 mod feature_fit;
@@ -35,8 +36,8 @@ mod train;
 mod training_set;
 
 pub use error::{LearnError, Result};
-pub use evaluate::evaluate_policy;
-pub use report::{Comparison, DataSummary, EstimatorSummary, Lineup, Report};
+pub use evaluate::{PolicyInForce, evaluate_policy};
+pub use report::{Comparison, DataSummary, EstimatorSummary, HeldAgainst, KeptShare, Lineup, Report};
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
 pub use train::{Candidate, TrainConfig, is_holdout, train_policy};
 pub use training_set::{Sample, TrainingSet, read_training_set, training_set, training_set_tagged};

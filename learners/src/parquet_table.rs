@@ -1,4 +1,4 @@
-//! A Parquet file that somebody gave us as a table, or one sentence on why it is none.
+//! Parquet that somebody gave us as a table, a file or a folder of them, or one sentence on why it is none.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use datafusion::prelude::{ParquetReadOptions, SessionContext};
 
 use crate::error::{LearnError, Result};
 
-/// Registers the file as `table`, after seeing that it has `columns`.
+/// Registers the file, or the `.parquet` files of the folder, as `table`, after seeing that it has `columns`.
 pub(crate) async fn register_parquet(
     session: &SessionContext,
     table: &str,
@@ -14,14 +14,24 @@ pub(crate) async fn register_parquet(
     columns: &[&str],
 ) -> Result<()> {
     let unreadable = |why: String| LearnError::Unreadable { what: path.display().to_string(), why };
-    if !path.is_file() {
-        return Err(unreadable("there is no such file".to_owned()));
-    }
     // The reader would pass over a file of another name as if the folder were empty.
     let extension = path.extension().map(|extension| format!(".{}", extension.to_string_lossy())).unwrap_or_default();
+    let (place, extension) = if path.is_file() {
+        (path.to_string_lossy().into_owned(), extension)
+    } else if path.is_dir() {
+        let is_parquet = |path: &Path| path.extension().is_some_and(|extension| extension == "parquet");
+        let mut entries = std::fs::read_dir(path).map_err(|error| unreadable(error.to_string()))?;
+        if !entries.any(|entry| entry.is_ok_and(|entry| is_parquet(&entry.path()))) {
+            return Err(unreadable("there is no .parquet file in that folder".to_owned()));
+        }
+        // The reader takes a name that ends with a slash for a folder.
+        (format!("{}/", path.display()), ".parquet".to_owned())
+    } else {
+        return Err(unreadable("there is no such file or folder".to_owned()));
+    };
     let options = ParquetReadOptions::default().file_extension(&extension);
     session
-        .register_parquet(table, path.to_string_lossy(), options)
+        .register_parquet(table, place, options)
         .await
         .map_err(|_| unreadable("it is no Parquet file, or a damaged one".to_owned()))?;
     let found = session.table(table).await?;

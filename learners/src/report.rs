@@ -24,6 +24,86 @@ pub struct DataSummary {
     pub fallbacks: usize,
     /// Left out: nobody judged the answer, or its cost is unknown and the objective weighs cost.
     pub without_reward: usize,
+    /// Left out: the candidates' probabilities do not sum to 1, or that of the chosen model is not the propensity.
+    #[serde(default)]
+    pub inconsistent_propensity: usize,
+    /// Evaluated ones whose model was drawn at an earlier turn of their session and kept; so would another policy's be.
+    #[serde(default)]
+    pub kept_for_session: usize,
+    /// How much of what each model was chosen for could be evaluated.
+    #[serde(default)]
+    pub kept_by_model: Vec<KeptShare>,
+}
+
+/// Decisions for one model, whatever answered in the end.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptShare {
+    /// The model that was chosen.
+    pub model: String,
+    /// Decisions for it with a usable propensity.
+    pub decisions: usize,
+    /// Share that could be evaluated (no fallback, a reward), were the model chosen for every request; none where there
+    /// are too few sessions to say.
+    pub kept: Option<Estimate>,
+}
+
+impl DataSummary {
+    /// What was judged, and what was left out.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let mut left_out = format!(
+            "{} had no propensity, {} fell back to another model, {} had no reward",
+            self.without_propensity, self.fallbacks, self.without_reward
+        );
+        if self.inconsistent_propensity > 0 {
+            let count = self.inconsistent_propensity;
+            write!(left_out, ", {count} had probabilities that contradict each other")
+                .expect("a String takes any text");
+        }
+        format!(
+            "Judged on {} of {} held out: {left_out}; values hold for decisions like those kept.",
+            self.evaluated, self.decisions
+        )
+    }
+
+    /// What a reader of the values must know besides, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.kept_for_session > 0 {
+            notes.push(format!(
+                "{} of them kept the model that their session drew earlier: every policy is judged as drawing once for a \
+                 session.",
+                self.kept_for_session
+            ));
+        }
+        let shares: Vec<String> = self
+            .kept_by_model
+            .iter()
+            .filter_map(|share| share.kept.map(|kept| format!("{} {:.0} %", share.model, kept.value * 100.0)))
+            .collect();
+        if !shares.is_empty() {
+            notes.push(format!("Share of each model's decisions that could be judged: {}.", shares.join(", ")));
+        }
+        if let Some([least, most]) = self.kept_apart() {
+            notes.push(format!(
+                "Warning: more of {}'s decisions could be judged than of {}'s, beyond chance. What is missing depends on \
+                 the choice, so the values may favour one of them.",
+                most.model, least.model
+            ));
+        }
+        notes
+    }
+
+    /// The models of which the smallest and the largest share was kept, if chance does not explain how far these lie
+    /// apart. What is missing then depends on the choice, and no estimator here allows for that.
+    #[must_use]
+    pub fn kept_apart(&self) -> Option<[&KeptShare; 2]> {
+        let known = || self.kept_by_model.iter().filter_map(|share| share.kept.map(|kept| (share, kept)));
+        let (least, low) = known().min_by(|a, b| a.1.high.total_cmp(&b.1.high))?;
+        let (most, high) = known().max_by(|a, b| a.1.low.total_cmp(&b.1.low))?;
+        (low.high < high.low).then_some([least, most])
+    }
 }
 
 /// One baseline.
@@ -36,13 +116,28 @@ pub struct Comparison {
     pub evaluation: Evaluation,
 }
 
-/// A candidate beside the baselines, on the same decisions.
+/// The policy in force when a candidate was judged, on the same decisions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldAgainst {
+    /// Which one.
+    pub policy_id: String,
+    /// What it would have earned.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// The candidate's value minus its own, decision by decision; none where one of them is not known.
+    pub difference: Option<Estimate>,
+}
+
+/// A candidate beside the policy in force and the baselines, on the same decisions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Lineup {
     /// What the logging policy earned on the same decisions; known even where a candidate is refused.
     pub logging: Option<Estimate>,
     /// The candidate.
     pub candidate: Evaluation,
+    /// The policy in force, if there was one: a candidate is "better" only if it is better than this too.
+    #[serde(default)]
+    pub in_force: Option<HeldAgainst>,
     /// Uniform, best single model, best model per domain.
     pub baselines: Vec<Comparison>,
     /// The decisions.
@@ -76,7 +171,8 @@ pub struct Report {
     pub lineup: Lineup,
     /// The reward model on held-out decisions.
     pub reward_model: RewardModelMetrics,
-    /// Estimators whose verdicts are among the rewards, by name.
+    /// What else was learned, by name, beside trivial baselines: the hallucination estimator that runs in the stream, and
+    /// the output-length quantiles.
     pub estimators: BTreeMap<String, EstimatorSummary>,
 }
 
@@ -84,9 +180,12 @@ impl Report {
     /// The report as canonical JSON.
     ///
     /// # Errors
-    /// When a number is not finite.
+    /// When a number is not finite: JSON has none such, and this crate could not read the report back.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        serde_json::to_value(self).map(|value| weir_policy_runtime::canonical_json(&value))
+        let value = serde_json::to_value(self)?;
+        // Numbers that are not finite became nulls, which the report's own types refuse.
+        serde_json::from_value::<Self>(value.clone())?;
+        Ok(weir_policy_runtime::canonical_json(&value))
     }
 
     /// The report for people.
@@ -114,8 +213,11 @@ impl Report {
         if let Some(logging) = &self.lineup.logging {
             line(out, format_args!("| logging policy | {} | | | |", interval(logging)));
         }
+        let in_force = self.lineup.in_force.as_ref();
+        let in_force_name = in_force.map(|held| format!("policy in force ({})", short(&held.policy_id)));
         let rows = [("candidate", candidate)]
             .into_iter()
+            .chain(in_force_name.as_deref().zip(in_force.map(|held| &held.evaluation)))
             .chain(self.lineup.baselines.iter().map(|baseline| (baseline.name.as_str(), &baseline.evaluation)));
         for (name, evaluation) in rows {
             match &evaluation.estimates {
@@ -133,24 +235,18 @@ impl Report {
             }
         }
         out.push('\n');
+        if let Some(difference) = in_force.and_then(|held| held.difference.as_ref()) {
+            line(out, format_args!("Difference to the policy in force: {}.\n", interval(difference)));
+        }
     }
 
     fn data(&self, out: &mut String) {
         let (data, support) = (&self.lineup.data, &self.lineup.candidate.support);
         line(
             out,
-            format_args!(
-                "Trained on {} decisions (seed {}). Judged on {} of {} held out: {} had no propensity, {} fell back to \
-                 another model, {} had no reward; values hold for decisions like those kept.",
-                self.train_decisions,
-                self.seed,
-                data.evaluated,
-                data.decisions,
-                data.without_propensity,
-                data.fallbacks,
-                data.without_reward
-            ),
+            format_args!("Trained on {} decisions (seed {}). {}", self.train_decisions, self.seed, data.sentence()),
         );
+        data.notes().iter().for_each(|note| line(out, format_args!("{note}")));
         line(
             out,
             format_args!(
@@ -196,6 +292,12 @@ impl Report {
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes any text");
+}
+
+/// The first digits of a policy's id, without the name of the hash.
+fn short(policy_id: &str) -> &str {
+    let digits = policy_id.rsplit(':').next().unwrap_or(policy_id);
+    digits.get(..12).unwrap_or(digits)
 }
 
 /// `value (low to high)`.

@@ -7,7 +7,7 @@ use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, sti
 
 use crate::baselines::{Target, observed_utility};
 use crate::error::{LearnError, Result};
-use crate::evaluate::lineup;
+use crate::evaluate::{PolicyInForce, explored, lineup};
 use crate::feature_fit::fit_features;
 use crate::ope::EvaluationConfig;
 use crate::report::Report;
@@ -18,7 +18,7 @@ use crate::training_set::{Sample, TrainingSet};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Seed of the split, the starting weights and the batch order.
+    /// Seed of the starting weights and the batch order.
     pub seed: u64,
     /// What to maximise.
     pub objective: Objective,
@@ -62,11 +62,11 @@ pub struct Candidate {
     pub report: Report,
 }
 
-/// Trains a policy on part of the clusters of `set` and judges it on the rest.
+/// Trains a policy on part of the clusters of `set` and judges it on the rest, also against the policy in force.
 ///
 /// # Errors
 /// When there are fewer than two models or no decision with a reward, or the configuration makes no sense.
-pub fn train_policy(set: &TrainingSet, config: &TrainConfig) -> Result<Candidate> {
+pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<PolicyInForce<'_>>) -> Result<Candidate> {
     check(set, config)?;
     let (train, holdout) = split(&set.samples, config);
     let actions = set.actions.len();
@@ -86,7 +86,9 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig) -> Result<Candidate
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
     let weights = network.to_safetensors().map_err(unusable)?;
     let policy = Policy::new(spec.clone(), network).map_err(unusable)?;
-    let lineup = lineup(set, &Target::Learned(&policy), (&train, &holdout), &config.objective, &config.evaluation)?;
+    let evaluation = explored(&config.evaluation, config.floor, actions, in_force);
+    let target = Target::learned(&policy, &set.actions);
+    let lineup = lineup(set, &target, in_force, (&train, &holdout), &config.objective, &evaluation)?;
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -126,49 +128,56 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
     Ok(())
 }
 
-/// Is this cluster kept for judging by a training with this seed and share?
+/// Is this cluster kept for judging by a training with this share?
 ///
-/// A function of the three alone, whatever other clusters there are: a later evaluation that knows a policy's seed and
-/// share knows which clusters the policy was not trained on, also in logs that have grown since.
+/// A function of the two alone, whatever other clusters there are: a later evaluation that knows a policy's share knows
+/// which clusters the policy was not trained on, also in logs that have grown since. The seed of a training plays no
+/// part, so that trying seeds does not draw another exam each time.
 #[must_use]
-pub fn is_holdout(seed: u64, cluster: &str, share: f64) -> bool {
-    let salt = [&b"weir holdout\x1f"[..], &seed.to_le_bytes()].concat();
-    sticky_uniform(&salt, cluster) < share
+pub fn is_holdout(cluster: &str, share: f64) -> bool {
+    sticky_uniform(b"weir holdout", cluster) < share
 }
 
 /// Rows to train on and rows to judge on; no cluster is on both sides.
 fn split(samples: &[Sample], config: &TrainConfig) -> (Vec<usize>, Vec<usize>) {
-    (0..samples.len()).partition(|&row| !is_holdout(config.seed, &samples[row].cluster, config.holdout_share))
+    (0..samples.len()).partition(|&row| !is_holdout(&samples[row].cluster, config.holdout_share))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn held_out(seed: u64, share: f64) -> Vec<usize> {
-        (0..10_000).filter(|i| is_holdout(seed, &format!("session-{i}"), share)).collect()
+    fn held_out(share: f64) -> Vec<usize> {
+        (0..10_000).filter(|i| is_holdout(&format!("session-{i}"), share)).collect()
     }
 
-    /// CPython 3: `int.from_bytes(hmac.new(b"weir holdout\x1f" + (7).to_bytes(8, "little"), name, "sha256").digest()[:8],
-    /// "big") / 2**64` for the names `session-0` to `session-9`.
+    /// CPython 3: `int.from_bytes(hmac.new(b"weir holdout", name, "sha256").digest()[:8], "big") / 2**64` for the names
+    /// `session-0` to `session-9`.
     #[test]
     fn who_is_held_out_never_changes() {
-        let first: Vec<usize> = held_out(7, 0.3).into_iter().take_while(|i| *i < 10).collect();
-        assert_eq!(first, [1, 7]);
+        let first: Vec<usize> = held_out(0.3).into_iter().take_while(|i| *i < 10).collect();
+        assert_eq!(first, [0, 6, 8, 9]);
+    }
+
+    #[test]
+    fn another_seed_is_judged_by_the_same_exam() {
+        let samples: Vec<Sample> =
+            (0..200).map(|i| Sample { cluster: format!("session-{i}"), ..Sample::default() }).collect();
+        let of = |seed| split(&samples, &TrainConfig { seed, ..TrainConfig::default() });
+        assert_eq!(of(1), of(2));
     }
 
     #[test]
     fn a_share_holds_its_number_of_clusters_and_a_larger_one_contains_it() {
-        for (seed, share) in [(0, 0.3), (1, 0.3), (2, 0.05), (3, 0.5)] {
-            let held = held_out(seed, share);
+        for share in [0.05, 0.3, 0.5] {
+            let held = held_out(share);
             // Five standard deviations of a binomial count.
             let (mean, spread) = (10_000.0 * share, (10_000.0 * share * (1.0 - share)).sqrt());
             assert!((held.len() as f64 - mean).abs() < 5.0 * spread, "{} of 10000 at {share}", held.len());
-            let larger = held_out(seed, share + 0.1);
+            let larger = held_out(share + 0.1);
             assert!(held.iter().all(|cluster| larger.binary_search(cluster).is_ok()));
         }
-        assert_ne!(held_out(0, 0.3), held_out(1, 0.3), "the seed does not matter");
-        assert!(held_out(0, 0.0).is_empty() && held_out(0, 1.0).len() == 10_000);
+        assert!(held_out(0.0).is_empty() && held_out(1.0).len() == 10_000);
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Sample {
     /// reward model but takes no part in off-policy evaluation: the propensity belongs to the choice, the reward to
     /// another model.
     pub executed_as_intended: bool,
+    /// Index of the model that was chosen, where the router logs it; another than `action` after a fallback.
+    pub intended: Option<usize>,
     /// Logged probability of the intended model, if the router logs one.
     pub propensity: Option<f64>,
     /// Logged probability of every action, where the router logs its candidates' probabilities.
@@ -35,10 +37,30 @@ pub struct Sample {
     pub cost_usd: Option<f64>,
     /// Completion length, tokens.
     pub completion_tokens: Option<u32>,
-    /// The query, else the session, else the request itself.
+    /// The policy that chose, if the router logs it.
+    pub policy: Option<String>,
+    /// What may depend on each other: the repeats of one query of a replayed score matrix, else the session, else the
+    /// request itself.
     pub cluster: String,
     /// Arrival, milliseconds since the Unix epoch.
     pub time_ms: i64,
+}
+
+impl Sample {
+    /// The model that was chosen, whatever answered.
+    pub(crate) fn chosen(&self) -> Option<usize> {
+        self.intended.or(self.executed_as_intended.then_some(self.action))
+    }
+
+    /// Does the log of this draw agree with itself? The candidates' probabilities sum to 1, and that of the chosen model
+    /// is its propensity, both but for what rounding in a log can do. A router that logs no candidates cannot disagree.
+    pub(crate) fn draw_is_consistent(&self) -> bool {
+        const ROUNDED: f64 = 0.01;
+        let Some(distribution) = &self.logged_distribution else { return true };
+        let whole = (distribution.iter().sum::<f64>() - 1.0).abs() <= ROUNDED;
+        let (Some(propensity), Some(chosen)) = (self.propensity, self.chosen()) else { return whole };
+        whole && (distribution[chosen] - propensity).abs() <= ROUNDED * propensity
+    }
 }
 
 /// What learners learn from.
@@ -108,6 +130,8 @@ fn model_names(batches: &[RecordBatch]) -> Result<BTreeMap<String, usize>> {
         let executed = texts(batch, "executed_model")?;
         let executed = executed.as_string::<i32>();
         models.extend(executed.iter().flatten().map(|name| (name.to_owned(), 0)));
+        let intended = texts(batch, "intended_model")?;
+        models.extend(intended.as_string::<i32>().iter().flatten().map(|name| (name.to_owned(), 0)));
         let (names, _) = candidate_fields(candidates(batch)?.values())?;
         models.extend(names.as_string::<i32>().iter().flatten().map(|name| (name.to_owned(), 0)));
     }
@@ -136,6 +160,7 @@ fn read_batch(
     let (cluster, executed, domain, complexity) =
         (text("cluster")?, text("executed_model")?, text("domain")?, text("complexity")?);
     let (language, api, vector_model) = (text("language")?, text("api")?, text("embedding_model")?);
+    let (intended, policy) = (text("intended_model")?, text("policy_version")?);
     let count = |name| column(batch, name, &DataType::Int64);
     let (time, prompt, turn) = (count("arrival_ms")?, count("prompt_tokens")?, count("turn")?);
     let (messages, tools, completion) = (count("message_count")?, count("tools_offered")?, count("completion_tokens")?);
@@ -152,6 +177,7 @@ fn read_batch(
         let embedding = (text_at(&vector_model, row).as_deref() == embedding_model && vectors.is_valid(row))
             .then(|| floats(&vectors.as_list::<i32>().value(row)))
             .transpose()?;
+        let embedding_model = embedding.as_ref().and(embedding_model).map(str::to_owned);
         let (allowed, logged_distribution) = candidate_set(candidates, row, models)?;
         samples.push(Sample {
             context: OwnedContext {
@@ -166,15 +192,18 @@ fn read_batch(
                 fact_check: flag_at(&fact_check, row),
                 multimodal: flag_at(&multimodal, row),
                 embedding,
+                embedding_model,
             },
             action,
             executed_as_intended: flag_at(&as_intended, row).unwrap_or(false),
+            intended: text_at(&intended, row).and_then(|name| models.get(&name).copied()),
             propensity: number_at(&propensity, row),
             logged_distribution,
             allowed,
             quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
             cost_usd: number_at(&cost, row).filter(|cost| *cost >= 0.0),
             completion_tokens: count_at(&completion, row),
+            policy: text_at(&policy, row),
             cluster: text_at(&cluster, row).unwrap_or_default(),
             time_ms: time.as_primitive::<Int64Type>().value(row),
         });

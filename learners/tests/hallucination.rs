@@ -1,7 +1,5 @@
 //! The hallucination estimator on people's labels.
 
-mod common;
-
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +7,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
 use datafusion::parquet::arrow::ArrowWriter;
 use weir_learners::hallucination::{
-    HallucinationConfig, LabelledPair, read_labelled, train_hallucination, train_on_labelled,
+    Estimator, HallucinationConfig, LabelledPair, read_labelled, train_hallucination, train_on_labelled,
 };
 use weir_learners::matrix::load_llmrouter;
 use weir_store::Fault;
@@ -17,7 +15,7 @@ use weir_store::Fault;
 async fn labelled() -> Option<Vec<LabelledPair>> {
     let mut pairs = Vec::new();
     for set in ["hallu_begin", "hallu_faithdial_audit", "hallu_summedits", "hallu_xsum_tokens"] {
-        let file = common::shared(&format!("data/{set}/data.parquet"))?;
+        let file = weir_tests::shared(&format!("data/{set}/data.parquet"))?;
         pairs.extend(read_labelled(&file).await.expect("the labelled pairs load"));
     }
     Some(pairs)
@@ -57,7 +55,7 @@ async fn the_estimator_beats_length_novelty_and_always_positive_on_unseen_docume
 
 #[tokio::test]
 async fn the_same_seed_gives_the_same_artefact() {
-    let Some(file) = common::shared("data/hallu_faithdial_audit/data.parquet") else { return };
+    let Some(file) = weir_tests::shared("data/hallu_faithdial_audit/data.parquet") else { return };
     let pairs = read_labelled(&file).await.expect("the labelled pairs load").pairs;
     let id = |seed| {
         let config = HallucinationConfig { seed, epochs: 5, ..HallucinationConfig::default() };
@@ -86,18 +84,40 @@ async fn a_file_that_is_no_labelled_set_is_refused_in_one_sentence() {
     write_parquet(&lacking, vec![("id", texts(&[Some("1")])), ("context", texts(&[Some("c")]))]);
     let text = folder.path().join("text.parquet");
     std::fs::write(&text, "id,label").expect("is written");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).expect("is made");
     for (path, says) in [
         (
             lacking,
             "it lacks the column(s) dataset, response, label; the columns needed are id, dataset, context, response, label",
         ),
         (text, "it is no Parquet file, or a damaged one"),
-        (folder.path().join("absent.parquet"), "there is no such file"),
+        (folder.path().join("absent.parquet"), "there is no such file or folder"),
+        (empty, "there is no .parquet file in that folder"),
     ] {
         let refused = read_labelled(&path).await.expect_err("it is no labelled set");
         assert_eq!(refused.to_string(), format!("cannot read {}: {says}", path.display()));
         assert_eq!(refused.fault(), Fault::User);
     }
+}
+
+#[tokio::test]
+async fn a_folder_is_read_as_all_of_its_files() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["one", "two"] {
+        let columns = vec![
+            ("id", texts(&[Some(name)])),
+            ("dataset", texts(&[Some("d")])),
+            ("context", texts(&[Some("c")])),
+            ("response", texts(&[Some(name)])),
+            ("label", Arc::new(Float64Array::from(vec![1.0])) as ArrayRef),
+        ];
+        write_parquet(&folder.path().join(format!("{name}.parquet")), columns);
+    }
+    std::fs::write(folder.path().join("README.md"), "two files").expect("is written");
+    let labelled = read_labelled(folder.path()).await.expect("both files are labelled sets");
+    let responses: Vec<&str> = labelled.pairs.iter().map(|pair| pair.response.as_str()).collect();
+    assert_eq!(responses, ["one", "two"]);
 }
 
 #[tokio::test]
@@ -138,9 +158,14 @@ fn a_report_warns_of_labels_that_the_corpus_gives_away() {
         })
         .collect();
     let config = HallucinationConfig { epochs: 5, ..HallucinationConfig::default() };
-    let (_, report) = train_hallucination(&pairs, &config).expect("both classes are on each side");
+    let (estimator, report) = train_hallucination(&pairs, &config).expect("both classes are on each side");
     let of_corpus = "a trivial baseline (corpus_rate, AUROC 1.000) does as well";
     assert!(report.warnings.iter().any(|warning| warning.starts_with(of_corpus)), "{:?}", report.warnings);
+    // The file itself carries the comparison, for whoever reports on the estimator later.
+    let summary = Estimator::from_bytes(estimator.bytes()).expect("its own file").summary();
+    assert_eq!(summary.artifact, estimator.id());
+    assert_eq!(summary.metrics.keys().collect::<Vec<_>>(), report.overall.keys().collect::<Vec<_>>());
+    assert_eq!(summary.metrics["corpus_rate"]["auroc"], 1.0);
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! The public score matrices, from simulated logs to a judged policy.
 
-mod common;
-
 use std::collections::BTreeSet;
 
 use rand::{Rng, SeedableRng};
@@ -12,8 +10,11 @@ use weir_learners::matrix::{
 };
 use weir_learners::ope::Verdict;
 use weir_learners::{Sample, TrainConfig, TrainingSet, train_policy};
-use weir_policy_runtime::OwnedContext;
 use weir_policy_runtime::hash_embedding::hash_embedding;
+use weir_policy_runtime::{
+    Action, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp, Objective, OwnedContext, Policy,
+    PolicySpec,
+};
 
 fn quality(report: &MatrixReport, policy: &str, price: &str) -> f64 {
     let found = report.scores.iter().find(|score| score.policy.starts_with(policy) && score.price == price);
@@ -33,7 +34,7 @@ fn covered(report: &CoverageReport, scenario: &str, estimator: &str, level: f64)
 
 #[tokio::test]
 async fn the_nine_model_matrix_is_learned_from_logs_and_its_intervals_hold_the_truth() {
-    let Some(folder) = common::shared("data/routing_llmrouter") else { return };
+    let Some(folder) = weir_tests::shared("data/routing_llmrouter") else { return };
     let matrix = load_llmrouter(&folder).await.expect("the matrix loads");
     // The folder's README: 4,499 queries with nine scores each, no text twice.
     assert_eq!((matrix.queries.len(), matrix.models.len()), (4499, 9));
@@ -72,7 +73,7 @@ async fn the_nine_model_matrix_is_learned_from_logs_and_its_intervals_hold_the_t
 
 #[tokio::test]
 async fn the_natural_questions_part_is_judged_at_its_recorded_cost() {
-    let Some(folder) = common::shared("data/routing_llmrouter") else { return };
+    let Some(folder) = weir_tests::shared("data/routing_llmrouter") else { return };
     let matrix = load_llmrouter_nq(&folder).await.expect("the matrix loads");
     // The folder's README: 382 queries, six models.
     assert_eq!((matrix.queries.len(), matrix.models.len()), (382, 6));
@@ -98,12 +99,14 @@ fn logs(matrix: &Matrix, queries: &[usize]) -> TrainingSet {
             },
             action,
             executed_as_intended: true,
+            intended: None,
             propensity: Some(1.0 / models as f64),
             logged_distribution: None,
             allowed: None,
             quality: Some(matrix.quality[matrix.cell(query, action)]),
             cost_usd: Some(matrix.cost_usd[matrix.cell(query, action)]),
             completion_tokens: None,
+            policy: None,
             cluster: matrix.queries[query].id.clone(),
             time_ms: time_ms as i64,
         });
@@ -113,11 +116,11 @@ fn logs(matrix: &Matrix, queries: &[usize]) -> TrainingSet {
 
 #[tokio::test]
 async fn a_policy_learned_from_logs_alone_is_judged_on_the_other_queries() {
-    let Some(folder) = common::shared("data/routing_llmrouter") else { return };
+    let Some(folder) = weir_tests::shared("data/routing_llmrouter") else { return };
     let matrix = load_llmrouter(&folder).await.expect("the matrix loads");
     let train: Vec<usize> = (0..matrix.queries.len()).filter(|query| query % 10 < 7).collect();
     let ids: BTreeSet<&str> = train.iter().map(|&query| matrix.queries[query].id.as_str()).collect();
-    let candidate = train_policy(&logs(&matrix, &train), &TrainConfig::default()).expect("training succeeds");
+    let candidate = train_policy(&logs(&matrix, &train), &TrainConfig::default(), None).expect("training succeeds");
     assert_eq!(candidate.report.lineup.candidate.verdict, Verdict::Better);
 
     let config = MatrixConfig { coverage: None, ..MatrixConfig::default() };
@@ -127,7 +130,43 @@ async fn a_policy_learned_from_logs_alone_is_judged_on_the_other_queries() {
     assert_eq!((report.train_queries, report.test_queries), (train.len(), matrix.queries.len() - train.len()));
     assert!(quality(&report, "learned policy", "full price") > quality(&report, "best single", "full price"));
 
+    // As published it explores, so it earns less than its greedy choices, and more than a draw among all.
+    let published = quality(&report, "policy as published", "none");
+    assert!(published > quality(&report, "uniform", "none") && published < quality(&report, "oracle", "full price"));
+
     let mut stranger = matrix.clone();
     stranger.models[0].model = "a model that nobody logged".to_owned();
     assert!(judge_policy(&stranger, &candidate.policy, in_train, &config).is_err());
+}
+
+/// Two models on forty queries: the policy's own probabilities give what it earns, by hand.
+#[test]
+fn a_policy_as_published_earns_what_its_own_probabilities_say() {
+    let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
+    // Gamma 0 is uniform over what may be chosen; the third model is not in the matrix.
+    let spec = PolicySpec {
+        features: FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
+        actions: ["other", "good", "bad"].map(action).to_vec(),
+        exploration: Exploration { gamma: 0.0, floor: 0.0 },
+        objective: Objective { quality: 1.0, usd: 0.0 },
+        heads: Heads::QualityLogitsThenLnCostUsd,
+    };
+    let inputs = spec.features.width();
+    let network = Mlp::new(vec![Layer::new(inputs, vec![0.0; inputs * 6], vec![0.0; 6]).unwrap()]).unwrap();
+    let policy = Policy::new(spec, network).unwrap();
+    let queries: Vec<MatrixQuery> = (0..40)
+        .map(|i| MatrixQuery { id: format!("q{i}"), text: format!("question {i}"), domain: "d".into() })
+        .collect();
+    let matrix = Matrix {
+        name: "two".into(),
+        models: ["bad", "good"].map(action).to_vec(),
+        quality: [0.2, 0.8].repeat(40),
+        cost_usd: [1.0, 2.0].repeat(40),
+        cost_note: "made up".into(),
+        queries,
+    };
+    let config = MatrixConfig { coverage: None, ..MatrixConfig::default() };
+    let half = |query: &MatrixQuery| query.id.ends_with(['0', '2', '4', '6', '8']);
+    let report = judge_policy(&matrix, &policy, half, &config).expect("the policy knows the models");
+    assert!((quality(&report, "policy as published", "none") - 0.5).abs() < 1e-12);
 }

@@ -1,7 +1,5 @@
 //! Off-policy estimates against closed forms, against another implementation, and over many seeds.
 
-mod common;
-
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
@@ -93,6 +91,36 @@ fn the_policy_that_logged_is_worth_what_was_logged_and_no_better() {
     assert!((estimates.dr.value - estimates.logging.value).abs() < 1e-12);
     assert!(estimates.difference.low <= 0.0 && estimates.difference.high >= 0.0);
     assert_eq!(evaluation.verdict, Verdict::NotShown);
+}
+
+#[test]
+fn a_difference_that_only_rounding_makes_is_none() {
+    // Every reward is 0.3 and so is every guess, but the guesses' average lost its last digits in a sum.
+    let policy = 0.3 + 1e-12;
+    let row = |cluster| Logged {
+        propensity: 0.5,
+        reward: 0.3,
+        target_probability: 0.5,
+        q_hat_logged: 0.3,
+        q_hat_policy: policy,
+        unsupported_mass: Some(0.0),
+        cluster,
+    };
+    let rows: Vec<Logged> = (0..512).map(row).collect();
+    let evaluation = evaluate(&rows, &EvaluationConfig::default());
+    let difference = evaluation.estimates.expect("support is complete").difference;
+    assert!(difference.low > 0.0 && difference.high < 1e-11, "{difference:?}");
+    assert_eq!(evaluation.verdict, Verdict::NotShown);
+}
+
+#[test]
+fn what_an_exploration_floor_paid_for_counts_as_support() {
+    let default = SupportLimits::default();
+    let floor = |exploration, models| default.clone().for_floor(exploration, models).propensity_floor;
+    assert_eq!(floor(0.1, 3), default.propensity_floor, "0.033 is ample");
+    assert!((floor(0.02, 6) - 0.02 / 6.0).abs() < 1e-9 && floor(0.02, 6) < 0.02 / 6.0);
+    assert_eq!(floor(0.0, 6), default.propensity_floor, "a greedy log bought nothing");
+    assert_eq!(floor(1e-4, 6), 0.001, "what is logged once in thousands is no support");
 }
 
 /// A world of sessions: a choice sticks for its session, whose decisions share a hidden mood. Logging is even; rewards
@@ -216,7 +244,7 @@ fn logs_that_cannot_carry_an_answer_are_refused_with_the_reason() {
 
 /// Click, propensity of the shown item.
 async fn open_bandit(campaign: &str) -> Option<Vec<(f64, f64)>> {
-    let file = common::shared(&format!("data/bandit_open_bandit/bts_{campaign}.parquet"))?;
+    let file = weir_tests::shared(&format!("data/bandit_open_bandit/bts_{campaign}.parquet"))?;
     let session = SessionContext::new();
     let frame = session.read_parquet(file.to_str()?, ParquetReadOptions::default()).await.expect("the file opens");
     let mut rows = Vec::new();

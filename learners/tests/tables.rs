@@ -1,7 +1,5 @@
 //! Real Delta tables in, samples and verdicts out.
 
-mod common;
-
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -80,13 +78,20 @@ async fn samples_hold_what_was_logged_and_impute_nothing() {
         Request {
             tools_offered: Some(vec!["search".into(), "calc".into()]),
             modalities: Some(vec!["text".into(), "image".into()]),
-            gateway_tags: Some([("query_id".to_owned(), "q1".to_owned())].into()),
+            gateway_tags: Some([("weir.query_id".to_owned(), "q1".to_owned())].into()),
             embedding: Some(vec![0.5, -0.5]),
             embedding_model: Some("weir-hash-2".into()),
             candidates: Some(vec![candidate("b", Some(0.25)), candidate("c", Some(0.75))]),
             ..request("rated", 1)
         },
-        Request { executed_model: Some("a".into()), fallback_reason: Some("429".into()), ..request("fallback", 2) },
+        Request {
+            executed_model: Some("a".into()),
+            fallback_reason: Some("429".into()),
+            policy_version: Some("v1".into()),
+            // A gateway that tags every request by itself does not take sessions apart.
+            gateway_tags: Some([("query_id".to_owned(), "its own".to_owned())].into()),
+            ..request("fallback", 2)
+        },
         Request { propensity: None, ..request("no-propensity", 3) },
         Request { session_id: None, cost_usd: None, ..request("no-session", 4) },
         Request { semantic_cache_hit: Some(true), ..request("cached", 5) },
@@ -112,6 +117,7 @@ async fn samples_hold_what_was_logged_and_impute_nothing() {
     let fallback = &set.samples[1];
     assert!(!fallback.executed_as_intended && rated.executed_as_intended);
     assert_eq!((fallback.action, fallback.quality, fallback.cluster.as_str()), (0, Some(0.0), "s"));
+    assert_eq!((fallback.intended, fallback.policy.as_deref(), rated.intended), (Some(1), Some("v1"), Some(1)));
     assert_eq!((set.samples[2].propensity, set.samples[2].quality), (None, None));
     assert_eq!((set.samples[3].cluster.as_str(), set.samples[3].cost_usd), ("no-session", None));
     assert_eq!((set.samples[3].context.tools_offered, set.samples[3].context.multimodal), (None, None));
@@ -210,7 +216,7 @@ async fn checkpoint_at(store: &Store, version: i64) {
         let filler = Advance { app_id: format!("filler/{}", requests.version()), expected: None, next: 0 };
         requests.commit(Vec::new(), vec![filler]).await.expect("the commit lands");
     }
-    assert_eq!(requests.maintain().await.expect("a checkpoint").checkpoint, Some(version));
+    requests.maintained().await; // the commit of version 100 has started a checkpoint
 }
 
 #[tokio::test]

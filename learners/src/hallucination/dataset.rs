@@ -53,11 +53,11 @@ const LABELLED_SQL: &str = include_str!("../sql/labelled_pairs.sql");
 
 const COLUMNS: [&str; 5] = ["id", "dataset", "context", "response", "label"];
 
-/// Reads a Parquet file with the columns `id`, `dataset`, `context`, `response` and `label` (1 is hallucinated, 0 is
+/// Reads a Parquet file, or a folder of them, with the columns `id`, `dataset`, `context`, `response` and `label` (1 is hallucinated, 0 is
 /// not, null is not judged; a share of 0.5 or more counts as 1). Rows without context, response or label are left out.
 ///
 /// # Errors
-/// [`crate::LearnError::Unreadable`] when the file cannot be read or lacks a column.
+/// [`crate::LearnError::Unreadable`] when it cannot be read or lacks a column.
 pub async fn read_labelled(path: &Path) -> Result<Labelled> {
     let session = SessionContext::new();
     register_parquet(&session, "pairs", path, &COLUMNS).await?;

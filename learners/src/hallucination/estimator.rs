@@ -10,6 +10,7 @@ use super::features::{COUNT, FEATURE_NAMES, features};
 use super::metrics::DetectionMetrics;
 use crate::error::{LearnError, Result};
 use crate::network::{PlainLayer, runtime_network};
+use crate::report::EstimatorSummary;
 
 const KIND: &str = "weir-hallucination-1";
 
@@ -31,6 +32,9 @@ pub(super) struct Content {
     pub trained_on: BTreeMap<String, usize>,
     /// On source documents that training has not seen.
     pub metrics: DetectionMetrics,
+    /// Trivial baselines on the same documents, by name.
+    #[serde(default)]
+    pub baselines: BTreeMap<String, DetectionMetrics>,
 }
 
 /// A verdict on one response.
@@ -97,6 +101,19 @@ impl Estimator {
     #[must_use]
     pub fn metrics(&self) -> &DetectionMetrics {
         &self.content.metrics
+    }
+
+    /// Its metrics beside those of trivial baselines, as a candidate's report shows them.
+    #[must_use]
+    pub fn summary(&self) -> EstimatorSummary {
+        let shown = |m: &DetectionMetrics| {
+            [("auroc", m.auroc), ("auprc", m.auprc), ("f1", m.f1), ("brier", m.brier), ("ece", m.calibration_error)]
+                .map(|(name, value)| (name.to_owned(), value))
+                .into()
+        };
+        let own = ("estimator".to_owned(), shown(&self.content.metrics));
+        let baselines = self.content.baselines.iter().map(|(name, metrics)| (name.clone(), shown(metrics)));
+        EstimatorSummary { artifact: self.id.clone(), metrics: baselines.chain([own]).collect() }
     }
 
     /// Judges one response; `None` when there is nothing to judge it by.

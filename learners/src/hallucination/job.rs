@@ -10,10 +10,10 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Ar
 use arrow::array::{Int32Array, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, Schema};
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use weir_schemas::{Contract, Feedback, Request};
-use weir_store::{Advance, Store, Table, TableSpec};
+use weir_store::{Advance, Follower, Store, Table, TableSpec};
 
 use super::estimator::{Estimator, Verdict};
 use crate::error::{LearnError, Result};
@@ -55,6 +55,10 @@ pub async fn run_hallucination_job(store: &Store, estimator: &Estimator, sample_
     let app_id = format!("estimate/hallucination/{}", estimator.id());
     let mut summary = JobSummary::default();
     let mut position = feedback.position(&app_id).await?;
+    if position.is_none() {
+        let follower = Follower { table: feedback.name().to_owned(), app_ids: vec![app_id.clone()] };
+        store.follow(requests.name(), &follower).await?;
+    }
     let mut first = match position {
         Some(done) => done + 1,
         None => start(&requests, estimator, &mut summary).await?,
@@ -164,11 +168,11 @@ fn judge(
             summary.not_checkable += 1;
             continue;
         };
-        // The verdict is about the moment when the answer was complete; a run later must write the same row.
-        let took = if duration.is_valid(row) { duration.as_primitive::<Float64Type>().value(row) } else { 0.0 };
+        let arrival_ms = arrival.as_primitive::<Int64Type>().value(row);
+        let took_ms = duration.is_valid(row).then(|| duration.as_primitive::<Float64Type>().value(row));
         rows.push(Judged {
             source_offset: source.offset(row),
-            event_ms: arrival.as_primitive::<Int64Type>().value(row) + took as i64,
+            event_ms: answered_ms(arrival_ms, took_ms),
             tenant: at(&tenant, row),
             session_id: at(&session, row),
             model: at(&model, row),
@@ -178,6 +182,23 @@ fn judge(
     }
     summary.verdicts += rows.len() as u64;
     if rows.is_empty() { Ok(None) } else { feedback_rows(&rows, estimator, schema).map(Some) }
+}
+
+/// A longer answer is a broken clock: the views draw the same line, at 11 days.
+const TOOK_MS_MAX: f64 = 1e9;
+
+/// When the answer was complete, which is what the verdict is about: a run later must write the same row. A duration that
+/// cannot be, or that leads out of the calendar, leaves the arrival; an arrival outside it goes to its nearest end, so
+/// that one odd event does not stop the job for all others.
+fn answered_ms(arrival_ms: i64, took_ms: Option<f64>) -> i64 {
+    let took_ms = took_ms.filter(|took| (0.0..=TOOK_MS_MAX).contains(took)).unwrap_or(0.0);
+    let known = |time_ms: i64| DateTime::from_timestamp_millis(time_ms).is_some();
+    let answered = arrival_ms.saturating_add(took_ms as i64);
+    if known(answered) {
+        return answered;
+    }
+    let (first, last) = (DateTime::<Utc>::MIN_UTC.timestamp_millis(), DateTime::<Utc>::MAX_UTC.timestamp_millis());
+    arrival_ms.clamp(first, last)
 }
 
 /// Where in [0, 1) a request falls: it is sampled if that is under the rate.
@@ -241,4 +262,27 @@ fn optional(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayR
 
 fn at(column: &ArrayRef, row: usize) -> Option<String> {
     column.is_valid(row).then(|| column.as_string::<i32>().value(row).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_odd_duration_or_arrival_still_gives_a_day() {
+        let arrival_ms = 1_767_225_600_000;
+        for (took, answered) in [
+            (Some(500.9), arrival_ms + 500),
+            (None, arrival_ms),
+            (Some(-5.0), arrival_ms),
+            (Some(1e18), arrival_ms),
+            (Some(f64::NAN), arrival_ms),
+            (Some(f64::INFINITY), arrival_ms),
+        ] {
+            assert_eq!(answered_ms(arrival_ms, took), answered, "{took:?}");
+        }
+        for arrival_ms in [i64::MIN, i64::MAX, DateTime::<Utc>::MAX_UTC.timestamp_millis()] {
+            assert!(utc_day(answered_ms(arrival_ms, Some(1e9))).is_some(), "{arrival_ms}");
+        }
+    }
 }

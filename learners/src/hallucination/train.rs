@@ -15,7 +15,6 @@ use super::metrics::{DetectionMetrics, best_threshold, detection_metrics};
 use crate::backend::Train;
 use crate::error::{LearnError, Result};
 use crate::network::{Fit, Inputs, Network, cross_entropy};
-use crate::report::EstimatorSummary;
 
 /// How to train.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,22 +53,6 @@ pub struct HallucinationReport {
     /// What a reader of these numbers must know, a sentence each: trivial baselines that do as well.
     #[serde(default)]
     pub warnings: Vec<String>,
-}
-
-impl HallucinationReport {
-    /// The overall part, as a candidate's report shows it.
-    #[must_use]
-    pub fn summary(&self) -> EstimatorSummary {
-        let metrics = |m: &DetectionMetrics| {
-            [("auroc", m.auroc), ("auprc", m.auprc), ("f1", m.f1), ("brier", m.brier), ("ece", m.calibration_error)]
-                .map(|(name, value)| (name.to_owned(), value))
-                .into()
-        };
-        EstimatorSummary {
-            artifact: self.artifact.clone(),
-            metrics: self.overall.iter().map(|(method, m)| (method.clone(), metrics(m))).collect(),
-        }
-    }
 }
 
 /// [`train_hallucination`] on what files held: its refusal also says how many of their rows were no pair.
@@ -146,6 +129,7 @@ fn finish(
         seed: config.seed,
         trained_on,
         metrics: empty,
+        baselines: BTreeMap::new(),
     };
     let draft = Estimator::new(content.clone())?;
     let score = |row: usize| {
@@ -183,6 +167,8 @@ fn finish(
     let labels: Vec<bool> = validation.iter().map(|&row| pairs[row].hallucinated).collect();
     content.threshold = best_threshold(&of(validation), &labels);
     content.metrics = overall["estimator"];
+    content.baselines =
+        overall.iter().filter(|(method, _)| *method != "estimator").map(|(name, m)| (name.clone(), *m)).collect();
     let estimator = Estimator::new(content)?;
     let report = HallucinationReport {
         artifact: estimator.id().to_owned(),

@@ -129,7 +129,7 @@ struct Scenario {
 
 enum Logging {
     Uniform,
-    /// The cheapest-looking guess gets what the others leave; each other model gets this much.
+    /// The model after each query's favourite of the target gets what the others leave; each other gets this much.
     Skewed(f64),
     /// Each query's favourite of the target gets this much, the others share the rest.
     Avoiding(f64),

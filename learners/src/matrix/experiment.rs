@@ -4,7 +4,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::hash_embedding::hash_embedding;
+use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
 use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, OwnedContext, Policy, Scratch};
 
 use super::coverage::{self, CoverageConfig};
@@ -78,11 +78,14 @@ pub fn matrix_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<Matri
     let learned = learn(matrix, &logs, &embeddings, config)?;
     let from_logs = logged_domain_means(matrix, &logs);
     let exam = Exam { matrix, train, test, embeddings: &embeddings, config };
-    exam.judge(&learned, Some(&from_logs), logs.len())
+    exam.judge(&learned, None, Some(&from_logs), logs.len())
 }
 
 /// Judges a policy that was learned elsewhere (from logs that passed through a router and the tables, say) on the
 /// queries that `is_train` says no to; budgets and baselines come from the others.
+///
+/// It is judged twice: as published, with its own probabilities, and as "learned policy", where its guesses of quality
+/// and cost choose greedily within each budget, so that it compares with the others at equal cost.
 ///
 /// # Errors
 /// When the policy lacks a model of the matrix, or a part is too small.
@@ -98,7 +101,7 @@ pub fn judge_policy(
     });
     let place = place.collect::<Result<Vec<usize>>>()?;
     let spec_dim = policy.spec().features.features.iter().find_map(|feature| match feature {
-        Feature::Embedding { dim } => Some(*dim),
+        Feature::Embedding { dim, .. } => Some(*dim),
         _ => None,
     });
     let dim = spec_dim.unwrap_or(config.embedding_dim);
@@ -112,7 +115,18 @@ pub fn judge_policy(
     }
     let (train, test): (Vec<usize>, Vec<usize>) =
         (0..matrix.queries.len()).partition(|&query| is_train(&matrix.queries[query]));
-    Exam { matrix, train: &train, test: &test, embeddings: &embeddings, config }.judge(&guesses, None, 0)
+    // Models that the matrix does not score cannot be chosen.
+    let allowed: Vec<bool> = (0..policy.actions().len()).map(|action| place.contains(&action)).collect();
+    let mut published = Vec::with_capacity(test.len() * place.len());
+    for &query in &test {
+        let context = context(matrix, query, &embeddings);
+        let probabilities = policy
+            .propensities(&context.as_context(), &allowed, &mut scratch)
+            .map_err(|error| LearnError::Artefact(error.to_string()))?;
+        published.extend(place.iter().map(|&action| probabilities[action]));
+    }
+    let exam = Exam { matrix, train: &train, test: &test, embeddings: &embeddings, config };
+    exam.judge(&guesses, Some(published), None, 0)
 }
 
 /// Fewest queries of a part.
@@ -128,7 +142,13 @@ struct Exam<'a> {
 }
 
 impl Exam<'_> {
-    fn judge(&self, learned: &Guesses, from_logs: Option<&Guesses>, logged_decisions: usize) -> Result<MatrixReport> {
+    fn judge(
+        &self,
+        learned: &Guesses,
+        published: Option<Vec<f64>>,
+        from_logs: Option<&Guesses>,
+        logged_decisions: usize,
+    ) -> Result<MatrixReport> {
         let Self { matrix, train, test, config, .. } = *self;
         if train.len().min(test.len()) < PART_QUERIES_MIN {
             return Err(LearnError::NotEnoughData(format!(
@@ -150,7 +170,8 @@ impl Exam<'_> {
         let nearest = nearest_means(matrix, train, self.embeddings, config.neighbours);
         let oracle = truth(matrix);
 
-        let mut arms = Vec::new();
+        let mut arms: Vec<Arm> =
+            published.into_iter().map(|probabilities| Arm::drawn("policy as published", probabilities)).collect();
         for (price, budget) in [("full price", full_usd), ("half price", full_usd / 2.0)] {
             let mut arm = |name: &str, guesses: &Guesses, rate_from: &[usize]| {
                 arms.push(Arm::chosen(name, price, budget, guesses.within(matrix, rate_from, test, budget)));
@@ -206,12 +227,14 @@ fn uniform_logs(
                 context: context(matrix, query, embeddings),
                 action,
                 executed_as_intended: true,
+                intended: None,
                 propensity: Some(1.0 / models as f64),
                 logged_distribution: Some(vec![1.0 / models as f64; models]),
                 allowed: None,
                 quality: Some(matrix.quality[cell]),
                 cost_usd: Some(matrix.cost_usd[cell]),
                 completion_tokens: None,
+                policy: None,
                 cluster: matrix.queries[query].id.clone(),
                 time_ms: (pass * queries.len() + query) as i64,
             });
@@ -224,6 +247,7 @@ fn context(matrix: &Matrix, query: usize, embeddings: &[Vec<f32>]) -> OwnedConte
     OwnedContext {
         domain: Some(matrix.queries[query].domain.clone()),
         embedding: Some(embeddings[query].clone()),
+        embedding_model: Some(hash_embedding_model(embeddings[query].len())),
         ..OwnedContext::default()
     }
 }

@@ -100,8 +100,15 @@ pub(super) struct Arm {
     policy: String,
     price: String,
     budget_usd: Option<f64>,
-    /// What it chooses for the test queries; none is uniform.
-    choices: Option<Choices>,
+    chooses: Chooses,
+}
+
+/// What a policy chooses for the test queries.
+enum Chooses {
+    Models(Choices),
+    /// Probabilities of all models, shape `[test queries, models]`.
+    At(Vec<f64>),
+    Uniformly,
 }
 
 impl Arm {
@@ -110,23 +117,33 @@ impl Arm {
             policy: policy.to_owned(),
             price: price.to_owned(),
             budget_usd: Some(budget_usd),
-            choices: Some(choices),
+            chooses: Chooses::Models(choices),
         }
     }
 
     pub(super) fn uniform() -> Self {
-        Self { policy: "uniform".to_owned(), price: "none".to_owned(), budget_usd: None, choices: None }
+        Self { policy: "uniform".to_owned(), price: "none".to_owned(), budget_usd: None, chooses: Chooses::Uniformly }
+    }
+
+    /// A policy that draws with its own probabilities, whatever that costs.
+    pub(super) fn drawn(policy: &str, probabilities: Vec<f64>) -> Self {
+        let chooses = Chooses::At(probabilities);
+        Self { policy: policy.to_owned(), price: "none".to_owned(), budget_usd: None, chooses }
     }
 
     /// What each test query earns on average over the policy's draws.
     fn earned(&self, matrix: &Matrix, test: &[usize], plane: &[f64]) -> Vec<f64> {
         let models = matrix.models.len();
-        let of = |(position, &query): (usize, &usize)| match &self.choices {
-            Some(Choices { dear, cheap, dear_share }) => {
+        let of = |(position, &query): (usize, &usize)| match &self.chooses {
+            Chooses::Models(Choices { dear, cheap, dear_share }) => {
                 let at = |model: usize| plane[matrix.cell(query, model)];
                 dear_share * at(dear[position]) + (1.0 - dear_share) * at(cheap[position])
             }
-            None => plane[query * models..(query + 1) * models].iter().sum::<f64>() / models as f64,
+            Chooses::At(probabilities) => {
+                let drawn = &probabilities[position * models..(position + 1) * models];
+                drawn.iter().zip(&plane[query * models..]).map(|(p, x)| p * x).sum()
+            }
+            Chooses::Uniformly => plane[query * models..(query + 1) * models].iter().sum::<f64>() / models as f64,
         };
         test.iter().enumerate().map(of).collect()
     }

@@ -32,6 +32,11 @@ impl Logged {
     pub(super) fn weight(&self) -> f64 {
         self.target_probability / self.propensity
     }
+
+    /// The doubly robust score, `q(x,π) + w (r - q(x,a))`.
+    fn dr(&self) -> f64 {
+        self.q_hat_policy + self.weight() * (self.reward - self.q_hat_logged)
+    }
 }
 
 /// Estimates of one target policy's value, and of its difference to the logging policy.
@@ -85,14 +90,22 @@ impl ClusterSums {
         let mut clusters = vec![Sums::default(); count];
         for row in rows {
             let w = row.weight();
-            clusters[row.cluster].add(&Sums {
-                n: 1.0,
-                r: row.reward,
-                w,
-                wr: w * row.reward,
-                dr: row.q_hat_policy + w * (row.reward - row.q_hat_logged),
-            });
+            clusters[row.cluster].add(&Sums { n: 1.0, r: row.reward, w, wr: w * row.reward, dr: row.dr() });
         }
+        Self::of(clusters)
+    }
+
+    /// Doubly robust scores of the one target policy minus those of the other, on the same decisions.
+    pub(super) fn paired(rows: &[Logged], other: &[Logged]) -> Self {
+        let count = rows.iter().map(|row| row.cluster + 1).max().unwrap_or(0);
+        let mut clusters = vec![Sums::default(); count];
+        for (row, other) in rows.iter().zip(other) {
+            clusters[row.cluster].add(&Sums { n: 1.0, dr: row.dr() - other.dr(), ..Sums::default() });
+        }
+        Self::of(clusters)
+    }
+
+    fn of(mut clusters: Vec<Sums>) -> Self {
         clusters.retain(|sums| sums.n > 0.0);
         let mut total = Sums::default();
         clusters.iter().for_each(|sums| total.add(sums));

@@ -58,11 +58,11 @@ impl Default for EvaluationConfig {
     }
 }
 
-/// The answer to "is the target policy better than the one that logged?".
+/// The answer to "is the target policy better than the one that logged, and than the one in force?".
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
-    /// The lower bound of the paired difference lies above the margin.
+    /// The lower bound of the paired difference lies above the margin; of both, where a policy is in force.
     Better,
     /// It does not: the target may be as good, or worse, or the logs too few to tell.
     NotShown,
@@ -109,8 +109,52 @@ pub fn evaluate(rows: &[Logged], config: &EvaluationConfig) -> Evaluation {
         return Evaluation { verdict: Verdict::InsufficientSupport { reasons }, support, estimates: None };
     }
     let estimates = estimators::estimate(&sums, config);
-    let verdict = if estimates.difference.low > config.margin { Verdict::Better } else { Verdict::NotShown };
+    let better = is_above(&estimates.difference, config.margin, &estimates);
+    let verdict = if better { Verdict::Better } else { Verdict::NotShown };
     Evaluation { verdict, support, estimates: Some(estimates) }
+}
+
+/// Largest relative error that summing may leave in a difference: two equal policies differ by that much and no more.
+const ROUNDING: f64 = 1e-9;
+
+/// Does the whole interval lie above the margin, by more than rounding can do?
+fn is_above(difference: &Estimate, margin: f64, estimates: &Estimates) -> bool {
+    difference.low > margin + ROUNDING * (estimates.dr.value.abs() + estimates.logging.value.abs())
+}
+
+/// The target policy's value minus another's, both doubly robust, decision by decision on the same logs. The pairing
+/// removes what both share. `rows` and `other` describe the same decisions in the same order.
+#[must_use]
+pub fn paired_difference(rows: &[Logged], other: &[Logged], config: &EvaluationConfig) -> Estimate {
+    interval::intervals(&ClusterSums::paired(rows, other), [estimators::DR], config)[0]
+}
+
+/// Holds a target policy against the one in force too: `better` then needs a `difference` to it above the margin, and
+/// logs that cannot judge the policy in force cannot say that another is better than it.
+#[must_use]
+pub fn held_against(
+    target: Evaluation,
+    in_force: &Evaluation,
+    difference: Option<&Estimate>,
+    config: &EvaluationConfig,
+) -> Evaluation {
+    let Some(estimates) = &target.estimates else { return target };
+    if let Verdict::InsufficientSupport { reasons } = &in_force.verdict {
+        let reasons = reasons.iter().map(|reason| format!("the policy in force cannot be judged: {reason}")).collect();
+        return Evaluation { verdict: Verdict::InsufficientSupport { reasons }, estimates: None, ..target };
+    }
+    if difference.is_some_and(|difference| is_above(difference, config.margin, estimates)) {
+        return target;
+    }
+    Evaluation { verdict: Verdict::NotShown, ..target }
+}
+
+/// The mean of `reward` over what a policy that always takes the logged choice would see: weights `1 / p`, divided by
+/// their sum. `None` with so few clusters that its interval would mean nothing.
+pub(crate) fn weighted_mean(rows: &[Logged], confidence: f64) -> Option<Estimate> {
+    const CLUSTERS_MIN: usize = 30;
+    let sums = ClusterSums::new(rows);
+    (sums.clusters.len() >= CLUSTERS_MIN).then(|| interval::cluster_t(&sums, estimators::SNIPS, confidence))
 }
 
 /// What the logging policy earned: the mean reward, with an interval. Needs no propensities, so it is never refused for

@@ -38,6 +38,25 @@ impl Default for SupportLimits {
     }
 }
 
+/// The propensity floor never goes under this, however little a policy explores: what is logged once in thousands of
+/// decisions is no support.
+const PROPENSITY_FLOOR_LEAST: f64 = 0.001;
+
+impl SupportLimits {
+    /// The limits for logs of policies that give each of `actions` models at least `exploration_floor / actions`: that
+    /// much was paid so that the next policy can be judged, so it counts as support.
+    #[must_use]
+    pub fn for_floor(self, exploration_floor: f64, actions: usize) -> Self {
+        // The smallest share that rounding may have left of the floor's.
+        let granted = exploration_floor / actions.max(1) as f64 * (1.0 - 1e-9);
+        if granted >= self.propensity_floor || exploration_floor <= 0.0 {
+            return self;
+        }
+        let floor = granted.max(PROPENSITY_FLOOR_LEAST).min(self.propensity_floor);
+        Self { propensity_floor: floor, ..self }
+    }
+}
+
 /// What the logs offer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Support {
@@ -55,8 +74,9 @@ pub struct Support {
     pub weight_max: f64,
     /// Largest share of all weight in one cluster.
     pub cluster_weight_share: f64,
-    /// Share of the target policy's choices with a logged probability under the floor: known exactly where routers
-    /// log the probability of every candidate, else estimated from what was chosen.
+    /// Share of the target policy's choices with a logged probability under the floor (known exactly where routers log
+    /// the probability of every candidate, else estimated from what was chosen) or of models without any usable
+    /// decision.
     pub unsupported_mass: f64,
 }
 
@@ -92,7 +112,7 @@ pub(super) fn assess(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits
     }
     if support.unsupported_mass > limits.unsupported_mass_max {
         reasons.push(format!(
-            "{:.1} % of the target policy's choices were logged with probability under {}",
+            "{:.1} % of the target policy's choices were logged with probability under {:.4}, or never",
             support.unsupported_mass * 100.0,
             limits.propensity_floor
         ));

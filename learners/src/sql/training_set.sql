@@ -3,7 +3,9 @@
 -- An answer from the semantic cache is no evidence about the model that was not called.
 SELECT
     r.arrival_ms,
-    COALESCE(r.gateway_tags['query_id'], r.session_id, r.request_id) AS cluster,
+    -- Decisions that may depend on each other. The repeats of one query of a replayed score matrix are sessions of their
+    -- own, so that player's tag comes first; no other tag counts, since a gateway may tag every request by itself.
+    COALESCE(r.gateway_tags['weir.query_id'], r.session_id, r.request_id) AS cluster,
     r.domain,
     r.complexity,
     r.language,
@@ -19,6 +21,8 @@ SELECT
     COALESCE(r.executed_model, r.intended_model) AS executed_model,
     -- A router that does not log what it intended cannot be evaluated; one that does not log what ran is believed.
     COALESCE(r.intended_model = COALESCE(r.executed_model, r.intended_model), FALSE) AS executed_as_intended,
+    r.intended_model,
+    r.policy_version,
     r.propensity,
     r.candidates,
     r.cost_usd,

@@ -137,8 +137,13 @@ impl MatrixPlay<'_> {
         let query = &self.matrix.queries[index];
         let request_id = format!("{}-{:x}-{:03}-{}", self.prefix(), self.config.seed, self.pass, query.id);
         let embedding = self.embeddings.get(index);
-        let context =
-            Context { domain: Some(&query.task), embedding: embedding.map(Vec::as_slice), ..Context::default() };
+        let embedding_model = embedding.map(|embedding| hash_embedding_model(embedding.len()));
+        let context = Context {
+            domain: Some(&query.task),
+            embedding: embedding.map(Vec::as_slice),
+            embedding_model: embedding_model.as_deref(),
+            ..Context::default()
+        };
         let choice = self.router.route(&context, &request_id, &self.matrix.models);
         let model = &self.matrix.models[choice.action].name;
         let score = Feedback {
@@ -172,7 +177,8 @@ impl MatrixPlay<'_> {
             arrival_ms: EventTimeMs(at_ms),
             turn: Some(0),
             gateway_tags: Some(BTreeMap::from([
-                ("query_id".to_owned(), query.id.clone()),
+                // A gateway may tag requests with a query id of its own, which says nothing of what is asked again.
+                ("weir.query_id".to_owned(), query.id.clone()),
                 ("split".to_owned(), query.split.name().to_owned()),
                 ("pass".to_owned(), self.pass.to_string()),
             ])),
@@ -180,7 +186,7 @@ impl MatrixPlay<'_> {
             policy_version: Some(choice.policy_version),
             domain: Some(query.task.clone()),
             embedding: embedding.cloned(),
-            embedding_model: embedding.map(|embedding| hash_embedding_model(embedding.len())),
+            embedding_model,
             candidates: Some(self.matrix.models.iter().zip(&choice.propensities).map(candidate).collect()),
             intended_model: Some(model.clone()),
             propensity: Propensity::new(choice.propensity).ok(),
