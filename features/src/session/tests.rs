@@ -112,6 +112,23 @@ async fn classes_are_told_from_what_is_reported_and_null_where_nothing_is() {
 }
 
 #[tokio::test]
+async fn an_answer_from_the_semantic_cache_is_no_models_work() {
+    let store = memory_store().await;
+    let chosen =
+        |id: &str, hit| Request { intended_model: Some("m".to_owned()), semantic_cache_hit: hit, ..request(id, T0_MS) };
+    append(&store, &[chosen("hit", Some(true)), chosen("miss", Some(false)), chosen("unknown", None)]).await;
+    let expected = "\
++------------+-------+
+| request_id | model |
++------------+-------+
+| hit        |       |
+| miss       | m     |
+| unknown    | m     |
++------------+-------+";
+    assert_eq!(rows(&store, "SELECT request_id, model FROM requests ORDER BY request_id").await, expected);
+}
+
+#[tokio::test]
 async fn broken_clocks_and_meters_are_left_out_of_the_sums() {
     let store = memory_store().await;
     let timed = |id: &str, ttft_ms| Request { ttft_ms: Some(ttft_ms), ..request(id, T0_MS) };
@@ -146,7 +163,7 @@ async fn a_reward_is_the_mean_of_the_best_source_that_checked() {
         estimator: estimator.map(str::to_owned),
         ..feedback
     };
-    append(&store, &["r1", "r2", "r3", "r4", "r5", "r6", "r7"].map(|id| request(id, T0_MS))).await;
+    append(&store, &["r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"].map(|id| request(id, T0_MS))).await;
     append_feedback(
         &store,
         &[
@@ -156,6 +173,8 @@ async fn a_reward_is_the_mean_of_the_best_source_that_checked() {
             opinion("3", "r2", "user", 0.0),
             opinion("4", "r2", "agent", 1.0),
             of(opinion("5", "r2", "evaluation", 0.9), Some(true), Some("halu-1")),
+            of(opinion("11", "r8", "operator", 0.0), Some(true), None),
+            of(opinion("12", "r8", "evaluation", 0.9), Some(true), Some("halu-1")),
             // Not checked is missing, never clean.
             of(opinion("6", "r3", "evaluation", 1.0), None, None),
             of(opinion("7", "r4", "judge", 1.0), Some(false), None),
@@ -172,6 +191,7 @@ async fn a_reward_is_the_mean_of_the_best_source_that_checked() {
 +------------+-------------+---------+----------+
 | r1         | 1           | 1.0     | 1        |
 | r2         | 2           | 0.5     | 2        |
+| r8         | 2           | 0.0     | 1        |
 +------------+-------------+---------+----------+";
     let sql = "SELECT request_id, source_rank, quality, opinions FROM rewards ORDER BY request_id";
     assert_eq!(rows(&store, sql).await, expected);

@@ -31,8 +31,9 @@ FROM (
   SELECT
     *,
     to_timestamp_millis(arrival_ms) AS arrival_time,
-    -- The model that answered. A router that does not log what ran is believed to have run what it chose.
-    coalesce(executed_model, intended_model) AS model,
+    -- The model that answered. A router that does not log what ran is believed to have run what it chose. An answer from
+    -- the semantic cache is no model's work.
+    CASE WHEN semantic_cache_hit IS NOT TRUE THEN coalesce(executed_model, intended_model) END AS model,
     CAST(cardinality(tools_called) AS BIGINT) AS tools_called_count,
     failed_tool_calls(tools_called) AS tools_failed_count,
     -- Whole µs and nano-USD, so that sums do not depend on their order. Outside these bounds (11 days, a million USD;

@@ -1,7 +1,7 @@
 -- One quality per request, 0 to 1: the mean of the opinions of the best source that has any.
 -- Sources, best first:
 --   1 evaluation without an estimator: scored against a known answer
---   2 user, agent: whoever used the response
+--   2 user, agent, operator: whoever used the response, or runs the application that did
 --   3 judge: a model that was asked
 --   4 evaluation by an estimator: a prediction of ours
 --   5 router, and any other source
@@ -25,7 +25,7 @@ FROM (
       judged.tenant, judged.request_id, opinions.value, opinions.event_ms,
       CASE
         WHEN opinions.source = 'evaluation' AND opinions.estimator IS NULL THEN 1
-        WHEN opinions.source IN ('user', 'agent') THEN 2
+        WHEN opinions.source IN ('user', 'agent', 'operator') THEN 2
         WHEN opinions.source = 'judge' THEN 3
         WHEN opinions.source = 'evaluation' THEN 4
         ELSE 5
