@@ -148,7 +148,7 @@ fn spec() -> PolicySpec {
                 Feature::Numeric { field: CountField::PromptTokens, mean: 6.5, std: 1.2 },
                 Feature::Numeric { field: CountField::Turn, mean: 1.0, std: 0.7 },
                 Feature::Flag { field: FlagField::FactCheck },
-                Feature::Embedding { dim: EMBEDDING_DIM },
+                Feature::Embedding { dim: EMBEDDING_DIM, model: None },
             ],
         },
         actions: (0..MODELS).map(action).collect(),

@@ -53,3 +53,18 @@ async fn panel(State(panels): State<Arc<Panels>>, Path(name): Path<String>) -> R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// Names of models, tags and policies come from outside. The page puts them into text nodes, where markup is text; one
+    /// of these would make it markup again.
+    #[test]
+    fn no_value_becomes_markup() {
+        let page = include_str!("page.html");
+        for way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc", "new Function"]
+        {
+            assert!(!page.contains(way), "{way} makes markup or code of what it is given: use textContent");
+        }
+        assert!(page.contains("textContent = cell("));
+    }
+}

@@ -81,6 +81,20 @@ pub enum PublisherError {
     /// Nothing to go back from.
     #[error("no policy is active: there is nothing to roll back")]
     NothingActive,
+    /// The way back is blocked by damaged content or a key that is not trusted any more.
+    #[error("policy {} cannot be gone back to ({source}): reject it, and a rollback goes to the one before it", target.short())]
+    NoWayBack {
+        /// Where the rollback would have gone.
+        target: PolicyId,
+        /// What is wrong with it.
+        source: Box<PublisherError>,
+    },
+    /// A change over HTTP that does not say what it is a change of.
+    #[error("say which policy you saw in force: {how}")]
+    NeedsSeen {
+        /// How to say it.
+        how: &'static str,
+    },
     /// Somebody else decided while this decision was being made.
     #[error("the active policy changed meanwhile and is {now} now: look at it and decide again")]
     Overtaken {
@@ -129,6 +143,12 @@ pub enum PublisherError {
         /// What is wrong, and how to mend it.
         why: String,
     },
+    /// The Kafka client does not take a setting. Its value may be a secret, so it is not said.
+    #[error("the Kafka client does not take the setting {name}: correct its name or its value")]
+    KafkaSetting {
+        /// The setting.
+        name: String,
+    },
     /// The broker said no.
     #[error("kafka topic {topic} at {brokers}: {source}; check the address and that the topic exists")]
     Kafka {
@@ -155,6 +175,16 @@ pub enum PublisherError {
         /// Size of the record.
         bytes: usize,
     },
+    /// A topic that forgets.
+    #[error(
+        "kafka topic {topic} has cleanup.policy={cleanup}, so it forgets the policy in force: set cleanup.policy=compact"
+    )]
+    KafkaNotCompacted {
+        /// Topic of the active policy.
+        topic: String,
+        /// What it does with old records.
+        cleanup: String,
+    },
     /// A record that nobody of ours wrote.
     #[error("the record in kafka topic {topic} is no policy ({why}): publish the active policy again")]
     KafkaRecord {
@@ -166,6 +196,14 @@ pub enum PublisherError {
 }
 
 impl PublisherError {
+    /// The target's fault, said as such; what will pass by itself stays what it is.
+    pub(crate) fn no_way_back(target: &PolicyId, error: Self) -> Self {
+        if error.retry_helps() {
+            return error;
+        }
+        Self::NoWayBack { target: target.clone(), source: Box::new(error) }
+    }
+
     /// Who can mend it.
     #[must_use]
     pub fn fault(&self) -> Fault {

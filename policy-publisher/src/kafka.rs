@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -19,6 +19,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
 use weir_policy_runtime::{Bundle, MAX_BUNDLE_BYTES, PolicyId, Signature, Standing, Trust};
 
+use crate::delivery::InForce;
 use crate::registry::ActivePolicy;
 use crate::{PublisherError, Result, events};
 
@@ -61,6 +62,9 @@ impl KafkaConfig {
     }
 
     fn failed(&self, source: KafkaError) -> PublisherError {
+        if let KafkaError::ClientConfig(_, _, name, _) = source {
+            return PublisherError::KafkaSetting { name };
+        }
         let (brokers, topic) = (self.brokers.clone(), self.topic.clone());
         match source.rdkafka_error_code() {
             Some(
@@ -80,10 +84,10 @@ impl KafkaConfig {
 }
 
 /// Creates the topic as it should be: one partition, compacted, records as large as a bundle. A topic that is there is
-/// left as it is.
+/// left as it is, if it is compacted.
 ///
 /// # Errors
-/// When no broker answers, or they do not let us create topics.
+/// When no broker answers, they do not let us create topics, or a topic of that name deletes old records.
 pub async fn ensure_topic(config: &KafkaConfig, replication: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> = config.client().create().map_err(|e| config.failed(e))?;
     let largest = (MAX_BUNDLE_BYTES + RECORD_OVERHEAD_BYTES).to_string();
@@ -93,8 +97,27 @@ pub async fn ensure_topic(config: &KafkaConfig, replication: i32) -> Result<()> 
     let options = AdminOptions::new().operation_timeout(Some(config.timeout)).request_timeout(Some(config.timeout));
     for outcome in admin.create_topics([&topic], &options).await.map_err(|e| config.failed(e))? {
         match outcome {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Ok(_) => {}
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => refuse_uncompacted(config, &admin, &options).await?,
             Err((_, code)) => return Err(config.failed(KafkaError::AdminOp(code))),
+        }
+    }
+    Ok(())
+}
+
+/// A topic that deletes old records forgets the policy in force after a while, and a router that starts then finds none.
+async fn refuse_uncompacted(
+    config: &KafkaConfig,
+    admin: &AdminClient<DefaultClientContext>,
+    options: &AdminOptions,
+) -> Result<()> {
+    let topic = [ResourceSpecifier::Topic(&config.topic)];
+    for described in admin.describe_configs(&topic, options).await.map_err(|e| config.failed(e))? {
+        let described = described.map_err(|code| config.failed(KafkaError::AdminOp(code)))?;
+        let cleanup = described.get("cleanup.policy").and_then(|entry| entry.value.as_deref()).unwrap_or_default();
+        if !cleanup.split(',').any(|policy| policy.trim() == "compact") || cleanup.contains("delete") {
+            let (topic, cleanup) = (config.topic.clone(), cleanup.to_owned());
+            return Err(PublisherError::KafkaNotCompacted { topic, cleanup });
         }
     }
     Ok(())
@@ -138,29 +161,48 @@ pub async fn publish_active(config: &KafkaConfig, active: Option<&ActivePolicy>)
     }
 }
 
-/// Publishes what `active` holds now and whatever it holds later, until `stop` turns true. What fails is logged,
-/// counted and tried again: the latest policy wins.
+/// Publishes what is in force now and whatever is later, until `stop` turns true. What fails is logged, counted and tried
+/// again: the latest policy wins. Before the first publication the topic is created with `replication` copies, or is
+/// expected to be there if that is `None`. While nothing is known of the policy in force nothing is published.
 pub async fn publish_changes(
     config: KafkaConfig,
-    mut active: watch::Receiver<Option<Arc<ActivePolicy>>>,
+    replication: Option<i32>,
+    mut in_force: watch::Receiver<InForce>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut again = false;
-    active.mark_changed();
+    let mut to_create = replication;
+    in_force.mark_changed();
     loop {
         let change = async {
             if again {
                 tokio::time::sleep(config.timeout).await;
                 return true;
             }
-            active.changed().await.is_ok()
+            in_force.changed().await.is_ok()
         };
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             more = change => if !more { return },
         }
-        let current = active.borrow_and_update().clone();
-        let outcome = publish_active(&config, current.as_deref()).await;
+        let current = in_force.borrow_and_update().clone();
+        if current == InForce::Unknown {
+            again = false;
+            continue;
+        }
+        let outcome = async {
+            if let Some(replication) = to_create {
+                match ensure_topic(&config, replication).await {
+                    Ok(()) => to_create = None,
+                    // Not there yet, and publishing would make it with the broker's defaults.
+                    Err(silent @ PublisherError::KafkaSilent { .. }) => return Err(silent),
+                    // Routers that listen already must hear of changes, whatever the topic is like.
+                    Err(error) => events::kafka_failed(&error),
+                }
+            }
+            publish_active(&config, current.policy().map(Arc::as_ref)).await
+        };
+        let outcome = outcome.await;
         again = outcome.is_err();
         if let Err(error) = outcome {
             events::kafka_failed(&error);
@@ -195,6 +237,8 @@ pub struct ActiveReader {
     consumer: BaseConsumer,
     /// Partitions whose end was not reached yet; empty after the first complete reading.
     unread: Vec<i32>,
+    /// The last word on the active policy, from the moment it was read until a caller got it.
+    news: Option<Result<Update>>,
 }
 
 impl ActiveReader {
@@ -226,20 +270,20 @@ impl ActiveReader {
             assignment.add_partition_offset(&config.topic, *partition, Offset::Beginning).map_err(failed)?;
         }
         consumer.assign(&assignment).map_err(failed)?;
-        Ok(Self { config, trust, consumer, unread })
+        Ok(Self { config, trust, consumer, unread, news: None })
     }
 
     /// Reads to the end of the topic and returns the last word on the active policy. The first call waits for the end
-    /// up to the configured timeout; later ones wait up to `patience` for news.
+    /// up to the configured timeout; later ones wait up to `patience` for news. News that were read before the brokers
+    /// fell silent are returned by a later call.
     ///
     /// # Errors
     /// When the brokers fall silent, or the last word is no policy that we trust; the caller keeps what it has.
     pub fn poll(&mut self, patience: Duration) -> Result<Update> {
         let deadline = Instant::now() + if self.unread.is_empty() { patience } else { self.config.timeout };
-        let mut last: Option<Result<Update>> = None;
         loop {
             // News in hand and nothing right behind it: act on it.
-            let wait = if last.is_some() && self.unread.is_empty() {
+            let wait = if self.news.is_some() && self.unread.is_empty() {
                 Duration::ZERO
             } else {
                 deadline.saturating_duration_since(Instant::now())
@@ -247,20 +291,23 @@ impl ActiveReader {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     if message.key() == Some(KEY.as_bytes()) {
-                        last = Some(self.read(&message));
+                        self.news = Some(self.read(&message));
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
                     let was_first_reading = !self.unread.is_empty();
                     self.unread.retain(|unread| *unread != partition);
                     if was_first_reading && self.unread.is_empty() {
-                        return last.unwrap_or(Ok(Update::None));
+                        return self.news.take().unwrap_or(Ok(Update::None));
                     }
+                }
+                Some(Err(_)) if self.news.is_some() && self.unread.is_empty() => {
+                    return self.news.take().unwrap_or(Ok(Update::Unchanged));
                 }
                 Some(Err(error)) if Instant::now() >= deadline => return Err(self.config.failed(error)),
                 // librdkafka reconnects by itself; what it reports meanwhile matters only if time runs out.
                 Some(Err(_)) => {}
-                None if self.unread.is_empty() => return last.unwrap_or(Ok(Update::Unchanged)),
+                None if self.unread.is_empty() => return self.news.take().unwrap_or(Ok(Update::Unchanged)),
                 None => {
                     let (brokers, topic) = (self.config.brokers.clone(), self.config.topic.clone());
                     return Err(PublisherError::KafkaSilent { brokers, topic });
@@ -304,5 +351,20 @@ pub async fn read_active(config: KafkaConfig, trust: Trust) -> Result<Option<Del
     match tokio::task::spawn_blocking(read).await {
         Ok(outcome) => outcome,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setting_that_is_refused_is_named_without_its_value() {
+        let mut config = KafkaConfig::new("127.0.0.1:1");
+        config.options.insert("sasl.pasword".to_owned(), "hunter2".to_owned());
+        let refused = config.client().create::<BaseConsumer>().map(|_| ()).map_err(|error| config.failed(error));
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains("sasl.pasword"), "{error}");
+        assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     }
 }

@@ -5,7 +5,7 @@
 //! `.pub` files.
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer, SigningKey as Ed25519Key};
@@ -91,11 +91,19 @@ impl SigningKey {
     }
 }
 
-/// Reads every `*.pub` of a folder.
+/// Reads every `*.pub` of a folder. A folder without any, or none at all, is nobody trusted: the safe state of a fresh
+/// installation, in which nothing can be approved.
 ///
 /// # Errors
-/// When the folder or a file cannot be read, a file holds no key, or there is none.
+/// When the folder is none or cannot be read, or a file in it cannot be read or holds no key.
 pub fn read_trusted(folder: &Path) -> Result<TrustedKeys> {
+    match fs::metadata(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(TrustedKeys::default()),
+        Ok(found) if !found.is_dir() => {
+            return Err(key_error(folder, "it is a file: name the folder that holds the *.pub files"));
+        }
+        _ => {}
+    }
     let mut keys = Vec::new();
     for entry in fs::read_dir(folder).map_err(|e| key_error(folder, e))? {
         let path = entry.map_err(|e| key_error(folder, e))?.path();
@@ -103,9 +111,6 @@ pub fn read_trusted(folder: &Path) -> Result<TrustedKeys> {
             let text = fs::read_to_string(&path).map_err(|e| key_error(&path, e))?;
             keys.push(text.parse::<PublicKey>().map_err(|e| key_error(&path, e))?);
         }
-    }
-    if keys.is_empty() {
-        return Err(key_error(folder, "it holds no *.pub file: copy there the public keys of those who may sign"));
     }
     Ok(keys.into_iter().collect())
 }
@@ -122,7 +127,7 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
+        ErrorKind::AlreadyExists => {
             key_error(path, "it already exists: choose another name, a key is never overwritten")
         }
         _ => key_error(path, e),
@@ -206,11 +211,19 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_keys_or_with_a_broken_one_is_refused() {
+    fn an_empty_folder_and_an_absent_one_trust_nobody() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read_trusted(folder.path()).unwrap_err().to_string().contains("no *.pub file"));
-        assert!(read_trusted(&folder.path().join("absent")).is_err());
-        fs::write(folder.path().join("x.pub"), "ed25519:00").unwrap();
+        assert!(read_trusted(folder.path()).unwrap().is_empty());
+        assert!(read_trusted(&folder.path().join("absent")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_broken_key_and_a_file_in_the_folders_place_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("x.pub");
+        fs::write(&key, "ed25519:00").unwrap();
         assert!(read_trusted(folder.path()).is_err());
+        let error = read_trusted(&key).unwrap_err().to_string();
+        assert!(error.contains("it is a file: name the folder"), "{error}");
     }
 }

@@ -27,7 +27,7 @@ pub mod views;
 pub use error::PublisherError;
 pub use registry::{
     ActivePolicy, Decision, EventKind, Loaded, POLICY_EVENTS_TABLE, PolicyState, Registry, RegistryEvent,
-    RegistryState, Status, Verdict, policy_events_spec, verify_path,
+    RegistryState, Seen, Status, Verdict, policy_events_spec, read_path, verify_path,
 };
 
 /// What this crate's functions return.

@@ -19,7 +19,7 @@ const MAX_TOKENS: usize = 10_000;
 /// What a token's holder may do; later roles may do all that earlier ones may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Read.
+    /// Read. No route asks for it: whoever reaches the listener may read.
     Viewer,
     /// Approve, reject, roll back.
     Approver,

@@ -9,7 +9,7 @@ use common::{because, bundle, by, key, proposed, registry, trust};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::watch;
-use weir_policy_publisher::delivery::Delivery;
+use weir_policy_publisher::delivery::{Delivery, InForce};
 use weir_policy_publisher::kafka::{ActiveReader, KafkaConfig, Update, publish_active, publish_changes, read_active};
 use weir_policy_publisher::{ActivePolicy, PublisherError};
 use weir_policy_runtime::{Bundle, SignatureError, Standing, Trust};
@@ -110,17 +110,55 @@ async fn foreign_records_are_passed_over_or_named() {
 async fn decisions_reach_the_topic_by_themselves() {
     let (_cluster, config) = cluster();
     let (_, registry) = registry().await;
-    let delivery = Delivery::open(registry.clone(), None).await.unwrap();
+    let delivery = Delivery::open(registry.clone(), None).await;
     let (stopper, stop) = watch::channel(false);
-    let publishing = tokio::spawn(publish_changes(config.clone(), delivery.active(), stop));
+    let publishing = tokio::spawn(publish_changes(config.clone(), None, delivery.in_force(), stop));
 
     let policy = proposed(&registry, "demo", 1.0, "better").await;
     registry.approve(&policy.id, &by("alice")).await.unwrap();
     delivery.refresh().await.unwrap();
     let read = until(&config, |found| found.is_some()).await;
     assert_eq!(read.unwrap().bundle, policy);
-    registry.rollback(&because("alice", "enough")).await.unwrap();
+    registry.rollback(&policy.id, &because("alice", "enough")).await.unwrap();
     delivery.refresh().await.unwrap();
+    until(&config, |found| found.is_none()).await;
+    stopper.send(true).unwrap();
+    publishing.await.unwrap();
+}
+
+/// The policy is on partition 0 (CRC-32 of the key is even); the broker of partition 1 falls silent before its end is
+/// reached, so the first reading does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_was_read_before_the_brokers_fell_silent_is_not_lost() {
+    let cluster = MockCluster::new(2).unwrap();
+    cluster.create_topic("weir.policies", 2, 1).unwrap();
+    for partition in 0..2 {
+        cluster.partition_leader("weir.policies", partition, Some(partition + 1)).unwrap();
+    }
+    let config = KafkaConfig { timeout: Duration::from_secs(3), ..KafkaConfig::new(&cluster.bootstrap_servers()) };
+    let policy = bundle("demo", 1.0, "better");
+    publish_active(&config, Some(&ready(&policy, Some(1)))).await.unwrap();
+    tokio::task::block_in_place(|| {
+        let mut reader = ActiveReader::open(config, trust(1)).unwrap();
+        cluster.broker_down(2).unwrap();
+        assert!(reader.poll(Duration::ZERO).is_err(), "the first reading is not complete");
+        cluster.broker_up(2).unwrap();
+        let found = (0..20).find_map(|_| reader.poll(Duration::ZERO).ok()).unwrap();
+        assert!(matches!(&found, Update::Policy(delivered) if delivered.bundle == policy), "{found:?}");
+    });
+}
+
+#[tokio::test]
+async fn while_nothing_is_known_of_the_policy_in_force_nothing_is_withdrawn() {
+    let (_cluster, config) = cluster();
+    let policy = bundle("demo", 1.0, "better");
+    publish_active(&config, Some(&ready(&policy, Some(1)))).await.unwrap();
+    let (teller, in_force) = watch::channel(InForce::Unknown);
+    let (stopper, stop) = watch::channel(false);
+    let publishing = tokio::spawn(publish_changes(config.clone(), None, in_force, stop));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(read_active(config.clone(), trust(1)).await.unwrap().is_some(), "a damaged registry is no rollback");
+    teller.send(InForce::Nothing).unwrap();
     until(&config, |found| found.is_none()).await;
     stopper.send(true).unwrap();
     publishing.await.unwrap();

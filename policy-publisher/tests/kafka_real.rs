@@ -76,6 +76,8 @@ async fn a_topic_made_by_us_takes_a_large_policy_and_another_says_what_to_raise(
 
     let narrow = KafkaConfig { topic: "narrow".to_owned(), ..ours };
     make_topic_with_broker_defaults(&narrow).await;
+    let error = ensure_topic(&narrow, 1).await.unwrap_err();
+    assert!(matches!(&error, PublisherError::KafkaNotCompacted { cleanup, .. } if cleanup == "delete"), "{error}");
     let error = publish_active(&narrow, Some(&ready(&policy))).await.unwrap_err();
     assert!(matches!(error, PublisherError::KafkaTooLarge { .. }), "{error}");
     assert!(error.to_string().contains("raise its max.message.bytes"), "{error}");

@@ -23,11 +23,11 @@ async fn a_policy_lives_from_proposal_to_rollback() {
     let approved = registry.approve(&second.id, &by("bob")).await.unwrap();
     assert_eq!(approved.previous, Some(first.id.clone()));
 
-    let back = registry.rollback(&because("carol", "errors doubled")).await.unwrap();
+    let back = registry.rollback(&second.id, &because("carol", "errors doubled")).await.unwrap();
     assert_eq!((back.from, back.to), (second.id.clone(), Some(first.id.clone())));
-    let back = registry.rollback(&because("carol", "still")).await.unwrap();
+    let back = registry.rollback(&first.id, &because("carol", "still")).await.unwrap();
     assert_eq!((back.from, back.to), (first.id.clone(), None));
-    assert!(matches!(registry.rollback(&because("carol", "?")).await, Err(PublisherError::NothingActive)));
+    assert!(matches!(registry.rollback(&first.id, &because("carol", "?")).await, Err(PublisherError::NothingActive)));
 
     let loaded = registry.load().await.unwrap();
     assert_eq!(loaded.state.active(), None);
@@ -120,6 +120,50 @@ async fn content_that_was_changed_in_the_store_is_not_approved() {
 }
 
 #[tokio::test]
+async fn a_withdrawal_is_not_washed_off_by_rejecting_and_proposing_again() {
+    let (_, registry) = registry().await;
+    let policy = proposed(&registry, "demo", 1.0, "better").await;
+    registry.approve(&policy.id, &by("alice")).await.unwrap();
+    registry.rollback(&policy.id, &because("alice", "errors")).await.unwrap();
+    registry.reject(&policy.id, &by("alice")).await.unwrap();
+    assert!(registry.propose(&policy, None, "weir learn").await.unwrap().new);
+
+    let refused = registry.approve(&policy.id, &by("bob")).await.unwrap_err();
+    assert!(matches!(refused, PublisherError::WasRolledBack { .. }), "{refused}");
+    let force = Decision { force: true, ..because("bob", "the cause was elsewhere") };
+    assert!(registry.approve(&policy.id, &force).await.unwrap().forced);
+    assert!(!registry.load().await.unwrap().state.policies[&policy.id].withdrawn, "lifted by name and reason");
+}
+
+#[tokio::test]
+async fn a_blocked_way_back_says_how_to_go_around_it() {
+    let (store, registry) = registry().await;
+    let first = proposed(&registry, "first", 1.0, "better").await;
+    let second = proposed(&registry, "second", 2.0, "better").await;
+    let third = proposed(&registry, "third", 3.0, "better").await;
+    for policy in [&first, &second, &third] {
+        registry.approve(&policy.id, &by("alice")).await.unwrap();
+    }
+    store.put(&format!("policies/{}/report.md", second.id.hex()), "changed".into()).await.unwrap();
+
+    let error = registry.rollback(&third.id, &because("alice", "errors")).await.unwrap_err();
+    assert!(matches!(&error, PublisherError::NoWayBack { target, .. } if *target == second.id), "{error}");
+    assert!(error.to_string().contains("reject it, and a rollback goes to the one before it"), "{error}");
+    registry.reject(&second.id, &by("alice")).await.unwrap();
+    let back = registry.rollback(&third.id, &because("alice", "errors")).await.unwrap();
+    assert_eq!(back.to, Some(first.id));
+}
+
+#[tokio::test]
+async fn reading_a_registry_writes_nothing() {
+    let store = Store::open("memory:///").await.unwrap();
+    let registry = Registry::open(&store, trust(1)).await.unwrap();
+    assert!(registry.list().await.unwrap().policies.is_empty());
+    assert!(registry.show("active").await.is_err() && registry.diff("000000", "111111").await.is_err());
+    assert_eq!(store.list("").await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_bundle_that_cannot_be_scored_is_not_stored() {
     let (store, registry) = registry().await;
     let good = bundle("demo", 1.0, "better");
@@ -178,13 +222,13 @@ async fn two_rollbacks_at_once_go_back_one_step() {
     alices.approve(&first.id, &by("alice")).await.unwrap();
     alices.approve(&second.id, &by("alice")).await.unwrap();
     let bobs = {
-        let alices = alices.clone();
+        let (alices, second) = (alices.clone(), second.id.clone());
         raced(&store, move || {
-            block_on(alices.rollback(&because("alice", "errors"))).unwrap();
+            block_on(alices.rollback(&second, &because("alice", "errors"))).unwrap();
         })
         .await
     };
-    let error = bobs.rollback(&because("bob", "errors")).await.unwrap_err();
+    let error = bobs.rollback(&second.id, &because("bob", "errors")).await.unwrap_err();
     assert!(matches!(error, PublisherError::Overtaken { .. }), "{error}");
     assert_eq!(alices.load().await.unwrap().state.active(), Some(&first.id));
 }
@@ -222,6 +266,11 @@ async fn a_folder_and_a_tar_are_verified_like_a_stored_policy() {
     let stored = registry.verify(policy.id.short()).await.unwrap();
     assert_eq!(registry.verify(place.to_str().unwrap()).await.unwrap(), stored);
     assert!(matches!(registry.verify(tar.to_str().unwrap()).await, Err(PublisherError::Signature(_))));
+    let packed = folder.path().join("packed.tar");
+    let packing = std::process::Command::new("tar").arg("cf").arg(&packed).arg("-C").arg(&place).arg(".").status();
+    if packing.is_ok_and(|status| status.success()) {
+        assert_eq!(registry.verify(packed.to_str().unwrap()).await.unwrap(), stored, "the signature is in the tar");
+    }
     assert_eq!(verify_path(&tar, &Trust::AcceptUnsigned).unwrap().id, policy.id);
     let tarred = std::fs::read(&tar).unwrap();
     std::fs::write(&tar, &tarred[..tarred.len() / 2]).unwrap();
@@ -246,8 +295,8 @@ async fn what_people_read() {
     insta::assert_snapshot!("list", registry.list().await.unwrap().to_string());
     insta::assert_snapshot!("show", registry.show("active").await.unwrap().to_string());
     insta::assert_snapshot!("diff", registry.diff(first.id.short(), second.id.short()).await.unwrap().to_string());
-    answers.push(registry.rollback(&because("carol", "errors doubled")).await.unwrap().to_string());
-    answers.push(registry.rollback(&because("carol", "still")).await.unwrap().to_string());
+    answers.push(registry.rollback(&second.id, &because("carol", "errors doubled")).await.unwrap().to_string());
+    answers.push(registry.rollback(&first.id, &because("carol", "still")).await.unwrap().to_string());
     answers.push(registry.verify(first.id.short()).await.unwrap().to_string());
     answers.push(registry.propose(&first, None, "x").await.unwrap().to_string());
     answers.push(registry.diff(first.id.short(), first.id.short()).await.unwrap().to_string());
@@ -257,7 +306,7 @@ async fn what_people_read() {
         registry.approve(&third.id, &by("alice")).await.map(drop),
         registry.approve(&second.id, &by("alice")).await.map(drop),
         registry.reject(&third.id, &by("alice")).await.map(drop),
-        registry.rollback(&by("alice")).await.map(drop),
+        registry.rollback(&first.id, &by("alice")).await.map(drop),
         registry.show("123").await.map(drop),
         registry.show("active").await.map(drop),
     ];

@@ -26,8 +26,10 @@ pub struct Context<'a> {
     pub fact_check: Option<bool>,
     /// The request holds images, audio or video.
     pub multimodal: Option<bool>,
-    /// Embedding of the request, in the space that the policy was trained on.
+    /// Embedding of the request.
     pub embedding: Option<&'a [f32]>,
+    /// Name of the model that made the embedding: vectors of different models share no space.
+    pub embedding_model: Option<&'a str>,
 }
 
 /// [`Context`], owned: for logs, training sets and JSON. The fields mean the same.
@@ -67,6 +69,9 @@ pub struct OwnedContext {
     /// See [`Context::embedding`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f32>>,
+    /// See [`Context::embedding_model`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_model: Option<String>,
 }
 
 impl OwnedContext {
@@ -85,6 +90,7 @@ impl OwnedContext {
             fact_check: self.fact_check,
             multimodal: self.multimodal,
             embedding: self.embedding.as_deref(),
+            embedding_model: self.embedding_model.as_deref(),
         }
     }
 }
@@ -103,6 +109,7 @@ impl From<Context<'_>> for OwnedContext {
             fact_check: context.fact_check,
             multimodal: context.multimodal,
             embedding: context.embedding.map(<[f32]>::to_vec),
+            embedding_model: context.embedding_model.map(str::to_owned),
         }
     }
 }

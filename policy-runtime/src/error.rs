@@ -120,7 +120,9 @@ pub enum BundleError {
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
     /// There is none, and the caller asked for one.
-    #[error("policy {id} is not signed: have it approved, or accept unsigned policies explicitly")]
+    #[error(
+        "policy {id} has no signature.json: export it with its signature (weir policy export), or propose it again signed"
+    )]
     Unsigned {
         /// Policy that has no signature.
         id: String,

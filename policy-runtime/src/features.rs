@@ -111,6 +111,9 @@ pub enum Feature {
     Embedding {
         /// Number of dimensions.
         dim: usize,
+        /// Name of the model whose vectors the policy was trained on; without one, any vector of that length counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        model: Option<String>,
     },
 }
 
@@ -121,7 +124,7 @@ impl Feature {
         match self {
             Self::OneHot { values, .. } => values.len() + 2,
             Self::Numeric { .. } | Self::Flag { .. } => 2,
-            Self::Embedding { dim } => dim + 1,
+            Self::Embedding { dim, .. } => dim + 1,
         }
     }
 
@@ -147,12 +150,15 @@ impl Feature {
                 Some(flag) => out[0] = f32::from(u8::from(flag)),
                 None => out[missing] = 1.0,
             },
-            Self::Embedding { dim } => match context.embedding {
-                Some(vector) if vector.len() == *dim && vector.iter().all(|x| x.is_finite()) => {
-                    out[..*dim].copy_from_slice(vector);
+            Self::Embedding { dim, model } => {
+                let same_space = model.is_none() || model.as_deref() == context.embedding_model;
+                match context.embedding {
+                    Some(vector) if same_space && vector.len() == *dim && vector.iter().all(|x| x.is_finite()) => {
+                        out[..*dim].copy_from_slice(vector);
+                    }
+                    _ => out[missing] = 1.0,
                 }
-                _ => out[missing] = 1.0,
-            },
+            }
         }
     }
 
@@ -167,7 +173,7 @@ impl Feature {
             Self::Numeric { field, mean, std } => (!mean.is_finite() || !std.is_finite() || *std <= 0.0)
                 .then(|| format!("numeric feature {field:?} needs a finite mean and a std above zero")),
             Self::Flag { .. } => None,
-            Self::Embedding { dim } => (*dim == 0).then(|| "embedding feature has no dimensions".to_owned()),
+            Self::Embedding { dim, .. } => (*dim == 0).then(|| "embedding feature has no dimensions".to_owned()),
         }
     }
 }
@@ -183,7 +189,7 @@ impl Feature {
 /// | flag | 2 | 0 or 1, 0 | 0, 1 |
 /// | embedding, d dimensions | d + 1 | the vector, 0 | 0 .. 0, 1 |
 ///
-/// An embedding of another length, or with a NaN or an infinity in it, is missing.
+/// An embedding by another model, of another length, or with a NaN or an infinity in it, is missing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSpec {
@@ -232,7 +238,7 @@ mod tests {
                 Feature::OneHot { field: CategoryField::Domain, values: vec!["law".into(), "math".into()] },
                 Feature::Numeric { field: CountField::PromptTokens, mean: 2.0, std: 0.5 },
                 Feature::Flag { field: FlagField::FactCheck },
-                Feature::Embedding { dim: 2 },
+                Feature::Embedding { dim: 2, model: Some("encoder-1".into()) },
             ],
         }
     }
@@ -251,6 +257,7 @@ mod tests {
             prompt_tokens: Some(19), // ln(20) = 2.995732..., (ln 20 - 2) / 0.5 = 1.9914645
             fact_check: Some(true),
             embedding: Some(&embedding),
+            embedding_model: Some("encoder-1"),
             ..Context::default()
         };
         let out = encode(&context);
@@ -273,9 +280,29 @@ mod tests {
     #[test]
     fn a_non_finite_or_foreign_embedding_is_missing() {
         for bad in [&[f32::NAN, 0.0][..], &[0.0, f32::INFINITY], &[1.0], &[1.0, 2.0, 3.0]] {
-            let out = encode(&Context { embedding: Some(bad), ..Context::default() });
-            assert_eq!(out[8..], [0.0, 0.0, 1.0], "{bad:?}");
+            let context = Context { embedding: Some(bad), embedding_model: Some("encoder-1"), ..Context::default() };
+            assert_eq!(encode(&context)[8..], [0.0, 0.0, 1.0], "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_embedding_by_another_model_is_missing() {
+        let vector = [1.0, 2.0];
+        let by = |model| encode(&Context { embedding: Some(&vector), embedding_model: model, ..Context::default() });
+        assert_eq!(by(Some("encoder-1"))[8..], [1.0, 2.0, 0.0]);
+        assert_eq!(by(Some("encoder-2"))[8..], [0.0, 0.0, 1.0]);
+        assert_eq!(by(None)[8..], [0.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn a_policy_without_the_name_takes_any_vector_and_keeps_its_bytes() {
+        let json = r#"{"kind":"embedding","dim":2}"#;
+        let feature: Feature = serde_json::from_str(json).unwrap();
+        assert_eq!(feature, Feature::Embedding { dim: 2, model: None });
+        assert_eq!(serde_json::to_string(&feature).unwrap(), json);
+        let mut out = [0.0; 3];
+        feature.encode(&Context { embedding: Some(&[1.0, 2.0]), ..Context::default() }, &mut out);
+        assert_eq!(out, [1.0, 2.0, 0.0]);
     }
 
     #[test]
@@ -290,7 +317,7 @@ mod tests {
     fn illegal_specs_are_named() {
         let zero = Feature::Numeric { field: CountField::Turn, mean: 0.0, std: 0.0 };
         let twice = Feature::OneHot { field: CategoryField::Api, values: vec!["a".into(), "a".into()] };
-        for bad in [zero, twice, Feature::Embedding { dim: 0 }] {
+        for bad in [zero, twice, Feature::Embedding { dim: 0, model: None }] {
             assert!(FeatureSpec { features: vec![bad] }.problem().is_some());
         }
         assert!(spec().problem().is_none());

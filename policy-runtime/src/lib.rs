@@ -28,8 +28,8 @@ mod sticky;
 
 pub use bundle::{
     Bundle, FileEntry, Lineage, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_BUNDLE_BYTES, MAX_FILES, MAX_MANIFEST_BYTES,
-    MAX_PATH_BYTES, Manifest, POLICY_FILE, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, ROUTING_POLICY_KIND,
-    SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
+    MAX_PATH_BYTES, MAX_TAR_BYTES, Manifest, POLICY_FILE, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
+    ROUTING_POLICY_KIND, SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
 };
 pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};
@@ -38,4 +38,4 @@ pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, N
 pub use mlp::{Layer, Mlp, MlpScratch};
 pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Scratch};
 pub use signature::{PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys, signing_message, verify};
-pub use sticky::sticky_uniform;
+pub use sticky::{sticky_uniform, sticky_uniform_of};

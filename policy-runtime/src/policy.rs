@@ -127,6 +127,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// Probability of every action, in order, of the last decision made with this scratch.
+    #[must_use]
+    pub fn propensities(&self) -> &[f64] {
+        &self.propensity
+    }
+
     fn fit(&mut self, policy: &Policy) {
         if self.input.len() != policy.width {
             self.input.resize(policy.width, 0.0);

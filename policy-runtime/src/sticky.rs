@@ -9,8 +9,28 @@ use sha2::Sha256;
 /// as its propensities hold still; without the salt the draw cannot be foreseen. A new salt reshuffles all sessions.
 #[must_use]
 pub fn sticky_uniform(salt: &[u8], session: &str) -> f64 {
-    let mut mac = Hmac::<Sha256>::new_from_slice(salt).expect("HMAC takes a key of any length (RFC 2104)");
+    let mut mac = keyed(salt);
     mac.update(session.as_bytes());
+    to_uniform(mac)
+}
+
+/// [`sticky_uniform`] of several texts together. Each goes in behind its length (8 bytes, big-endian), so that no two
+/// lists are one: ("ab", "c") and ("a", "bc") draw apart.
+#[must_use]
+pub fn sticky_uniform_of(salt: &[u8], parts: &[&str]) -> f64 {
+    let mut mac = keyed(salt);
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part.as_bytes());
+    }
+    to_uniform(mac)
+}
+
+fn keyed(salt: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(salt).expect("HMAC takes a key of any length (RFC 2104)")
+}
+
+fn to_uniform(mac: Hmac<Sha256>) -> f64 {
     let digest: [u8; 32] = mac.finalize().into_bytes().into();
     let (head, _) = digest.as_chunks::<8>();
     (u64::from_be_bytes(head[0]) >> 11) as f64 / (1u64 << 53) as f64
@@ -41,6 +61,14 @@ mod tests {
         let expected = f64::from(draws) / cells as f64;
         let chi_square: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();
         assert!(chi_square < 148.23, "chi-square {chi_square} over 99 degrees of freedom");
+    }
+
+    /// `struct.pack('>Q', len(part)) + part` for every part, into the same `hmac` as above.
+    #[test]
+    fn draws_of_several_texts_are_those_of_another_implementation_and_keep_the_texts_apart() {
+        assert_eq!(sticky_uniform_of(b"demo", &["session", "acme", "s-1"]), 0.708_969_018_403_610_5);
+        assert_ne!(sticky_uniform_of(b"demo", &["ab", "c"]), sticky_uniform_of(b"demo", &["a", "bc"]));
+        assert_ne!(sticky_uniform_of(b"demo", &["a"]), sticky_uniform(b"demo", "a"));
     }
 
     #[test]

@@ -51,6 +51,16 @@ fn a_tar_of_the_system_is_read_too() {
 }
 
 #[test]
+fn a_signature_packed_with_the_content_is_found() {
+    let unsigned = bundle().to_tar();
+    assert!(Bundle::signature_in_tar(&unsigned).unwrap().is_none());
+    let id = bundle().id;
+    let json = format!(r#"{{"algorithm": "ed25519", "key_id": "k", "policy_id": "{id}", "signature": "00"}}"#);
+    let found = Bundle::signature_in_tar(&tar_of(&[("signature.json", tar::EntryType::Regular, json.as_bytes())]));
+    assert_eq!(found.unwrap().unwrap().policy_id, id);
+}
+
+#[test]
 fn the_id_is_the_hash_of_the_manifest_file() {
     let (_folder, place) = written();
     let bytes = fs::read(place.join("manifest.json")).unwrap();

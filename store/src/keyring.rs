@@ -44,6 +44,28 @@ impl Keyring {
         Ok(Self { folder, tenants: Arc::default() })
     }
 
+    /// A keys folder that is only looked into: nothing is made in it, and it need not be there.
+    #[must_use]
+    pub fn reading(folder: impl AsRef<Path>) -> Self {
+        Self { folder: folder.as_ref().to_owned(), tenants: Arc::default() }
+    }
+
+    /// The tenant's key, if one was made: for those who must not make a file because a stranger named a tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`].
+    pub fn known_tenant_key(&self, tenant: &str) -> Result<Option<TenantKey>> {
+        let mut known = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = known.get(tenant) {
+            return Ok(Some(key.clone()));
+        }
+        let key = read(&self.tenant_path(tenant))?.map(TenantKey::new);
+        if let Some(key) = &key {
+            known.insert(tenant.to_owned(), key.clone());
+        }
+        Ok(key)
+    }
+
     /// The tenant's key, made at first use.
     ///
     /// # Errors
@@ -53,9 +75,7 @@ impl Keyring {
         if let Some(key) = known.get(tenant) {
             return Ok(key.clone());
         }
-        // A tenant's name is outside input: its hash is a safe file name.
-        let file = format!("{}.key", hex::encode(&Sha256::digest(tenant.as_bytes())[..16]));
-        let key = TenantKey::new(read_or_create(&self.folder.join("tenants").join(file))?);
+        let key = TenantKey::new(read_or_create(&self.tenant_path(tenant))?);
         known.insert(tenant.to_owned(), key.clone());
         Ok(key)
     }
@@ -98,11 +118,21 @@ impl Keyring {
             let path = entry.map_err(|error| key_error(&folder, &error))?.path();
             let day = path.file_stem().and_then(|stem| stem.to_str()).and_then(UtcDay::parse);
             if day.is_some_and(|day| day < before) {
-                shred(&path).map_err(|error| key_error(&path, &error))?;
-                shredded += 1;
+                match shred(&path) {
+                    Ok(()) => shredded += 1,
+                    // Another process expires keys too, and was first.
+                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) => return Err(key_error(&path, &error)),
+                }
             }
         }
         Ok(shredded)
+    }
+
+    /// A tenant's name is outside input: its hash is a safe file name.
+    fn tenant_path(&self, tenant: &str) -> PathBuf {
+        let file = format!("{}.key", hex::encode(&Sha256::digest(tenant.as_bytes())[..16]));
+        self.folder.join("tenants").join(file)
     }
 
     fn day_path(&self, day: UtcDay) -> PathBuf {
@@ -190,6 +220,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_finds_keys_and_makes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        let reader = Keyring::reading(&keys);
+        assert!(reader.known_tenant_key("acme").unwrap().is_none());
+        assert!(!keys.exists(), "looking made the folder");
+        let made = Keyring::open(&keys).unwrap().tenant_key("acme").unwrap();
+        let found = reader.known_tenant_key("acme").unwrap().unwrap();
+        assert_eq!(found.pseudonym("caller", "ann"), made.pseudonym("caller", "ann"));
+        assert!(reader.known_tenant_key("another").unwrap().is_none());
+    }
+
+    #[test]
     fn racing_processes_agree_on_one_key() {
         let folder = tempfile::tempdir().unwrap();
         let pseudonyms: Vec<_> = std::thread::scope(|scope| {
@@ -228,6 +271,24 @@ mod tests {
         assert_eq!(keyring.expire(new).unwrap(), 1);
         assert_eq!(keyring.unseal(old, &sealed_old).unwrap(), None);
         assert_eq!(keyring.unseal(new, &sealed_new).unwrap().as_deref(), Some(b"hello".as_slice()));
+    }
+
+    #[test]
+    fn processes_that_expire_the_same_keys_do_not_fail_over_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let keyring = Keyring::open(folder.path()).unwrap();
+        let days = (0..150).map(|days| UtcDay::of_ms(days * 86_400_000));
+        days.for_each(|day| drop(keyring.seal(day, b"x").unwrap()));
+        let start = std::sync::Barrier::new(8);
+        let shredded: usize = std::thread::scope(|scope| {
+            let expire = || {
+                start.wait();
+                keyring.expire(day("2024-05-01")).unwrap()
+            };
+            let racers: Vec<_> = (0..8).map(|_| scope.spawn(expire)).collect();
+            racers.into_iter().map(|racer| racer.join().unwrap()).sum()
+        });
+        assert_eq!(shredded, 150, "each key is counted by the one who removed it");
     }
 
     #[test]

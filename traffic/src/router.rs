@@ -1,5 +1,7 @@
 //! Who chooses the model: the seam at which a new policy is taken up in the middle of a run.
 
+use std::collections::HashMap;
+
 use weir_policy_runtime::{Context, Policy, Scratch, sticky_uniform};
 
 /// A model that can be chosen.
@@ -26,8 +28,7 @@ pub struct Choice {
     pub policy_version: String,
 }
 
-/// Chooses models. Sticky: the random draw is a function of the session, so that a session keeps its model for as long
-/// as the propensities hold still, and each request's propensity is exact on its own.
+/// Chooses models. Sticky: the random draw is a function of the session, and a session keeps its model.
 pub trait Router: Send {
     /// Chooses one of `candidates`, of which there is at least one.
     fn route(&mut self, context: &Context<'_>, session: &str, candidates: &[ModelInfo]) -> Choice;
@@ -105,8 +106,12 @@ impl Router for EpsilonRouter {
     }
 }
 
-/// A published policy. Candidates that the policy does not know have probability 0; when it knows none of them the
-/// choice is uniform and logged under [`UniformRouter::POLICY_VERSION`].
+/// A published policy, as `weir decide` plays it: what is randomised is the session, so its first choice, with its
+/// probabilities, stays for later turns, whatever their context. A turn whose candidates are others than the first one's
+/// is a new draw.
+///
+/// Candidates that the policy does not know have probability 0; when it knows none of them the choice is uniform and
+/// logged under [`UniformRouter::POLICY_VERSION`].
 #[derive(Debug)]
 pub struct PolicyRouter {
     policy: Policy,
@@ -114,6 +119,8 @@ pub struct PolicyRouter {
     salt: Vec<u8>,
     scratch: Scratch,
     allowed: Vec<bool>,
+    /// First choices, with the names that they chose from. A simulation is finite, so they all stay.
+    sessions: HashMap<String, (Vec<String>, Choice)>,
 }
 
 impl PolicyRouter {
@@ -122,12 +129,11 @@ impl PolicyRouter {
     pub fn new(policy: Policy, policy_version: impl Into<String>, salt: impl Into<Vec<u8>>) -> Self {
         let scratch = policy.scratch();
         let allowed = vec![false; policy.actions().len()];
-        Self { policy, policy_version: policy_version.into(), salt: salt.into(), scratch, allowed }
+        let (policy_version, salt) = (policy_version.into(), salt.into());
+        Self { policy, policy_version, salt, scratch, allowed, sessions: HashMap::new() }
     }
-}
 
-impl Router for PolicyRouter {
-    fn route(&mut self, context: &Context<'_>, session: &str, candidates: &[ModelInfo]) -> Choice {
+    fn draw(&mut self, context: &Context<'_>, session: &str, candidates: &[ModelInfo]) -> Choice {
         let position = |model: &str| candidates.iter().position(|candidate| candidate.name == model);
         for (flag, action) in self.allowed.iter_mut().zip(self.policy.actions()) {
             *flag = position(&action.model).is_some();
@@ -151,5 +157,19 @@ impl Router for PolicyRouter {
             propensities,
             policy_version: self.policy_version.clone(),
         }
+    }
+}
+
+impl Router for PolicyRouter {
+    fn route(&mut self, context: &Context<'_>, session: &str, candidates: &[ModelInfo]) -> Choice {
+        if let Some((names, first)) = self.sessions.get(session)
+            && names.iter().eq(candidates.iter().map(|candidate| &candidate.name))
+        {
+            return first.clone();
+        }
+        let choice = self.draw(context, session, candidates);
+        let names = candidates.iter().map(|candidate| candidate.name.clone()).collect();
+        self.sessions.insert(session.to_owned(), (names, choice.clone()));
+        choice
     }
 }

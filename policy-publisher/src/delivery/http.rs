@@ -9,8 +9,8 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use weir_store::Fault;
 
-use super::Delivery;
-use crate::registry::{ActivePolicy, Decision};
+use super::{Delivery, InForce};
+use crate::registry::{ActivePolicy, Decision, Seen};
 use crate::tokens::{Refusal, Role};
 use crate::views::PolicyList;
 use crate::{PublisherError, events};
@@ -36,13 +36,14 @@ pub fn router(delivery: Delivery) -> Router {
 }
 
 async fn active(State(delivery): State<Delivery>, headers: HeaderMap) -> Response {
-    let active = delivery.0.active.borrow().clone();
-    let response = match active {
-        None => failure(StatusCode::NOT_FOUND, "no policy is active: approve one", Fault::User, true),
-        Some(active) if asks_for_another(&headers, &active) => {
+    let in_force = delivery.0.in_force.borrow().clone();
+    let response = match in_force {
+        InForce::Unknown => not_read(),
+        InForce::Nothing => failure(StatusCode::NOT_FOUND, "no policy is active: approve one", Fault::User, true),
+        InForce::Policy(active) if asks_for_another(&headers, &active) => {
             (policy_headers(&active), active.tar.clone()).into_response()
         }
-        Some(active) => (StatusCode::NOT_MODIFIED, policy_headers(&active)).into_response(),
+        InForce::Policy(active) => (StatusCode::NOT_MODIFIED, policy_headers(&active)).into_response(),
     };
     events::fetched(response.status().as_u16());
     response
@@ -75,21 +76,40 @@ fn policy_headers(active: &ActivePolicy) -> HeaderMap {
     headers
 }
 
-async fn list(State(delivery): State<Delivery>) -> Json<PolicyList> {
-    Json(PolicyList::new(&delivery.loaded().state))
+/// Not 404: a router must not take a server that cannot read for a decision of a person.
+fn not_read() -> Response {
+    let sentence = "the policy in force could not be read or does not hold: this server's log says why";
+    failure(StatusCode::SERVICE_UNAVAILABLE, sentence, Fault::Outside, true)
+}
+
+async fn list(State(delivery): State<Delivery>) -> Response {
+    match delivery.loaded() {
+        Some(loaded) => Json(PolicyList::new(&loaded.state)).into_response(),
+        None => not_read(),
+    }
 }
 
 async fn show(State(delivery): State<Delivery>, Path(id): Path<String>) -> Response {
-    answer(delivery.0.registry.detail(&delivery.loaded(), &id).await)
+    match delivery.loaded() {
+        Some(loaded) => answer(delivery.0.registry.detail(&loaded, &id).await),
+        None => not_read(),
+    }
 }
 
-/// What the body of a decision may say; it may also be empty.
+/// What the body of a decision may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct DecisionBody {
     reason: Option<String>,
     force: bool,
+    /// Of an approval: the policy that its maker saw in force, or `none`.
+    over: Option<String>,
+    /// Of a rollback: the policy to withdraw.
+    from: Option<String>,
 }
+
+const SAY_OVER: &str = "send \"over\" with the id of the policy in force, or \"none\"";
+const SAY_FROM: &str = "send \"from\" with the id of the policy to withdraw";
 
 async fn approve(
     State(delivery): State<Delivery>,
@@ -97,16 +117,21 @@ async fn approve(
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    let decision = match decision(&delivery, &headers, &body) {
-        Ok(decision) => decision,
+    let (actor, body) = match decision(&delivery, &headers, &body) {
+        Ok(decided) => decided,
         Err(refusal) => return refusal,
     };
     let registry = &delivery.0.registry;
-    let outcome = match registry.resolve(&id).await {
-        Ok(id) => registry.approve(&id, &decision).await,
-        Err(error) => Err(error),
+    let outcome = async {
+        let over = match said(body.over.as_deref(), &headers) {
+            None => return Err(PublisherError::NeedsSeen { how: SAY_OVER }),
+            Some("none") => Seen::Nothing,
+            Some(text) => Seen::Policy(registry.resolve(text).await?),
+        };
+        let decision = Decision { actor, reason: body.reason, force: body.force, over };
+        registry.approve(&registry.resolve(&id).await?, &decision).await
     };
-    changed(&delivery, outcome).await
+    changed(&delivery, outcome.await).await
 }
 
 async fn reject(
@@ -115,31 +140,40 @@ async fn reject(
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    let decision = match decision(&delivery, &headers, &body) {
-        Ok(decision) => decision,
+    let (actor, body) = match decision(&delivery, &headers, &body) {
+        Ok(decided) => decided,
         Err(refusal) => return refusal,
     };
     let registry = &delivery.0.registry;
-    let outcome = match registry.resolve(&id).await {
-        Ok(id) => registry.reject(&id, &decision).await,
-        Err(error) => Err(error),
-    };
-    changed(&delivery, outcome).await
+    let decision = Decision { actor, reason: body.reason, ..Decision::default() };
+    let outcome = async { registry.reject(&registry.resolve(&id).await?, &decision).await };
+    changed(&delivery, outcome.await).await
 }
 
 async fn rollback(State(delivery): State<Delivery>, headers: HeaderMap, body: String) -> Response {
-    match decision(&delivery, &headers, &body) {
-        Ok(decision) => {
-            let outcome = delivery.0.registry.rollback(&decision).await;
-            changed(&delivery, outcome).await
-        }
-        Err(refusal) => refusal,
-    }
+    let (actor, body) = match decision(&delivery, &headers, &body) {
+        Ok(decided) => decided,
+        Err(refusal) => return refusal,
+    };
+    let registry = &delivery.0.registry;
+    let outcome = async {
+        let from = said(body.from.as_deref(), &headers).ok_or(PublisherError::NeedsSeen { how: SAY_FROM })?;
+        let decision = Decision { actor, reason: body.reason, ..Decision::default() };
+        registry.rollback(&registry.resolve(from).await?, &decision).await
+    };
+    changed(&delivery, outcome.await).await
+}
+
+/// What was seen in force: by the body, else by `If-Match` (RFC 9110, section 13.1.1). `active` says nothing: it is
+/// whatever is in force when the request arrives.
+fn said<'a>(body: Option<&'a str>, headers: &'a HeaderMap) -> Option<&'a str> {
+    let tag = || headers.get(header::IF_MATCH)?.to_str().ok().map(|tag| tag.trim().trim_matches('"'));
+    body.or_else(tag).filter(|text| !matches!(*text, "active" | "*" | ""))
 }
 
 /// Who decides is the token's name: nobody can decide in another's.
 #[allow(clippy::result_large_err)] // the error is the response itself, made once per refused request
-fn decision(delivery: &Delivery, headers: &HeaderMap, body: &str) -> Result<Decision, Response> {
+fn decision(delivery: &Delivery, headers: &HeaderMap, body: &str) -> Result<(String, DecisionBody), Response> {
     let refuse = |status: StatusCode, sentence: &str| {
         events::change_refused(status.as_u16());
         failure(status, sentence, Fault::User, false)
@@ -162,10 +196,10 @@ fn decision(delivery: &Delivery, headers: &HeaderMap, body: &str) -> Result<Deci
     let body: DecisionBody = if body.trim().is_empty() {
         DecisionBody::default()
     } else {
-        let sentence = "the body is not a decision: send {\"reason\": \"...\", \"force\": false}";
+        let sentence = "the body is not a decision: it may hold \"reason\", \"force\", and \"over\" or \"from\"";
         serde_json::from_str(body).map_err(|_| refuse(StatusCode::BAD_REQUEST, sentence))?
     };
-    Ok(Decision { actor, reason: body.reason, force: body.force })
+    Ok((actor, body))
 }
 
 /// A decision that was taken is answered as taken, even if handing it out has to wait for the next refresh.
@@ -185,7 +219,9 @@ fn answer<T: Serialize>(outcome: Result<T, PublisherError>) -> Response {
     };
     let status = match &error {
         PublisherError::Unknown { .. } => StatusCode::NOT_FOUND,
-        PublisherError::NeedsReason | PublisherError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
+        PublisherError::NeedsReason | PublisherError::NeedsSeen { .. } | PublisherError::Ambiguous { .. } => {
+            StatusCode::BAD_REQUEST
+        }
         PublisherError::Signature(_) | PublisherError::Bundle(_) | PublisherError::Policy(_) => {
             StatusCode::UNPROCESSABLE_ENTITY
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use weir_policy_runtime::{
-    Bundle, BundleError, MANIFEST_FILE, MAX_BUNDLE_BYTES, Manifest, PolicyId, SIGNATURE_FILE, Signature, Trust,
+    Bundle, BundleError, MANIFEST_FILE, MAX_TAR_BYTES, Manifest, PolicyId, SIGNATURE_FILE, Signature, Trust,
 };
 use weir_store::{PutNew, Store};
 
@@ -77,23 +77,30 @@ pub(super) async fn get(store: &Store, id: &PolicyId) -> Result<(Bundle, Option<
     Ok((bundle, get_signature(store, id).await?))
 }
 
-/// Checks a bundle that lies in a folder (its `signature.json` beside the content) or in a tar file.
+/// Checks a bundle and the signature that lies with it; see [`read_path`].
 ///
 /// # Errors
 /// When it is not whole, or not signed as `trust` wants it.
 pub fn verify_path(path: &Path, trust: &Trust) -> Result<Verification> {
-    let (bundle, signature) = if path.is_file() {
-        let size = std::fs::metadata(path).map_err(|source| io_error(path, source))?.len();
-        if size > 2 * MAX_BUNDLE_BYTES {
-            return Err(BundleError::TooLarge.into());
-        }
-        let bytes = std::fs::read(path).map_err(|source| io_error(path, source))?;
-        (Bundle::from_tar(&bytes)?, None)
-    } else {
-        (Bundle::read_dir(path)?, Bundle::read_signature(path)?)
-    };
+    let (bundle, signature) = read_path(path)?;
     let standing = trust.check(&bundle.id, signature.as_ref())?;
     Ok(Verification::new(&bundle, standing))
+}
+
+/// Reads a bundle from a folder, or from a tar file of one; its signature is the `signature.json` in it.
+///
+/// # Errors
+/// When there is none, it is not whole, or the signature cannot be read.
+pub fn read_path(path: &Path) -> Result<(Bundle, Option<Signature>)> {
+    if !path.is_file() {
+        return Ok((Bundle::read_dir(path)?, Bundle::read_signature(path)?));
+    }
+    let size = std::fs::metadata(path).map_err(|source| io_error(path, source))?.len();
+    if size > MAX_TAR_BYTES {
+        return Err(BundleError::TooLarge.into());
+    }
+    let bytes = std::fs::read(path).map_err(|source| io_error(path, source))?;
+    Ok((Bundle::from_tar(&bytes)?, Bundle::signature_in_tar(&bytes)?))
 }
 
 fn io_error(path: &Path, source: std::io::Error) -> BundleError {

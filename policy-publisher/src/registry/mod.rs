@@ -21,9 +21,9 @@ use weir_policy_runtime::{
 };
 use weir_store::{Advance, Store, StoreError, Table};
 
-pub use content::verify_path;
+pub use content::{read_path, verify_path};
 pub use event::{EventKind, POLICY_EVENTS_TABLE, RegistryEvent, Verdict, policy_events_spec};
-pub use state::{Decision, PolicyState, RegistryState, Status};
+pub use state::{Decision, PolicyState, RegistryState, Seen, Status};
 
 use crate::views::{Approved, PolicyDetail, PolicyDiff, PolicyList, Proposed, Rejected, RolledBack, Verification};
 use crate::{PublisherError, Result, events};
@@ -67,9 +67,11 @@ pub struct Registry {
     table: Arc<Mutex<View>>,
 }
 
-/// The table, and what was read of it at which version.
+/// The table, and what was read of it at which version. There is no table before the first decision: reading a
+/// registry writes nothing.
 struct View {
-    table: Table,
+    store: Store,
+    table: Option<Table>,
     read: Option<(i64, Arc<Loaded>)>,
 }
 
@@ -80,7 +82,7 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// Opens the registry of a store, and creates its table if it is not there.
+    /// Opens the registry of a store. Its table is made by the first decision.
     ///
     /// # Errors
     /// When the table is somebody else's or cannot be read.
@@ -93,8 +95,8 @@ impl Registry {
     /// # Errors
     /// As [`Registry::open`].
     pub async fn with_clock(store: &Store, trust: Trust, clock: Clock) -> Result<Self> {
-        let table = store.table(&policy_events_spec()).await?;
-        let view = View { table, read: None };
+        let table = store.existing(POLICY_EVENTS_TABLE).await?;
+        let view = View { store: store.clone(), table, read: None };
         Ok(Self { store: store.clone(), trust: Arc::new(trust), clock, table: Arc::new(Mutex::new(view)) })
     }
 
@@ -156,9 +158,10 @@ impl Registry {
         let seen = self.load().await?;
         seen.state.approve(id, decision)?;
         let standing = self.checked(id).await?.1;
+        let seen = seen.state.seen();
         let event = self
             .record(decision, |state| {
-                state.unmoved_since(&seen.state)?;
+                state.expect(&seen)?;
                 state.approve(id, decision).map(Some)
             })
             .await?;
@@ -175,26 +178,29 @@ impl Registry {
         Ok(Rejected { id: id.clone() })
     }
 
-    /// Withdraws the active policy and puts the one before it in force again, or none.
+    /// Withdraws `from`, which must be the active policy, and puts the one before it in force again, or none.
     ///
     /// # Errors
-    /// When none is active, there is no reason, or the policy to go back to does not hold any more.
-    pub async fn rollback(&self, decision: &Decision) -> Result<RolledBack> {
-        let seen = self.load().await?;
-        seen.state.rollback(decision)?;
-        if let Some(target) = seen.state.rollback_target() {
-            self.checked(target).await?;
+    /// When another or none is active, there is no reason, or the policy to go back to does not hold any more.
+    pub async fn rollback(&self, from: &PolicyId, decision: &Decision) -> Result<RolledBack> {
+        for _ in 0..DECISION_ATTEMPTS {
+            let seen = self.load().await?;
+            let target = seen.state.rollback(from, decision)?.previous;
+            if let Some(target) = &target {
+                self.checked(target).await.map_err(|error| PublisherError::no_way_back(target, error))?;
+            }
+            let event = self
+                .record(decision, |state| {
+                    let draft = state.rollback(from, decision)?;
+                    // Another target (this one was rejected meanwhile) is one that was not checked.
+                    Ok((draft.previous == target).then_some(draft))
+                })
+                .await?;
+            if let Some(event) = event {
+                return Ok(RolledBack { from: event.policy_id, to: event.previous });
+            }
         }
-        let event = self
-            .record(decision, |state| {
-                state.unmoved_since(&seen.state)?;
-                state.rollback(decision).map(Some)
-            })
-            .await?;
-        match event {
-            Some(event) => Ok(RolledBack { from: event.policy_id, to: event.previous }),
-            None => Err(PublisherError::NothingActive),
-        }
+        Err(PublisherError::Contended { attempts: DECISION_ATTEMPTS })
     }
 
     /// Every policy.
@@ -274,12 +280,13 @@ impl Registry {
     ) -> Result<Option<RegistryEvent>> {
         let event_id = format!("{:032x}", rand::random::<u128>());
         let mut view = self.table.lock().await;
+        let mut outcome_unknown = None;
         for attempt in 1..=DECISION_ATTEMPTS {
             let loaded = view.load().await?;
-            // After an outcome that nobody told us: did our event land?
-            if let Some(ours) = loaded.events.iter().rev().find(|event| event.event_id == event_id) {
-                return Ok(Some(ours.clone()));
+            if let Some(ours) = recorded(&loaded, &event_id) {
+                return Ok(Some(ours));
             }
+            outcome_unknown = None;
             let Some(draft) = decide(&loaded.state)? else { return Ok(None) };
             let event = RegistryEvent {
                 sequence: loaded.state.next_sequence(),
@@ -295,35 +302,59 @@ impl Registry {
                 forced: draft.forced,
             };
             let advance = Advance { app_id: APP_ID.to_owned(), expected: loaded.state.sequence, next: event.sequence };
-            match view.table.commit(vec![event::to_batch(&event)?], vec![advance]).await {
+            match view.for_writing().await?.commit(vec![event::to_batch(&event)?], vec![advance]).await {
                 Ok(_) => {
                     events::decided(&event);
                     return Ok(Some(event));
                 }
-                Err(StoreError::Fenced { .. } | StoreError::Contended { .. } | StoreError::OutcomeUnknown { .. }) => {
+                Err(StoreError::Fenced { .. } | StoreError::Contended { .. }) => events::decision_retried(attempt),
+                Err(error @ StoreError::OutcomeUnknown { .. }) => {
                     events::decision_retried(attempt);
+                    outcome_unknown = Some(error);
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(PublisherError::Contended { attempts: DECISION_ATTEMPTS })
+        match outcome_unknown {
+            // The last attempt may have landed: look once more, and never call that "others were faster".
+            Some(unknown) => recorded(&*view.load().await?, &event_id).map(Some).ok_or_else(|| unknown.into()),
+            None => Err(PublisherError::Contended { attempts: DECISION_ATTEMPTS }),
+        }
     }
+}
+
+/// The event of this id, if it landed: a commit's outcome may be told to nobody.
+fn recorded(loaded: &Loaded, event_id: &str) -> Option<RegistryEvent> {
+    loaded.events.iter().rev().find(|event| event.event_id == event_id).cloned()
 }
 
 impl View {
     async fn load(&mut self) -> Result<Arc<Loaded>> {
-        self.table.refresh().await?;
-        let version = self.table.version();
+        if self.table.is_none() {
+            self.table = self.store.existing(POLICY_EVENTS_TABLE).await?;
+        }
+        let Some(table) = &mut self.table else { return Ok(Arc::default()) };
+        table.refresh().await?;
+        let version = table.version();
         if let Some((read, loaded)) = &self.read
             && *read == version
         {
             return Ok(loaded.clone());
         }
-        let events = event::from_batches(&rows::all(&self.table).await?)?;
+        let events = event::from_batches(&rows::all(table).await?)?;
         let state = RegistryState::fold(&events)?;
         let loaded = Arc::new(Loaded { events, state });
         self.read = Some((version, loaded.clone()));
         Ok(loaded)
+    }
+
+    /// The table, made if it is not there.
+    async fn for_writing(&mut self) -> Result<&mut Table> {
+        let table = match self.table.take() {
+            Some(table) => table,
+            None => self.store.table(&policy_events_spec()).await?,
+        };
+        Ok(self.table.insert(table))
     }
 }
 

@@ -3,9 +3,11 @@
 //! | step | from | rule |
 //! |---|---|---|
 //! | propose | unknown, rejected | otherwise nothing happens: the registry knows it, and what was withdrawn stays so |
-//! | approve | proposed, superseded, rolled back | verdict `better` and not rolled back, or `force` and a reason |
+//! | approve | proposed, superseded, rolled back | verdict `better` and not withdrawn, or `force` and a reason |
 //! | reject | proposed, superseded, rolled back | it can't be gone back to either |
 //! | roll back | active | to the policy that was active before it and was not withdrawn since, or to none |
+//!
+//! A withdrawal outlives a rejection and a new proposal; only an approval by force lifts it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -51,6 +53,8 @@ pub struct PolicyState {
     pub name: String,
     /// Where it stands.
     pub status: Status,
+    /// Was it in force and rolled back, and not approved by force since?
+    pub withdrawn: bool,
     /// What its report says.
     pub verdict: Verdict,
     /// When it was last proposed, ms since the Unix epoch.
@@ -61,8 +65,20 @@ pub struct PolicyState {
     pub changed_by: String,
 }
 
+/// What a person saw in force when they decided.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// They did not say: whatever is in force when the decision arrives.
+    #[default]
+    Unsaid,
+    /// No policy.
+    Nothing,
+    /// This one.
+    Policy(PolicyId),
+}
+
 /// A person's decision.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Who.
     pub actor: String,
@@ -70,6 +86,8 @@ pub struct Decision {
     pub reason: Option<String>,
     /// Override the verdict, or an earlier withdrawal; needs a reason.
     pub force: bool,
+    /// An approval holds only while this is in force; a rollback names its policy itself.
+    pub over: Seen,
 }
 
 impl Decision {
@@ -130,9 +148,11 @@ impl RegistryState {
                 if self.active() == Some(&event.policy_id) {
                     return Err(damaged("proposes the active policy"));
                 }
+                let withdrawn = self.policies.get(&event.policy_id).is_some_and(|known| known.withdrawn);
                 let state = PolicyState {
                     name: event.policy_name.clone(),
                     status: Status::Proposed,
+                    withdrawn,
                     verdict: event.verdict.clone(),
                     proposed_ms: event.event_ms,
                     changed_ms: event.event_ms,
@@ -149,6 +169,7 @@ impl RegistryState {
                 }
                 self.in_force.push(event.policy_id.clone());
                 self.changed(event, Status::Active);
+                self.set_withdrawn(&event.policy_id, false);
             }
             EventKind::Rejected => {
                 if self.active() == Some(&event.policy_id) {
@@ -163,6 +184,7 @@ impl RegistryState {
                 }
                 self.withdraw(&event.policy_id);
                 self.changed(event, Status::RolledBack);
+                self.set_withdrawn(&event.policy_id, true);
                 if let Some(back) = self.active().cloned() {
                     self.set_status(&back, Status::Active);
                 }
@@ -220,9 +242,14 @@ impl RegistryState {
         }
     }
 
+    /// What a maker of a decision sees who looks now.
+    pub(super) fn seen(&self) -> Seen {
+        self.active().map_or(Seen::Nothing, |id| Seen::Policy(id.clone()))
+    }
+
     /// A decision about what is in force holds only for the policy that its maker saw in force.
-    pub(super) fn unmoved_since(&self, seen: &Self) -> Result<()> {
-        if self.active() == seen.active() {
+    pub(super) fn expect(&self, seen: &Seen) -> Result<()> {
+        if *seen == Seen::Unsaid || *seen == self.seen() {
             return Ok(());
         }
         let now = self.active().map_or_else(|| "none".to_owned(), |id| id.short().to_owned());
@@ -241,15 +268,15 @@ impl RegistryState {
 
     pub(super) fn approve(&self, id: &PolicyId, decision: &Decision) -> Result<Draft> {
         let policy = self.policy(id)?;
-        let again = match policy.status {
+        match policy.status {
             Status::Active => return Err(PublisherError::AlreadyActive { id: id.clone() }),
             Status::Rejected => return Err(PublisherError::NotApprovable { id: id.clone(), status: policy.status }),
-            Status::RolledBack => true,
-            Status::Proposed | Status::Superseded => false,
-        };
-        let overrides = again || !policy.verdict.is_better();
+            Status::RolledBack | Status::Proposed | Status::Superseded => {}
+        }
+        self.expect(&decision.over)?;
+        let overrides = policy.withdrawn || !policy.verdict.is_better();
         if overrides && !decision.force {
-            return Err(if again {
+            return Err(if policy.withdrawn {
                 PublisherError::WasRolledBack { id: id.clone() }
             } else {
                 PublisherError::NotBetter { id: id.clone(), verdict: policy.verdict.clone() }
@@ -270,8 +297,10 @@ impl RegistryState {
         }
     }
 
-    pub(super) fn rollback(&self, decision: &Decision) -> Result<Draft> {
+    /// `from` is the policy that its maker wants gone: said twice, it is still one step back.
+    pub(super) fn rollback(&self, from: &PolicyId, decision: &Decision) -> Result<Draft> {
         let id = self.active().ok_or(PublisherError::NothingActive)?;
+        self.expect(&Seen::Policy(from.clone()))?;
         if !decision.has_reason() {
             return Err(PublisherError::NeedsReason);
         }
@@ -302,6 +331,12 @@ impl RegistryState {
         }
     }
 
+    fn set_withdrawn(&mut self, id: &PolicyId, withdrawn: bool) {
+        if let Some(policy) = self.policies.get_mut(id) {
+            policy.withdrawn = withdrawn;
+        }
+    }
+
     fn changed(&mut self, event: &RegistryEvent, status: Status) {
         if let Some(policy) = self.policies.get_mut(&event.policy_id) {
             policy.status = status;
@@ -322,7 +357,7 @@ mod tests {
     }
 
     fn decision() -> Decision {
-        Decision { actor: "alice".to_owned(), reason: Some("because".to_owned()), force: true }
+        Decision { actor: "alice".to_owned(), reason: Some("because".to_owned()), force: true, over: Seen::Unsaid }
     }
 
     fn event(state: &RegistryState, draft: Draft) -> RegistryEvent {
@@ -369,7 +404,7 @@ mod tests {
                 Step::Propose(n) => state.propose(&id(*n), "demo", &Verdict::of_report(None)),
                 Step::Approve(n) => state.approve(&id(*n), &decision()).ok(),
                 Step::Reject(n) => state.reject(&id(*n)).ok(),
-                Step::RollBack => state.rollback(&decision()).ok(),
+                Step::RollBack => state.active().and_then(|active| state.rollback(active, &decision()).ok()),
             };
             if let Some(draft) = draft {
                 let event = event(&state, draft);
@@ -382,12 +417,47 @@ mod tests {
         (events, states)
     }
 
+    /// Policies whose last approval was neither rolled back nor rejected since, the latest approval first: the rule as a
+    /// person would say it, against which the fold is held.
+    fn standing_approvals(events: &[RegistryEvent]) -> impl Iterator<Item = &PolicyId> {
+        events.iter().enumerate().rev().filter_map(|(n, event)| {
+            let undone = |later: &RegistryEvent| {
+                later.policy_id == event.policy_id && matches!(later.event, EventKind::RolledBack | EventKind::Rejected)
+            };
+            (event.event == EventKind::Approved && !events[n..].iter().any(undone)).then_some(&event.policy_id)
+        })
+    }
+
     proptest! {
         #[test]
-        fn the_state_is_the_fold_of_its_events(steps in prop::collection::vec(step(), 0..60)) {
+        fn what_is_in_force_and_what_is_withdrawn_follow_from_the_events_alone(steps in prop::collection::vec(step(), 0..60)) {
             let (events, states) = play(&steps);
             for (n, state) in states.iter().enumerate() {
-                prop_assert_eq!(&RegistryState::fold(&events[..n]).unwrap(), state);
+                let events = &events[..n];
+                let mut standing = standing_approvals(events);
+                prop_assert_eq!(state.active(), standing.next());
+                let active = state.active();
+                prop_assert_eq!(state.rollback_target(), standing.find(|id| Some(*id) != active));
+                for (id, policy) in &state.policies {
+                    let last = events.iter().rfind(|event| {
+                        event.policy_id == *id && matches!(event.event, EventKind::Approved | EventKind::RolledBack)
+                    });
+                    let withdrawn = last.is_some_and(|event| event.event == EventKind::RolledBack);
+                    prop_assert_eq!(policy.withdrawn, withdrawn);
+                }
+            }
+        }
+
+        #[test]
+        fn a_withdrawn_policy_comes_back_by_force_only(steps in prop::collection::vec(step(), 0..60)) {
+            let gently = Decision { force: false, ..decision() };
+            for state in play(&steps).1 {
+                for (id, policy) in &state.policies {
+                    if policy.withdrawn {
+                        prop_assert!(state.approve(id, &gently).is_err());
+                        prop_assert!(policy.status == Status::Rejected || state.approve(id, &decision()).unwrap().forced);
+                    }
+                }
             }
         }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 
 use super::{Bundle, MANIFEST_FILE, MAX_BUNDLE_BYTES, MAX_FILES, SIGNATURE_FILE, check_path};
-use crate::error::BundleError;
+use crate::error::{BundleError, SignatureError};
+use crate::signature::Signature;
 
 impl Bundle {
     /// The content as a tar, without a signature: it travels beside.
@@ -23,7 +24,8 @@ impl Bundle {
         builder.into_inner().expect("memory takes the end of the archive")
     }
 
-    /// Reads a tar of a bundle. A `signature.json` in it is passed over; folders and a leading `./` are fine.
+    /// Reads a tar of a bundle. A `signature.json` in it is not looked at (see [`Bundle::signature_in_tar`]); folders and
+    /// a leading `./` are fine.
     ///
     /// # Errors
     /// When the archive is truncated, holds anything but plain files and folders, holds a path twice or one that is
@@ -34,6 +36,15 @@ impl Bundle {
         let manifest = files.remove(MANIFEST_FILE);
         let manifest = manifest.ok_or_else(|| BundleError::NoManifest { place: "the archive".to_owned() })?;
         Self::from_files(manifest, files)
+    }
+
+    /// The `signature.json` in a tar of a bundle, if there is one: `tar` of an exported folder packs it with the content.
+    ///
+    /// # Errors
+    /// When the archive or the signature cannot be read.
+    pub fn signature_in_tar(bytes: &[u8]) -> Result<Option<Signature>, SignatureError> {
+        let mut files = read_entries(bytes).map_err(|e| SignatureError::Malformed { why: e.to_string() })?;
+        files.remove(SIGNATURE_FILE).map(|bytes| Signature::from_json(&bytes)).transpose()
     }
 }
 

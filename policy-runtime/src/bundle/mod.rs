@@ -40,6 +40,8 @@ pub const SIGNATURE_FILE: &str = "signature.json";
 
 /// All files together, manifest included, bytes.
 pub const MAX_BUNDLE_BYTES: u64 = 64 << 20;
+/// A bundle's tar, bytes: the content, a header and padding a file, a signature, and what archivers add at the end.
+pub const MAX_TAR_BYTES: u64 = MAX_BUNDLE_BYTES + (1 << 20);
 /// Files, manifest not counted.
 pub const MAX_FILES: usize = 256;
 /// The manifest, bytes.

@@ -16,7 +16,7 @@ pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
                 Feature::OneHot { field: CategoryField::Domain, values: vec!["law".into(), "math".into()] },
                 Feature::Numeric { field: CountField::PromptTokens, mean: 5.0, std: 1.5 },
                 Feature::Flag { field: FlagField::Multimodal },
-                Feature::Embedding { dim: 3 },
+                Feature::Embedding { dim: 3, model: None },
             ],
         },
         actions: vec![action("large"), action("middle"), action("small")],
