@@ -5,21 +5,52 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_learners::length::fit_output_length;
-use weir_learners::{Candidate, LearnError, TrainConfig, TrainingSet};
+use weir_learners::length::{OutputLength, fit_output_length};
+use weir_learners::{Candidate, EstimatorSummary, LearnError, PolicyInForce, TrainConfig, TrainingSet};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    Bundle, Lineage, Manifest, POLICY_FILE, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, WEIGHTS_FILE,
+    Bundle, Lineage, Manifest, POLICY_FILE, Policy, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, WEIGHTS_FILE,
 };
 
 use crate::error::{Failure, Result};
 
-/// Where a bundle's output-length quantiles lie.
-const OUTPUT_LENGTH_FILE: &str = "knobs/output_length.json";
+/// The release, and the commit that it was built from (`unknown` outside a checkout; see `build.rs`).
+const CODE_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("WEIR_COMMIT"));
 
 /// Key of the lineage's data under which the share of held-out sessions stands.
 const HOLDOUT_SHARE: &str = "holdout_share";
+
+/// Key of the lineage's data under which the gateway tag of the requests trained on stands, as `NAME=VALUE`.
+const TAG: &str = "tag";
+
+/// What a candidate is held against, and what its report shows beside it.
+#[derive(Default)]
+pub struct Beside {
+    pub in_force: Option<InForce>,
+    /// The hallucination estimator that runs in the stream.
+    pub estimator: Option<EstimatorSummary>,
+}
+
+/// The policy that decides now.
+pub struct InForce {
+    id: String,
+    policy: Policy,
+}
+
+impl InForce {
+    /// The registry's active policy, unless that is `candidate` itself.
+    pub async fn of(registry: &Registry, candidate: Option<&PolicyId>) -> Result<Option<Self>> {
+        let loaded = registry.load().await?;
+        let Some(id) = loaded.state.active().filter(|id| Some(*id) != candidate) else { return Ok(None) };
+        let policy = Policy::load(&registry.bundle(id).await?.0).map_err(Failure::ours)?;
+        Ok(Some(Self { id: id.to_string(), policy }))
+    }
+
+    pub fn as_learners_see_it(&self) -> PolicyInForce<'_> {
+        PolicyInForce { id: &self.id, policy: &self.policy }
+    }
+}
 
 /// A candidate with the bundle made of it.
 pub struct Proposal {
@@ -28,28 +59,37 @@ pub struct Proposal {
 }
 
 /// Trains and packs; writes nothing.
-pub fn train(set: &TrainingSet, config: &TrainConfig, name: &str, tag: Option<&(String, String)>) -> Result<Proposal> {
-    let candidate = weir_learners::train_policy(set, config)?;
+pub fn train(
+    set: &TrainingSet,
+    config: &TrainConfig,
+    name: &str,
+    tag: Option<&(String, String)>,
+    beside: &Beside,
+) -> Result<Proposal> {
+    let in_force = beside.in_force.as_ref().map(InForce::as_learners_see_it);
+    let mut candidate = weir_learners::train_policy(set, config, in_force)?;
+    let estimators = &mut candidate.report.estimators;
+    estimators.extend(beside.estimator.clone().map(|estimator| ("hallucination".to_owned(), estimator)));
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
     files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
-    files.insert(REPORT_JSON_FILE.into(), candidate.report.to_json().map_err(Failure::ours)?);
-    files.insert(REPORT_MARKDOWN_FILE.into(), candidate.report.to_markdown().into_bytes());
     match fit_output_length(set) {
         Ok(lengths) => {
-            files.insert(OUTPUT_LENGTH_FILE.into(), lengths.to_json().map_err(Failure::ours)?);
+            files.insert(OutputLength::FILE.into(), lengths.to_json().map_err(Failure::ours)?);
+            candidate.report.estimators.insert("output length".into(), lengths.summary());
         }
         // Logs without token counts make a policy all the same; the bundle then says nothing about lengths.
         Err(LearnError::NotEnoughData(_)) => {}
         Err(error) => return Err(error.into()),
     }
+    files.insert(REPORT_JSON_FILE.into(), candidate.report.to_json().map_err(Failure::ours)?);
+    files.insert(REPORT_MARKDOWN_FILE.into(), candidate.report.to_markdown().into_bytes());
     // What a later evaluation needs to stay off the sessions that this policy was trained on.
     let mut data = BTreeMap::from([(HOLDOUT_SHARE.to_owned(), config.holdout_share.to_string())]);
     if let Some((name, value)) = tag {
-        data.insert("tag".into(), format!("{name}={value}"));
+        data.insert(TAG.to_owned(), format!("{name}={value}"));
     }
-    let lineage =
-        Lineage { tables: set.tables.clone(), code_version: env!("CARGO_PKG_VERSION").into(), seed: config.seed, data };
+    let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: config.seed, data };
     let metrics = serde_json::to_value(&candidate.report.lineup).map_err(Failure::ours)?;
     let manifest = Manifest::routing_policy(name, now_ms(), lineage, metrics);
     let bundle = Bundle::build(manifest, files).map_err(Failure::ours)?;
@@ -68,8 +108,13 @@ pub fn keep_unseen(set: &mut TrainingSet, lineage: &Lineage) -> Result<()> {
              train it with `weir learn policy`",
         )
     })?;
-    set.samples.retain(|sample| weir_learners::is_holdout(lineage.seed, &sample.cluster, share));
+    set.samples.retain(|sample| weir_learners::is_holdout(&sample.cluster, share));
     Ok(())
+}
+
+/// Was the policy of this lineage trained on requests with that gateway tag only?
+pub fn trained_on_tag(lineage: &Lineage, name: &str, value: &str) -> bool {
+    lineage.data.get(TAG).is_some_and(|tag| tag.split_once('=') == Some((name, value)))
 }
 
 /// Signs the bundle and hands it to the registry.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use weir_learners::matrix::{
-    CoverageConfig, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
+    CoverageConfig, Matrix, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, Verdict};
 use weir_policy_publisher::Registry;
@@ -14,6 +14,7 @@ use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, EvaluateArgs};
 use crate::config::Config;
 use crate::error::{Failure, Result};
+use crate::training::InForce;
 use crate::{services, training};
 
 /// Runs the evaluation that was asked for.
@@ -40,9 +41,16 @@ async fn find(config: &Config, named: &str) -> Result<Bundle> {
 
 /// A policy that was learned from tables, on the queries that `weir replay` marked as its test split.
 async fn bundle_on_matrix(common: &Common, folder: &Path, named: &str, seed: u64) -> Result<()> {
+    is_matrix(folder)?;
     let bundle = find(&configuration(common)?, named).await?;
+    if !training::trained_on_tag(&bundle.manifest.lineage, "split", Split::Train.name()) {
+        return Err(Failure::user(
+            "this policy was not trained on a matrix's training queries alone (lineage.data.tag is not split=train), so the \
+             others would be no exam; train it with `weir learn policy --tag split=train`",
+        ));
+    }
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
-    let matrix = load_llmrouter(folder).await?;
+    let matrix = part_of(folder, &policy).await?;
     let config = MatrixConfig { seed, coverage: None, ..MatrixConfig::default() };
     let report = judge_policy(&matrix, &policy, |query| Split::of_text(&query.text) == Split::Train, &config)?;
     if common.json {
@@ -52,6 +60,30 @@ async fn bundle_on_matrix(common: &Common, folder: &Path, named: &str, seed: u64
     Ok(())
 }
 
+/// The part of the matrix whose models the policy knows; each part has models of its own.
+async fn part_of(folder: &Path, policy: &Policy) -> Result<Matrix> {
+    let knows = |matrix: &Matrix| {
+        matrix.models.iter().all(|model| policy.actions().iter().any(|action| action.model == model.model))
+    };
+    let main = load_llmrouter(folder).await;
+    if main.as_ref().is_ok_and(knows) {
+        return Ok(main?);
+    }
+    let questions = load_llmrouter_nq(folder).await;
+    if questions.as_ref().is_ok_and(knows) {
+        return Ok(questions?);
+    }
+    // A part that cannot be read may be the one that was meant.
+    main?;
+    questions?;
+    let names: Vec<&str> = policy.actions().iter().map(|action| action.model.as_str()).collect();
+    Err(Failure::user(format!(
+        "no part of the score matrix in {} is about this policy's models, which are {}",
+        folder.display(),
+        names.join(", ")
+    )))
+}
+
 async fn logged(common: &Common, named: &str, seed: u64) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
@@ -59,13 +91,18 @@ async fn logged(common: &Common, named: &str, seed: u64) -> Result<()> {
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
     let mut set = weir_learners::training_set(&store).await?;
     training::keep_unseen(&mut set, &bundle.manifest.lineage)?;
+    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let in_force = InForce::of(&registry, Some(&bundle.id)).await?;
     let evaluation = EvaluationConfig { seed, ..EvaluationConfig::default() };
-    let lineup = weir_learners::evaluate_policy(&set, &policy, &evaluation)?;
+    let in_force = in_force.as_ref().map(InForce::as_learners_see_it);
+    let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &evaluation)?;
     if common.json {
         return print_json(&serde_json::json!({ "policy_id": bundle.id, "report": lineup }));
     }
     println!("policy {}: {}", bundle.id, lineup.candidate.verdict.words());
+    let held = lineup.in_force.as_ref();
     let rows = std::iter::once(("candidate", &lineup.candidate))
+        .chain(held.map(|held| ("policy in force", &held.evaluation)))
         .chain(lineup.baselines.iter().map(|baseline| (baseline.name.as_str(), &baseline.evaluation)));
     for (name, evaluation) in rows {
         match (&evaluation.estimates, &evaluation.verdict) {
@@ -84,13 +121,26 @@ async fn logged(common: &Common, named: &str, seed: u64) -> Result<()> {
             (None, _) => {}
         }
     }
+    if let Some(difference) = held.and_then(|held| held.difference) {
+        println!(
+            "difference to the policy in force {:+.4} ({:+.4} to {:+.4})",
+            difference.value, difference.low, difference.high
+        );
+    }
+    println!("{}", lineup.data.sentence());
+    lineup.data.notes().iter().for_each(|note| println!("{note}"));
     Ok(())
 }
 
-async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<()> {
-    if !folder.is_dir() {
-        return Err(Failure::user(format!("there is no score matrix at {}", folder.display())));
+fn is_matrix(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
     }
+    Err(Failure::user(format!("there is no score matrix at {}", folder.display())))
+}
+
+async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<()> {
+    is_matrix(folder)?;
     let coverage =
         (args.coverage_seeds > 0).then(|| CoverageConfig { seeds: args.coverage_seeds, ..CoverageConfig::default() });
     let main = MatrixConfig { seed: args.seed, coverage, ..MatrixConfig::default() };

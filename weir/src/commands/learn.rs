@@ -10,6 +10,7 @@ use weir_policy_runtime::Objective;
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind};
 use crate::error::{Failure, Result};
+use crate::training::{Beside, InForce};
 use crate::{services, training};
 
 /// Trains what was asked for.
@@ -37,8 +38,14 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: O
         floor: config.objective.floor,
         ..TrainConfig::default()
     };
-    let proposal = training::train(&set, &train, name, tag.as_ref())?;
     let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let estimator =
+        config.estimators.hallucination.as_ref().map(|section| super::run::read_estimator(&section.artifact));
+    let beside = Beside {
+        in_force: InForce::of(&registry, None).await?,
+        estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
+    };
+    let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;
     training::propose(&registry, &proposal, key, "weir learn").await?;
     let report = &proposal.candidate.report;
     if common.json {

@@ -297,7 +297,7 @@ impl Judged {
 async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKey) -> Result<Judged> {
     let set = weir_learners::training_set(store).await?;
     let train = train.clone();
-    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None))
+    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &training::Beside::default()))
         .await
         .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
     let registry = Registry::open(store, trust).await?;

@@ -1,0 +1,273 @@
+//! `weir learn`, `weir evaluate` and `weir estimate`, on tables that hold simulated traffic.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::json::ReaderBuilder;
+use parquet::arrow::ArrowWriter;
+use serde_json::Value;
+use weir_policy_runtime::{Bundle, Lineage, Manifest};
+use weir_schemas::{Contract, Feedback, Request};
+use weir_store::{Store, TableSpec};
+
+fn weir(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .current_dir(folder)
+        .args(arguments)
+        .env("WEIR_LOG", "off")
+        .output()
+        .expect("the binary starts")
+}
+
+fn done(folder: &Path, arguments: &[&str]) -> String {
+    let output = weir(folder, arguments);
+    assert!(output.status.success(), "weir {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("the binary prints UTF-8")
+}
+
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    serde_json::from_str(&done(folder, arguments)).expect("one JSON object")
+}
+
+/// The one sentence of a command that failed through its user's fault.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = weir(folder, arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "weir {}: {stderr}", arguments.join(" "));
+    let said: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    assert_eq!(said.len(), 1, "one sentence, not: {stderr}");
+    said[0].trim_start_matches("weir: ").to_owned()
+}
+
+/// Simulated traffic in the raw tables of `weir-data`, as ingest would have left it.
+fn simulated(folder: &Path, seconds: &str) {
+    done(folder, &["simulate", "--seconds", seconds, "--rate", "20", "--seed", "3", "--out", "events.jsonl"]);
+    let text = std::fs::read_to_string(folder.join("events.jsonl")).expect("simulated events");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let store = Store::open(folder.join("weir-data").to_str().expect("UTF-8")).await.expect("the store opens");
+        for (contract, topic) in [(Request::contract(), "requests"), (Feedback::contract(), "feedback")] {
+            let events: Vec<&Value> =
+                lines.iter().filter(|line| line["topic"] == topic).map(|line| &line["event"]).collect();
+            append(&store, contract, &events).await;
+        }
+    });
+}
+
+/// Appends events to their raw table, as one version.
+async fn append(store: &Store, contract: &Contract, events: &[&Value]) {
+    let schema = weir_features::raw_schema(contract);
+    let spec = TableSpec {
+        name: contract.name.to_owned(),
+        schema: Arc::clone(&schema),
+        partition_by: Some("event_date".to_owned()),
+    };
+    let mut table = store.table(&spec).await.expect("the table opens");
+    let mut decoder =
+        ReaderBuilder::new(contract.arrow_schema()).with_batch_size(events.len()).build_decoder().expect("a decoder");
+    decoder.serialize(events).expect("events have the contract's shape");
+    let batch = decoder.flush().expect("events decode").expect("there are events");
+    let rows = batch.num_rows();
+    assert_eq!(rows, events.len());
+    let mut columns = batch.columns().to_vec();
+    columns.extend([
+        Arc::new(StringArray::from(vec!["2026-01-05"; rows])) as ArrayRef,
+        Arc::new(StringArray::from(vec![contract.name; rows])),
+        Arc::new(Int32Array::from(vec![0; rows])),
+        Arc::new((0..rows as i64).collect::<Int64Array>()),
+    ]);
+    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
+    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
+}
+
+#[test]
+fn a_policy_is_judged_on_sessions_that_it_was_not_trained_on_and_against_the_one_in_force() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated(folder, "900");
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let learned = json(folder, &["learn", "policy", "--key", "signing.key", "--json"]);
+    let id = learned["policy_id"].as_str().expect("an id").to_owned();
+    let held_out = learned["report"]["data"]["decisions"].as_u64().expect("a count");
+    assert!(learned["report"]["in_force"].is_null(), "none was in force");
+    assert!(!learned["report"]["estimators"]["output length"]["metrics"]["by domain"].is_null(), "{learned}");
+
+    // The same logs again: a half of them chooses the baselines, and none of the training sessions may be in the other.
+    let judged = json(folder, &["evaluate", &id, "--json"]);
+    let decisions = judged["report"]["data"]["decisions"].as_u64().expect("a count");
+    assert!(decisions > 0 && decisions < held_out, "{decisions} judged, {held_out} were held out");
+    let text = done(folder, &["evaluate", &id]);
+    assert!(text.contains("Judged on ") && text.contains(" had no reward"), "{text}");
+
+    // On the queries of a matrix it would have to say that it saw no test query.
+    std::fs::create_dir(folder.join("matrix")).unwrap();
+    let said = refused(folder, &["evaluate", &id, "--matrix", "matrix"]);
+    assert!(said.contains("split=train"), "{said}");
+
+    let approve = ["policy", "approve", &id, "--actor", "tests", "--reason", "to be in force", "--force"];
+    done(folder, &approve);
+    let second = json(folder, &["learn", "policy", "--key", "signing.key", "--seed", "8", "--json"]);
+    assert_eq!(second["report"]["in_force"]["policy_id"].as_str(), Some(id.as_str()));
+    assert_eq!(second["report"]["data"]["decisions"].as_u64(), Some(held_out), "another seed, the same exam");
+    assert_ne!(second["verdict"], "better", "the same logs taught both");
+    let second_id = second["policy_id"].as_str().expect("an id").to_owned();
+    let text = done(folder, &["evaluate", &second_id]);
+    assert!(text.contains("policy in force"), "{text}");
+    // In force itself, it has nobody to beat.
+    assert!(!done(folder, &["evaluate", &id]).contains("policy in force"));
+}
+
+#[test]
+fn a_bundle_that_does_not_say_what_it_was_trained_on_is_not_judged_by_logs() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed_bundle(folder.path());
+    simulated(folder.path(), "20");
+    let said = refused(folder.path(), &["evaluate", "bundle"]);
+    assert!(said.contains("lineage.data.holdout_share") && said.contains("weir learn policy"), "{said}");
+}
+
+fn labelled(path: &Path, pairs: usize) {
+    let text =
+        |of: &dyn Fn(usize) -> String| Arc::new((0..pairs).map(|i| Some(of(i))).collect::<StringArray>()) as ArrayRef;
+    let context = |i: usize| format!("The river number {i} flows through valley {} and feeds lake {}.", i * 7, i * 13);
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("id", text(&|i| i.to_string())),
+        ("dataset", text(&|_| "made up".to_owned())),
+        ("context", text(&context)),
+        ("response", text(&|i| if i % 2 == 0 { format!("Mount {i} erupted near Paris.") } else { context(i) })),
+        ("label", Arc::new((0..pairs).map(|i| Some(if i % 2 == 0 { 1.0 } else { 0.0 })).collect::<Float64Array>())),
+    ];
+    parquet(path, columns);
+}
+
+fn parquet(path: &Path, columns: Vec<(&str, ArrayRef)>) {
+    let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("is written");
+    writer.close().expect("is closed");
+}
+
+#[test]
+fn an_estimator_is_learned_from_a_folder_and_judges_a_file_without_quoting_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("labelled")).unwrap();
+    labelled(&folder.join("labelled/pairs.parquet"), 300);
+    let report =
+        json(folder, &["learn", "hallucination", "--labelled", "labelled", "--out", "estimator.weir", "--json"]);
+    assert!(report["overall"]["estimator"]["auroc"].as_f64() > Some(0.9), "{report}");
+
+    let lines = [
+        r#"{"id": "a", "context": "The dam is 90 metres high.", "response": "The dam is 90 metres high."}"#,
+        r#"{"id": "b", "context": "The dam is 90 metres high.", "response": "Mount Etna erupted near Paris."}"#,
+        r#"{"context": "", "response": "It is 42."}"#,
+    ];
+    std::fs::write(folder.join("pairs.jsonl"), lines.join("\n")).unwrap();
+    let printed = done(folder, &["estimate", "pairs.jsonl", "--artifact", "estimator.weir"]);
+    let judged: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let probability = |row: usize| judged[row]["hallucination_probability"].as_f64();
+    assert!(probability(0) < probability(1) && probability(1).is_some(), "{printed}");
+    assert_eq!((judged[2]["checked"].as_bool(), probability(2)), (Some(false), None), "{printed}");
+    assert!(!printed.contains("dam") && !printed.contains("Etna"), "{printed}");
+
+    std::fs::write(folder.join("pairs.jsonl"), "{\"context\": \"a secret\", \"response\": 7}").unwrap();
+    let said = refused(folder, &["estimate", "pairs.jsonl", "--artifact", "estimator.weir"]);
+    assert!(
+        said.contains("pairs.jsonl line 1") && said.contains("context and response") && !said.contains("secret"),
+        "{said}"
+    );
+    std::fs::write(folder.join("other.weir"), "{}").unwrap();
+    let said = refused(folder, &["estimate", "pairs.jsonl", "--artifact", "other.weir"]);
+    assert!(said.contains("hallucination estimator"), "{said}");
+    let said = refused(folder, &["estimate", "absent.jsonl", "--artifact", "estimator.weir"]);
+    assert!(said.contains("absent.jsonl"), "{said}");
+}
+
+#[test]
+fn labelled_sets_that_cannot_teach_are_refused_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    std::fs::create_dir(folder.join("empty")).unwrap();
+    labelled(&folder.join("few.parquet"), 2);
+    for (path, says) in
+        [("empty", "no .parquet file"), ("absent.parquet", "no labelled set"), ("few.parquet", "1 hallucinated")]
+    {
+        let said = refused(folder, &["learn", "hallucination", "--labelled", path, "--out", "estimator.weir"]);
+        assert!(said.contains(says), "{path}: {said}");
+        assert!(!folder.join("estimator.weir").exists());
+    }
+}
+
+#[test]
+fn learning_without_logs_or_with_a_bad_tag_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    done(folder, &["policy", "keygen", "signing.key"]);
+    std::fs::create_dir(folder.join("weir-data")).unwrap();
+    let said = refused(folder, &["learn", "policy", "--key", "signing.key"]);
+    assert!(said.contains("0 model(s)"), "{said}");
+    let said = refused(folder, &["learn", "policy", "--key", "signing.key", "--tag", "train"]);
+    assert!(said.contains("--tag split=train"), "{said}");
+    let said = refused(folder, &["evaluate", "--matrix", "nowhere"]);
+    assert!(said.contains("nowhere"), "{said}");
+}
+
+/// A score matrix of two parts, each with two models of its own, on a hundred queries.
+fn matrix(folder: &Path) {
+    std::fs::create_dir(folder).expect("is made");
+    let ids: Vec<String> = (0..100).map(|i| format!("q{i:03}")).collect();
+    let texts = |of: &dyn Fn(usize) -> String, rows: usize| {
+        Arc::new((0..rows).map(|i| Some(of(i))).collect::<StringArray>()) as ArrayRef
+    };
+    let numbers = |of: &dyn Fn(usize) -> f64, rows: usize| {
+        Arc::new((0..rows).map(|i| Some(of(i))).collect::<Float64Array>()) as ArrayRef
+    };
+    for (prefix, models) in [("", ["a", "b"]), ("nq_", ["small", "large"])] {
+        let queries = vec![
+            ("query_id", texts(&|i| ids[i].clone(), 100)),
+            ("query", texts(&|i| format!("question number {i}?"), 100)),
+            ("task", texts(&|_| "trivia".to_owned(), 100)),
+        ];
+        let scores = vec![
+            ("query_id", texts(&|i| ids[i / 2].clone(), 200)),
+            ("model", texts(&|i| models[i % 2].to_owned(), 200)),
+            ("score", numbers(&|i| (i % 2) as f64, 200)),
+            ("cost_usd", numbers(&|i| 1e-4 * (i % 2 + 1) as f64, 200)),
+        ];
+        parquet(&folder.join(format!("{prefix}queries.parquet")), queries);
+        parquet(&folder.join(format!("{prefix}scores.parquet")), scores);
+    }
+    let prices = vec![
+        ("model", texts(&|i| ["a", "b"][i].to_owned(), 2)),
+        ("input_usd_per_mtok", numbers(&|_| 1.0, 2)),
+        ("output_usd_per_mtok", numbers(&|_| 1.0, 2)),
+    ];
+    parquet(&folder.join("models.parquet"), prices);
+}
+
+#[test]
+fn a_policy_is_judged_on_the_part_of_a_matrix_whose_models_it_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    matrix(&folder.join("matrix"));
+    let lineage = Lineage { data: [("tag".to_owned(), "split=train".to_owned())].into(), ..Lineage::default() };
+    let manifest = Manifest::routing_policy("questions", 0, lineage, serde_json::json!({}));
+    let bundle = Bundle::build(manifest, support::bundle().files).unwrap();
+    bundle.write_dir(&folder.join("questions"), None).unwrap();
+    let report = json(folder, &["evaluate", "questions", "--matrix", "matrix", "--json"]);
+    assert_eq!(report["matrix"], "llmrouter-nq");
+    assert!(report["scores"].as_array().unwrap().iter().any(|score| score["policy"] == "policy as published"));
+
+    for part in ["nq_queries.parquet", "nq_scores.parquet"] {
+        std::fs::copy(folder.join("matrix").join(part.trim_start_matches("nq_")), folder.join("matrix").join(part))
+            .unwrap();
+    }
+    let said = refused(folder, &["evaluate", "questions", "--matrix", "matrix"]);
+    assert!(said.contains("small, large"), "{said}");
+}
