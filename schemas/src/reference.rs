@@ -19,8 +19,8 @@ pub fn reference_page() -> String {
          A message is refused, and becomes a dead letter, when a required field is missing, a type is wrong, a number \
          lies outside the range of its unit, a vocabulary that reads \"one of\" has another word, or event time lies \
          before 2000, after 2100 or more than a day after the message was sent. Integers must be whole: 12.7 tokens \
-         are refused. In one respect the door is more lenient than the JSON Schema: it also takes numbers that are \
-         written as strings.\n\n\
+         are refused (inside arrays a fraction is cut off). In one respect the door is more lenient than the JSON \
+         Schema: it also takes numbers that are written as strings.\n\n\
          | unit | range |\n| --- | --- |\n",
     );
     for unit in UNITS {
