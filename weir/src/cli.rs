@@ -1,6 +1,7 @@
 //! The command line. Command names are a contract: people and tests rely on them.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,6 +44,9 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Query tables and views in SQL; a shell when no query is given.
     Sql(SqlArgs),
+    /// Make the summaries anew from the raw rows, as far back as these are kept: corrections and forgotten redeliveries
+    /// come right, and a gap in the log is bridged. Stop `weir run` first, unless its summaries no longer go on.
+    Rebuild,
     /// Train a policy or an estimator.
     Learn(LearnArgs),
     /// Judge a bundle on logged traffic, or the learner on a score matrix.
@@ -67,10 +71,11 @@ pub enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
-    /// How long traffic runs, seconds (20 to 3600). Under about 45 the logs are too short to judge a policy by.
+    /// How long traffic runs, seconds (20 to 3600). Under about 45 the logs are too short to judge a policy by. What follows
+    /// takes at most 25 more.
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(20..=3600))]
     pub seconds: u64,
-    /// Seed of traffic and training.
+    /// Seed of traffic and training. How fast this machine is decides when the policy is taken up.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
     /// Kind of traffic.
@@ -109,9 +114,12 @@ pub struct RunArgs {
     /// Kafka brokers; overrides `kafka.brokers`.
     #[arg(long)]
     pub brokers: Option<String>,
-    /// Do not open the HTTP listener.
+    /// Do not open the HTTP listener. Policies still go to Kafka, where `policy.kafka_topic` is set.
     #[arg(long)]
     pub no_http: bool,
+    /// Listener; overrides `http.listen`.
+    #[arg(long, conflicts_with = "no_http")]
+    pub listen: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -128,7 +136,7 @@ pub struct Sink {
     /// Kafka brokers; topics requests, feedback and gpu_telemetry.
     #[arg(long)]
     pub brokers: Option<String>,
-    /// A file of JSON lines, each {"topic", "event"}; - is standard output.
+    /// A file of JSON lines, each {"topic", "event"}, which appears when it is whole; - is standard output.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -153,42 +161,58 @@ pub struct SimulateArgs {
     pub world: WorldName,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Mean request rate in event time, per second.
-    #[arg(long, default_value_t = 20.0)]
+    /// Mean request rate over a whole day of event time, per second. A daily cycle makes the rate half of it at 02:00 UTC and
+    /// one and a half of it at 14:00.
+    #[arg(long, default_value_t = 20.0, value_parser = rate, allow_negative_numbers = true)]
     pub rate: f64,
-    /// Length in event time, seconds.
-    #[arg(long, default_value_t = 3600)]
-    pub seconds: u64,
+    /// Length in event time, seconds, up to ten years.
+    #[arg(long, default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=315_360_000))]
+    pub seconds: u32,
     /// Start in event time, ms since the epoch (default: a fixed day, so that runs repeat).
-    #[arg(long, default_value_t = 1_767_225_600_000)]
+    #[arg(long, default_value_t = 1_767_225_600_000, value_parser = start_ms())]
     pub start_ms: i64,
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct ReplayArgs {
-    /// A trace file or folder (azure-llm, mooncake, servegen), or a score matrix folder.
+    /// A trace file or folder (azure-llm, mooncake, servegen), or a score matrix's folder or one of its tables.
     pub path: PathBuf,
     #[command(flatten)]
     pub sink: Sink,
     #[command(flatten)]
     pub topics: Topics,
-    /// Format, when it cannot be told from the files: azure-llm, mooncake, servegen, score-matrix.
+    /// Insist on a format, which the files' columns show by themselves: azure-llm, mooncake, servegen, score-matrix.
     #[arg(long)]
     pub format: Option<String>,
-    /// Passes over the queries of a score matrix.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    pub passes: u32,
+    /// Seed of what is drawn: servegen's stream, and the play of a score matrix.
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Part of a score matrix: nine models at list prices, or six models on Natural Questions at the cost paid.
-    #[arg(long, value_enum, default_value_t = MatrixPartName::Main)]
-    pub part: MatrixPartName,
-    /// 2 halves the gaps between a trace's arrivals; tokens stay as they are.
-    #[arg(long, default_value_t = 1.0)]
-    pub speed: f64,
-    /// Moment of a trace's first arrival, ms since the epoch (default: the trace's own times where it has any).
-    #[arg(long)]
+    /// Score matrix: passes over its queries (default: 3).
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub passes: Option<u32>,
+    /// Score matrix: nine models at list prices (main, the default), or six on Natural Questions at the cost paid.
+    #[arg(long, value_enum)]
+    pub part: Option<MatrixPartName>,
+    /// Score matrix: who chooses the models. `uniform` (the default); or `epsilon:SHARE`, which draws a SHARE of the requests
+    /// uniformly and gives the others to the model with the best mean score; or `epsilon:SHARE:MODEL`, to that model.
+    #[arg(long, value_name = "POLICY")]
+    pub logging: Option<LoggingPolicy>,
+    /// Trace: 2 halves the gaps between arrivals; tokens stay as they are (default: 1).
+    #[arg(long, value_parser = above_zero, allow_negative_numbers = true)]
+    pub speed: Option<f64>,
+    /// Trace: moment of the first arrival, ms since the epoch (default: the trace's own times, or a fixed day where it has
+    /// none).
+    #[arg(long, value_parser = start_ms())]
     pub start_ms: Option<i64>,
+    /// servegen: the model whose clients are drawn (default: deepseek-r1).
+    #[arg(long)]
+    pub model: Option<String>,
+    /// servegen: start within the published days, seconds (default: 0).
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..=315_360_000))]
+    pub from: Option<i64>,
+    /// servegen: length of the stream, rounded up to whole windows of 600 s (default: 600).
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
+    pub seconds: Option<i64>,
     /// Stop after this many events.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
@@ -198,6 +222,44 @@ pub struct ReplayArgs {
 pub enum MatrixPartName {
     Main,
     Nq,
+}
+
+/// Who chooses the models when a score matrix is played.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LoggingPolicy {
+    Uniform,
+    /// A uniform draw for this share of the requests, the favourite for the others; none is the best by mean score.
+    Epsilon {
+        share: f64,
+        favourite: Option<String>,
+    },
+}
+
+impl FromStr for LoggingPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "uniform" {
+            return Ok(Self::Uniform);
+        }
+        let epsilon = text.strip_prefix("epsilon:").and_then(|rest| {
+            let (share, favourite) = rest.split_once(':').map_or((rest, None), |(share, model)| (share, Some(model)));
+            let share = share.parse().ok().filter(|share| *share > 0.0 && *share <= 1.0)?;
+            Some(Self::Epsilon { share, favourite: favourite.map(str::to_owned) })
+        });
+        // A share of 0 would leave all models but one without a chance, and their worth unknown.
+        epsilon.ok_or_else(|| "write uniform, or epsilon:SHARE with a share above 0 and up to 1".to_owned())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = above_zero(text).ok().filter(|rate| *rate <= 100_000.0);
+    rate.ok_or_else(|| "give a rate above 0 and up to 100000 per second".to_owned())
+}
+
+/// A moment from 1970 to 2100.
+fn start_ms() -> clap::builder::RangedI64ValueParser {
+    clap::value_parser!(i64).range(0..=4_102_444_800_000)
 }
 
 #[derive(Debug, Clone, Args)]
@@ -278,7 +340,7 @@ pub struct DecideArgs {
     /// Listener.
     #[arg(long, default_value = "127.0.0.1:8078")]
     pub listen: String,
-    /// Where the active policy comes from: the URL of a Weir, or a bundle folder.
+    /// Where the active policy comes from: the URL of a Weir, or a bundle's folder or tar.
     #[arg(long, default_value = "http://127.0.0.1:8077")]
     pub policy: String,
     /// Folder of trusted public keys; overrides `policy.trusted_keys`.
@@ -287,9 +349,10 @@ pub struct DecideArgs {
     /// File to which decisions are logged, as JSON lines (standard output when left out).
     #[arg(long)]
     pub log: Option<PathBuf>,
-    /// Salt of the session-sticky draw; keep it the same on every replica.
-    #[arg(long, default_value = "weir")]
-    pub salt: String,
+    /// Secret salt of the session-sticky draw, the same on every replica (`openssl rand -hex 16` makes one). Left out, the
+    /// process makes its own, and no other replica draws as it does.
+    #[arg(long)]
+    pub salt: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -300,14 +363,17 @@ pub enum PolicyCommand {
     Show { policy: String },
     /// What differs between two policies.
     Diff { left: String, right: String },
-    /// Check content, hash and signature of a bundle folder or of a stored policy.
+    /// Check content, hash and signature of a bundle's folder or tar, or of a stored policy.
     Verify { policy: String },
     /// Accept a policy and make it the active one.
-    Approve(DecisionArgs),
+    Approve(ApproveArgs),
     /// Turn a policy down.
     Reject(DecisionArgs),
-    /// Go back to the policy that was active before.
+    /// Withdraw the active policy and go back to the one before it.
     Rollback {
+        /// The policy to withdraw (default: the one that is active). Named, the command changes nothing when it is sent
+        /// twice.
+        policy: Option<String>,
         #[arg(long)]
         reason: String,
         /// Who decides (default: the user's name).
@@ -331,9 +397,18 @@ pub struct DecisionArgs {
     /// Who decides (default: the user's name).
     #[arg(long)]
     pub actor: Option<String>,
-    /// Approve although the report does not say "better"; needs a reason.
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ApproveArgs {
+    #[command(flatten)]
+    pub decision: DecisionArgs,
+    /// Approve although the report does not say "better", or although it was rolled back before; needs a reason.
     #[arg(long)]
     pub force: bool,
+    /// Approve only if this policy is the active one (`none`: if none is).
+    #[arg(long, value_name = "POLICY")]
+    pub over: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -353,6 +428,12 @@ pub struct RecommendArgs {
     /// 95th percentile over requests of the mean time per output token, ms.
     #[arg(long, default_value_t = 100.0)]
     pub tpot_ms: f64,
+    /// 95th percentile of the time from arrival to the last token, ms; no objective when left out.
+    #[arg(long)]
+    pub e2e_ms: Option<f64>,
+    /// Share of time that one instance is up (0.5 to 1); spares are added so that enough are up 99.9 % of the time.
+    #[arg(long, default_value_t = 1.0)]
+    pub availability: f64,
     /// Only this model's requests. The GPU profile decides which model is sized; this decides whose traffic it gets.
     #[arg(long)]
     pub model: Option<String>,
@@ -360,18 +441,38 @@ pub struct RecommendArgs {
     #[arg(long, default_value_t = 168, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=960))]
     pub hours: u32,
     /// Multiply the observed arrival rate.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, value_parser = above_zero, allow_negative_numbers = true)]
     pub scale: f64,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
+}
+
+/// A factor: a number that is finite and above zero.
+fn above_zero(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if number.is_finite() && number > 0.0 { Ok(number) } else { Err("it must be finite and above zero".to_owned()) }
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
+    use super::LoggingPolicy;
+
     #[test]
     fn no_two_options_of_a_command_share_a_name() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_logging_policy_says_its_share_and_may_say_its_favourite() {
+        let epsilon =
+            |share, favourite: Option<&str>| LoggingPolicy::Epsilon { share, favourite: favourite.map(Into::into) };
+        assert_eq!("uniform".parse(), Ok(LoggingPolicy::Uniform));
+        assert_eq!("epsilon:0.2".parse(), Ok(epsilon(0.2, None)));
+        assert_eq!("epsilon:1:google/gemma-2-27b-it".parse(), Ok(epsilon(1.0, Some("google/gemma-2-27b-it"))));
+        for wrong in ["greedy", "epsilon", "epsilon:0", "epsilon:1.5", "epsilon:NaN"] {
+            assert!(wrong.parse::<LoggingPolicy>().is_err(), "{wrong}");
+        }
     }
 }

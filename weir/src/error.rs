@@ -11,6 +11,8 @@ pub enum Fault {
     Outside,
     /// Weir is wrong. Exit code 4.
     Ours,
+    /// Nobody's: a signal ended the command before its work was done. Exit code 130, as shells have it.
+    Stopped,
 }
 
 /// One clear sentence, whose fault it is, and whether trying again can help.
@@ -19,6 +21,8 @@ pub struct Failure {
     sentence: String,
     fault: Fault,
     retry_helps: bool,
+    /// What the command found out all the same, for `--json`.
+    report: Option<Box<serde_json::Value>>,
 }
 
 /// What commands return.
@@ -27,17 +31,27 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// The caller must change something.
     pub fn user(sentence: impl fmt::Display) -> Self {
-        Self { sentence: sentence.to_string(), fault: Fault::User, retry_helps: false }
+        Self { sentence: sentence.to_string(), fault: Fault::User, retry_helps: false, report: None }
     }
 
     /// Something outside failed; the same call may pass later.
     pub fn outside(sentence: impl fmt::Display) -> Self {
-        Self { sentence: sentence.to_string(), fault: Fault::Outside, retry_helps: true }
+        Self { sentence: sentence.to_string(), fault: Fault::Outside, retry_helps: true, report: None }
     }
 
     /// A defect of ours.
     pub fn ours(sentence: impl fmt::Display) -> Self {
-        Self { sentence: sentence.to_string(), fault: Fault::Ours, retry_helps: false }
+        Self { sentence: sentence.to_string(), fault: Fault::Ours, retry_helps: false, report: None }
+    }
+
+    /// A signal came first.
+    pub fn stopped(sentence: impl fmt::Display) -> Self {
+        Self { sentence: sentence.to_string(), fault: Fault::Stopped, retry_helps: true, report: None }
+    }
+
+    /// The same failure with an object of what was found out, which then goes into the one JSON object.
+    pub fn with_report(self, report: serde_json::Value) -> Self {
+        Self { report: Some(Box::new(report)), ..self }
     }
 
     /// Must the caller change something?
@@ -45,12 +59,13 @@ impl Failure {
         self.fault == Fault::User
     }
 
-    /// The process's exit code: 2 user, 3 outside, 4 ours.
+    /// The process's exit code: 2 user, 3 outside, 4 ours, 130 stopped by a signal.
     pub fn exit_code(&self) -> u8 {
         match self.fault {
             Fault::User => 2,
             Fault::Outside => 3,
             Fault::Ours => 4,
+            Fault::Stopped => 130,
         }
     }
 
@@ -60,8 +75,13 @@ impl Failure {
             Fault::User => "user",
             Fault::Outside => "outside",
             Fault::Ours => "ours",
+            Fault::Stopped => "stopped",
         };
-        serde_json::json!({ "error": self.sentence, "fault": fault, "retry_helps": self.retry_helps })
+        let mut object = self.report.as_deref().cloned().unwrap_or_else(|| serde_json::json!({}));
+        object["error"] = self.to_string().into();
+        object["fault"] = fault.into();
+        object["retry_helps"] = self.retry_helps.into();
+        object
     }
 }
 
@@ -93,7 +113,7 @@ macro_rules! from_library {
                     Stated::Ours => Fault::Ours,
                 };
                 let retry_helps = error.retry_helps();
-                Self { sentence: error.to_string(), fault, retry_helps }
+                Self { sentence: error.to_string(), fault, retry_helps, report: None }
             }
         }
     };
@@ -112,6 +132,6 @@ impl From<weir_traffic::TrafficError> for Failure {
             weir_traffic::Fault::User => Fault::User,
             weir_traffic::Fault::Outside => Fault::Outside,
         };
-        Self { sentence: error.to_string(), fault, retry_helps: error.retry_helps() }
+        Self { sentence: error.to_string(), fault, retry_helps: error.retry_helps(), report: None }
     }
 }

@@ -9,9 +9,11 @@ mod commands;
 mod config;
 mod error;
 mod http;
+mod lines;
 mod pipeline;
 mod policy_client;
 mod produce;
+mod progress;
 mod services;
 mod training;
 
@@ -24,7 +26,7 @@ use cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    end_quietly_on_a_closed_pipe();
+    report_a_failed_print();
     start_logging();
     let json = cli.common.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
@@ -32,7 +34,11 @@ fn main() -> ExitCode {
         Err(error) => return report(&error::Failure::outside(format!("cannot start threads: {error}")), json),
     };
     match runtime.block_on(commands::run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            // A command that has ended well has waited for what matters; work that it cut off must not keep the process.
+            runtime.shutdown_background();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             report(&failure, json);
             // Whatever still runs is cut off here and not unwound: commits land whole or not at all, and a runtime that is
@@ -42,16 +48,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// `weir sql ... | head` closes our standard output while we write. The standard library panics then; that is the reader's
-/// way of saying "enough", not an error.
-fn end_quietly_on_a_closed_pipe() {
+/// The standard library panics when standard output cannot be written. After `weir sql ... | head` that is the reader's way
+/// of saying "enough"; a full disk is a failure like any other.
+fn report_a_failed_print() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
-        if message.starts_with("failed printing to stdout") {
+        let Some(reason) = message.strip_prefix("failed printing to stdout: ") else { return report(panic) };
+        if reason.starts_with("Broken pipe") {
             std::process::exit(0);
         }
-        report(panic);
+        let failure = error::Failure::outside(format!("cannot write to standard output: {reason}"));
+        eprintln!("weir: {failure}");
+        std::process::exit(i32::from(failure.exit_code()));
     }));
 }
 

@@ -1,11 +1,9 @@
 //! Where produced events go: a Kafka cluster or a file of JSON lines.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::{ClientContext, DefaultClientContext};
@@ -14,8 +12,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 
-use crate::cli::Sink;
+use crate::cli::{Common, Sink};
 use crate::error::{Failure, Result};
+use crate::lines::{Lines, STDOUT};
 
 /// The topics of the three contracts: what `weir run` reads by default, and what `--create-topics` makes, so that a broker
 /// that was only just started is ready for both.
@@ -23,11 +22,14 @@ pub const TOPICS: [&str; 3] = ["requests", "feedback", "gpu_telemetry"];
 
 /// How long a broker may take to answer before we say that it cannot be reached.
 const BROKER_ANSWERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long one event may wait for its acknowledgement. A broker that is restarted is back within this; one that is gone
+/// must not hold the command up for the five minutes that the client library waits by itself.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A destination of events.
 pub enum Output {
     Kafka(KafkaOutput),
-    Lines(Box<dyn Write + Send>, u64),
+    Lines(Lines),
 }
 
 impl Output {
@@ -35,14 +37,7 @@ impl Output {
     pub async fn open(sink: &Sink, topics: &[&str], partitions: Option<i32>) -> Result<Self> {
         match (&sink.brokers, &sink.out) {
             (Some(brokers), _) => Ok(Self::Kafka(KafkaOutput::connect(brokers, topics, partitions).await?)),
-            (None, Some(path)) if path == Path::new("-") => {
-                Ok(Self::Lines(Box::new(BufWriter::new(std::io::stdout())), 0))
-            }
-            (None, Some(path)) => {
-                let file = File::create(path)
-                    .map_err(|error| Failure::user(format!("cannot write {}: {error}", path.display())))?;
-                Ok(Self::Lines(Box::new(BufWriter::new(file)), 0))
-            }
+            (None, Some(path)) => Ok(Self::Lines(Lines::open(path)?)),
             (None, None) => Err(Failure::user("name a destination: --brokers HOST:PORT or --out FILE")),
         }
     }
@@ -50,14 +45,8 @@ impl Output {
     /// Hands one event over. Blocks while the destination is slower than we are.
     pub fn send(&mut self, topic: &str, key: &str, payload: &[u8]) -> Result<()> {
         match self {
-            Self::Kafka(kafka) => kafka.send(topic, key, payload),
-            Self::Lines(out, count) => {
-                *count += 1;
-                write!(out, "{{\"topic\":\"{topic}\",\"event\":")
-                    .and_then(|()| out.write_all(payload))
-                    .and_then(|()| out.write_all(b"}\n"))
-                    .map_err(|error| Failure::outside(format!("cannot write events: {error}")))
-            }
+            Self::Kafka(kafka) => kafka.send(topic, None, key, payload),
+            Self::Lines(lines) => lines.send(topic, payload),
         }
     }
 
@@ -65,10 +54,15 @@ impl Output {
     pub fn finish(self) -> Result<u64> {
         match self {
             Self::Kafka(kafka) => kafka.finish(),
-            Self::Lines(mut out, count) => {
-                out.flush().map_err(|error| Failure::outside(format!("cannot write events: {error}")))?;
-                Ok(count)
-            }
+            Self::Lines(lines) => lines.finish(),
+        }
+    }
+
+    /// Gives up after a failure: a topic keeps what it has, a file never appears.
+    fn abandon(self) -> Result<()> {
+        match self {
+            Self::Kafka(kafka) => kafka.finish().map(|_| ()),
+            Self::Lines(_) => Ok(()),
         }
     }
 }
@@ -78,6 +72,8 @@ impl Output {
 struct Acknowledgements {
     delivered: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
+    /// Why the first one failed.
+    reason: Arc<OnceLock<KafkaError>>,
 }
 
 impl ClientContext for Acknowledgements {}
@@ -88,7 +84,10 @@ impl ProducerContext for Acknowledgements {
     fn delivery(&self, result: &DeliveryResult<'_>, (): Self::DeliveryOpaque) {
         match result {
             Ok(_) => self.delivered.fetch_add(1, Ordering::Relaxed),
-            Err(_) => self.failed.fetch_add(1, Ordering::Relaxed),
+            Err((error, _)) => {
+                let _kept_first = self.reason.set(error.clone());
+                self.failed.fetch_add(1, Ordering::Relaxed)
+            }
         };
     }
 }
@@ -97,17 +96,28 @@ impl ProducerContext for Acknowledgements {
 pub struct KafkaOutput {
     producer: BaseProducer<Acknowledgements>,
     acknowledgements: Acknowledgements,
+    brokers: String,
     sent: u64,
 }
 
 impl KafkaOutput {
     /// Connects, and checks that every topic is there before anything is sent.
     pub async fn connect(brokers: &str, topics: &[&str], partitions: Option<i32>) -> Result<Self> {
+        Self::connect_within(brokers, topics, partitions, ACKNOWLEDGED_WITHIN).await
+    }
+
+    async fn connect_within(
+        brokers: &str,
+        topics: &[&str],
+        partitions: Option<i32>,
+        acknowledged_within: Duration,
+    ) -> Result<Self> {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", brokers)
             .set("enable.idempotence", "true")
             .set("linger.ms", "20")
+            .set("message.timeout.ms", acknowledged_within.as_millis().to_string())
             .set("compression.type", "lz4")
             .set("allow.auto.create.topics", "false")
             .set("log_level", "0");
@@ -131,18 +141,21 @@ impl KafkaOutput {
                 )));
             }
         }
-        Ok(Self { producer, acknowledgements, sent: 0 })
+        Ok(Self { producer, acknowledgements, brokers: brokers.to_owned(), sent: 0 })
     }
 
-    /// Queues one event; polls for acknowledgements while the queue is full.
-    pub fn send(&mut self, topic: &str, key: &str, payload: &[u8]) -> Result<()> {
+    /// Queues one event, for the partition that its key hashes to unless another is named; polls for acknowledgements
+    /// while the queue is full, and fails as soon as any event was refused.
+    pub fn send(&mut self, topic: &str, partition: Option<i32>, key: &str, payload: &[u8]) -> Result<()> {
         let mut record = BaseRecord::to(topic).key(key).payload(payload);
+        record.partition = partition;
         loop {
             match self.producer.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     record = back;
                     self.producer.poll(Duration::from_millis(50));
+                    self.check()?;
                 }
                 Err((error, _)) => return Err(Failure::outside(format!("cannot produce to topic {topic}: {error}"))),
             }
@@ -150,8 +163,23 @@ impl KafkaOutput {
         self.sent += 1;
         if self.sent.is_multiple_of(256) {
             self.producer.poll(Duration::ZERO);
+            self.check()?;
         }
         Ok(())
+    }
+
+    /// An error once the broker has not taken an event: more of them would only leave a larger gap.
+    fn check(&self) -> Result<()> {
+        let failed = self.acknowledgements.failed.load(Ordering::Relaxed);
+        if failed == 0 {
+            return Ok(());
+        }
+        let reason = self.acknowledgements.reason.get().map_or_else(String::new, |reason| format!(" ({reason})"));
+        let delivered = self.acknowledgements.delivered.load(Ordering::Relaxed);
+        Err(Failure::outside(format!(
+            "the broker at {} acknowledged only {delivered} of {} events{reason}: check that it runs, then produce again",
+            self.brokers, self.sent
+        )))
     }
 
     /// Events that the broker has acknowledged so far.
@@ -160,19 +188,29 @@ impl KafkaOutput {
         self.acknowledgements.delivered.load(Ordering::Relaxed)
     }
 
-    /// Pushes what is queued out now, without waiting for the linger time.
+    /// Pushes what is queued out now, without waiting for the linger time, and waits for as long as acknowledgements come.
     pub fn flush(&self) -> Result<()> {
-        self.producer
-            .flush(Duration::from_secs(30))
-            .map_err(|error| Failure::outside(format!("events were not acknowledged within 30 s: {error}")))
+        let (mut delivered, mut moved) = (0, Instant::now());
+        // An event that is not acknowledged in time fails by itself, so this ends; the second limit is for a client that
+        // reports nothing at all.
+        while self.producer.flush(Duration::from_millis(500)).is_err() {
+            self.check()?;
+            let now_delivered = self.acknowledgements.delivered.load(Ordering::Relaxed);
+            if now_delivered > delivered {
+                (delivered, moved) = (now_delivered, Instant::now());
+            } else if moved.elapsed() > 2 * ACKNOWLEDGED_WITHIN {
+                return Err(Failure::outside(format!(
+                    "the broker at {} acknowledged nothing for {} s: check that it runs, then produce again",
+                    self.brokers,
+                    moved.elapsed().as_secs()
+                )));
+            }
+        }
+        self.check()
     }
 
     fn finish(self) -> Result<u64> {
         self.flush()?;
-        let failed = self.acknowledgements.failed.load(Ordering::Relaxed);
-        if failed > 0 {
-            return Err(Failure::outside(format!("{failed} of {} events were refused by the broker", self.sent)));
-        }
         Ok(self.acknowledgements.delivered.load(Ordering::Relaxed))
     }
 }
@@ -213,19 +251,34 @@ impl std::fmt::Display for Produced {
     }
 }
 
+/// Says what was produced: on standard output, unless the events are there; then on standard error.
+pub fn report(common: &Common, sink: &Sink, head: &str, produced: &Produced) -> Result<()> {
+    let summary = if common.json {
+        serde_json::to_string(produced).map_err(|error| Failure::ours(format!("cannot print JSON: {error}")))?
+    } else {
+        format!("{head}{produced}")
+    };
+    if sink.out.as_deref() == Some(Path::new(STDOUT)) {
+        eprintln!("{summary}");
+    } else {
+        println!("{summary}");
+    }
+    Ok(())
+}
+
 /// Sends every event, as fast as the destination takes them.
 pub fn all(output: Output, events: impl Iterator<Item = weir_traffic::Timed>) -> Result<Produced> {
     all_or_error(output, events.map(Ok))
 }
 
-/// The same for a source that can fail; what was sent before the failure is flushed.
+/// The same for a source that can fail; then a topic keeps what was sent before, and a file never appears.
 pub fn all_or_error(mut output: Output, events: impl Iterator<Item = Result<weir_traffic::Timed>>) -> Result<Produced> {
     let mut produced = Produced::default();
     for timed in events {
         let timed = match timed {
             Ok(timed) => timed,
             Err(failure) => {
-                output.finish()?;
+                output.abandon()?;
                 return Err(failure);
             }
         };
@@ -235,4 +288,53 @@ pub fn all_or_error(mut output: Output, events: impl Iterator<Item = Result<weir
     }
     produced.produced = output.finish()?;
     Ok(produced)
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_broker_that_dies_while_we_produce_is_an_error_within_the_timeout() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("requests", 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let within = Duration::from_secs(2);
+        let mut output = KafkaOutput::connect_within(&brokers, &["requests"], None, within).await.unwrap();
+        for _ in 0..500 {
+            output.send("requests", None, "key", b"{}").unwrap();
+        }
+        output.flush().unwrap();
+        assert_eq!(output.acknowledged(), 500);
+
+        cluster.broker_down(1).unwrap();
+        let died = Instant::now();
+        let failure = loop {
+            if let Err(failure) = output.send("requests", None, "key", b"{}") {
+                break failure;
+            }
+            assert!(died.elapsed() < Duration::from_secs(20), "events went on into the void");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        assert_eq!(failure.exit_code(), 3);
+        let said = failure.to_string();
+        assert!(
+            said.contains(&brokers) && said.contains("acknowledged only 500 of") && said.contains("check"),
+            "{said}"
+        );
+        assert!(output.finish().is_err(), "the end of the command must not hide it");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_topic_that_the_cluster_lacks_is_named_before_anything_is_sent() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("requests", 1, 1).unwrap();
+        let brokers = cluster.bootstrap_servers();
+        let failure = KafkaOutput::connect(&brokers, &["requests", "feedback"], None).await.err().unwrap();
+        let said = failure.to_string();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(said.contains("feedback") && said.contains(&brokers) && said.contains("--create-topics"), "{said}");
+    }
 }

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.current_dir(folder).args(arguments).env("WEIR_LOG", "off");
+    command
+}
+
 fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
+    command(folder, arguments).output().expect("the binary starts")
 }
 
 /// The sentence on standard error, after checking that it is the only one and that the exit code says failure.
@@ -42,7 +43,7 @@ fn an_unreachable_broker_is_named_and_no_folder_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let brokers = format!("127.0.0.1:{}", closed_port());
     let said = sentence(&weir(folder.path(), &["run", "--brokers", &brokers, "--no-http"]));
-    assert!(said.contains(&brokers) && said.contains("check"), "{said}");
+    assert!(said.contains(&brokers) && said.contains("no Kafka broker answered"), "{said}");
     assert_eq!(entries(folder.path()), Vec::<String>::new(), "something was written");
 }
 
@@ -76,14 +77,150 @@ fn a_missing_trace_is_named() {
 }
 
 #[test]
+fn an_unwritable_output_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("occupied"), "not a folder").unwrap();
+    let output = weir(folder.path(), &["simulate", "--seconds", "1", "--out", "occupied/events.jsonl"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(sentence(&output).contains("occupied/events.jsonl"));
+    assert_eq!(entries(folder.path()), ["occupied"]);
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_a_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["simulate", "--seconds", "1", "--out", "events.jsonl"][..],
+        &["simulate", "--seconds", "60", "--out", "-"][..],
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = command(folder.path(), arguments);
+        let output =
+            command.stdout(full).stderr(std::process::Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        assert!(sentence(&output).contains("standard output"), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_had_enough_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command(folder.path(), &["simulate", "--seconds", "600", "--out", "-"]);
+    let mut process = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(process.stdout.take());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn with_events_on_standard_output_the_summary_is_beside_them() {
+    let folder = tempfile::tempdir().unwrap();
+    for json in [&[][..], &["--json"][..]] {
+        let output = weir(folder.path(), &[&["simulate", "--seconds", "30", "--out", "-"], json].concat());
+        assert_eq!(output.status.code(), Some(0));
+        for line in String::from_utf8_lossy(&output.stdout).lines() {
+            let event: serde_json::Value = serde_json::from_str(line).expect("only JSON lines");
+            assert!(event["topic"].is_string() && event["event"].is_object(), "{line}");
+        }
+        assert!(String::from_utf8_lossy(&output.stderr).contains("requests"), "no summary");
+    }
+}
+
+/// A file with the columns of the Azure trace and `rows` rows.
+fn azure_trace(path: &Path, rows: i64) {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    let numbers = || std::sync::Arc::new(Int64Array::from_iter_values(1..=rows)) as ArrayRef;
+    let service = std::sync::Arc::new(StringArray::from_iter_values((0..rows).map(|_| "code"))) as ArrayRef;
+    let columns = [
+        ("ts_unix_ns", numbers()),
+        ("service", service),
+        ("context_tokens", numbers()),
+        ("generated_tokens", numbers()),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = std::fs::File::create(path).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_damaged_trace_is_bad_input_and_leaves_the_output_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.parquet");
+    azure_trace(&trace, 10_000);
+    // The footer is whole, so the damage is found when rows are read: late, after the output was opened.
+    let mut bytes = std::fs::read(&trace).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle - 400..middle].fill(0xff);
+    std::fs::write(&trace, &bytes).unwrap();
+    std::fs::write(folder.path().join("events.jsonl"), "earlier\n").unwrap();
+    let output = weir(folder.path(), &["replay", "trace.parquet", "--out", "events.jsonl"]);
+    assert!(sentence(&output).contains("trace.parquet"));
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(folder.path().join("events.jsonl")).unwrap(), "earlier\n");
+    assert_eq!(entries(folder.path()), ["events.jsonl", "trace.parquet"]);
+}
+
+#[test]
+fn an_output_that_is_the_input_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace.parquet");
+    azure_trace(&trace, 10);
+    let before = std::fs::read(&trace).unwrap();
+    for input in ["trace.parquet", "."] {
+        let said = sentence(&weir(folder.path(), &["replay", input, "--out", "trace.parquet"]));
+        assert!(said.contains("--out"), "{said}");
+    }
+    assert_eq!(std::fs::read(&trace).unwrap(), before);
+}
+
+#[test]
+fn an_option_that_a_trace_would_ignore_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    azure_trace(&folder.path().join("trace.parquet"), 10);
+    for option in
+        [&["--passes", "2"], &["--part", "nq"], &["--logging", "uniform"], &["--model", "m"], &["--from", "0"]]
+    {
+        let arguments = [&["replay", "trace.parquet", "--out", "events.jsonl"], &option[..]].concat();
+        let said = sentence(&weir(folder.path(), &arguments));
+        assert!(said.contains(option[0]) && said.contains("azure-llm"), "{said}");
+    }
+    for (command, rest) in
+        [("replay", &["trace.parquet", "--out", "events.jsonl"][..]), ("estimate", &["-", "--artifact", "a"])]
+    {
+        let said = sentence(&weir(folder.path(), &[&[command], rest, &["--data", "elsewhere"]].concat()));
+        assert!(said.contains("--data"), "{said}");
+    }
+    assert_eq!(entries(folder.path()), ["trace.parquet"]);
+}
+
+#[test]
+fn settings_beyond_all_bounds_are_refused_by_the_name_of_their_option() {
+    let folder = tempfile::tempdir().unwrap();
+    for (option, value) in [
+        ("--seconds", "9223372036854775"),
+        ("--seconds", "0"),
+        ("--start-ms", "9223372036854775807"),
+        ("--rate", "0"),
+        ("--rate", "1e300"),
+    ] {
+        let output = weir(folder.path(), &["simulate", option, value, "--out", "events.jsonl"]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains(option) && stderr.contains(value), "{stderr}");
+    }
+    assert_eq!(entries(folder.path()), Vec::<String>::new());
+}
+
+#[test]
 fn an_unwritable_data_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     // A file where the folder should be cannot be written below, whoever asks (root may write anywhere else).
     std::fs::write(folder.path().join("occupied"), "not a folder").unwrap();
-    let said = sentence(&weir(folder.path(), &["--data", "occupied/data", "check"]));
-    assert!(said.contains("check") || said.contains("occupied"), "{said}");
-    let listed = weir(folder.path(), &["--data", "occupied/data", "check"]);
-    let listed = String::from_utf8_lossy(&listed.stdout);
+    let output = weir(folder.path(), &["--data", "occupied/data", "check"]);
+    // Another part that is missing here is named beside it; the folder must be whoever else fails.
+    sentence(&output);
+    let listed = String::from_utf8_lossy(&output.stdout);
     assert!(listed.contains("FAILED store") && listed.contains("occupied"), "{listed}");
 }
 

@@ -14,7 +14,9 @@ struct Line {
 }
 
 /// Judges every line; prints one JSON object a line, without any text.
-pub async fn run(_common: &Common, args: EstimateArgs) -> Result<()> {
+pub async fn run(common: &Common, args: EstimateArgs) -> Result<()> {
+    super::no_configuration(common, "estimate")?;
+    super::no_data_folder(common, "estimate", "it judges the lines of a file")?;
     let estimator = super::run::read_estimator(&args.artifact)?;
     let reader: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
         Box::new(std::io::stdin().lock())

@@ -9,6 +9,7 @@ mod evaluate;
 mod fleet;
 mod learn;
 mod policy;
+mod rebuild;
 mod replay;
 mod run;
 mod serve;
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Simulate(args) => simulate::run(&common, args).await,
         Command::Replay(args) => replay::run(&common, args).await,
         Command::Sql(args) => sql::run(&common, args).await,
+        Command::Rebuild => rebuild::run(&common).await,
         Command::Learn(args) => learn::run(&common, args).await,
         Command::Evaluate(args) => evaluate::run(&common, args).await,
         Command::Estimate(args) => estimate::run(&common, args).await,
@@ -52,16 +54,47 @@ fn configuration(common: &Common) -> Result<Config> {
     Ok(config)
 }
 
-/// The store of a command that reads: a folder that is not there is a mistake, not an empty store.
+/// For a command that reads no configuration: an option that would be ignored is refused, so that nobody believes that it
+/// counted.
+fn no_configuration(common: &Common, command: &str) -> Result<()> {
+    match &common.config {
+        None => Ok(()),
+        Some(_) => Err(Failure::user(format!("weir {command} reads no configuration: leave --config out"))),
+    }
+}
+
+/// The same for a command that opens no data folder; `instead` says what there is.
+fn no_data_folder(common: &Common, command: &str, instead: &str) -> Result<()> {
+    match &common.data {
+        None => Ok(()),
+        Some(_) => {
+            Err(Failure::user(format!("weir {command} does not use the data folder: leave --data out; {instead}")))
+        }
+    }
+}
+
+/// The store of a command that works on what is there: a folder that is not there is a mistake, not an empty store.
 async fn existing_store(config: &Config) -> Result<Store> {
-    let path = std::path::Path::new(config.store.url.trim_start_matches("file://"));
-    if !config.store.url.contains("://") && !path.is_dir() {
+    is_there(config)?;
+    Ok(Store::open(&config.store.url).await?)
+}
+
+/// The same for a command that only reads: it leaves no trace, and the folder may be mounted read-only.
+fn store_to_read(config: &Config) -> Result<Store> {
+    is_there(config)?;
+    Ok(Store::open_to_read(&config.store.url)?)
+}
+
+fn is_there(config: &Config) -> Result<()> {
+    let url = &config.store.url;
+    let path = std::path::Path::new(url.strip_prefix("file://").unwrap_or(url));
+    if (url.starts_with("file://") || !url.contains("://")) && !path.is_dir() {
         return Err(Failure::user(format!(
             "there is no data folder {}: name it with --data, or fill it with `weir run`",
             path.display()
         )));
     }
-    Ok(Store::open(&config.store.url).await?)
+    Ok(())
 }
 
 /// Store and keys of a command that writes.
@@ -71,10 +104,15 @@ async fn store_and_keys(config: &Config) -> Result<(Store, Keyring)> {
 
 /// Turns true on the first Ctrl-C or SIGTERM; the second ends the process at once.
 fn stop_on_signal() -> watch::Receiver<bool> {
+    stop_on_signal_saying("stopping: flush, commit, exit (again to stop at once; nothing is lost either way)")
+}
+
+/// The same with another sentence on what happens now.
+fn stop_on_signal_saying(sentence: &'static str) -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         wait_for_signal().await;
-        eprintln!("weir: stopping: flush, commit, exit (again to stop at once; nothing is lost either way)");
+        eprintln!("weir: {sentence}");
         sender.send_replace(true);
         wait_for_signal().await;
         std::process::exit(130);

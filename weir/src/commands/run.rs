@@ -21,6 +21,9 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
     if let Some(brokers) = args.brokers {
         config.kafka.brokers = brokers;
     }
+    if let Some(listen) = args.listen {
+        config.http.listen = listen;
+    }
     let ingest = ingest_config(&config, args.until_drained);
     weir_ingest::probe(&ingest).await?;
     let estimator = stream_estimator(&config)?;
@@ -56,7 +59,13 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
             eprintln!("weir: console and services at {}", listener.url());
             Some(tokio::spawn(listener.serve(router, stop.clone())))
         }
-        None => None,
+        None => {
+            // Routers that listen on Kafka need no listener of ours.
+            if !config.policy.kafka_topic.is_empty() {
+                services::policies(&config, &store, access, PolicyTopic::Create, stop.clone()).await?;
+            }
+            None
+        }
     };
     let finished = pipeline.finish().await;
     stop_sender.send_replace(true);
@@ -116,7 +125,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> IngestConfig {
 }
 
 /// The estimators that the configuration switches on.
-fn stream_estimator(config: &Config) -> Result<Option<StreamEstimator>> {
+pub(super) fn stream_estimator(config: &Config) -> Result<Option<StreamEstimator>> {
     let Some(section) = &config.estimators.hallucination else { return Ok(None) };
     let estimator = read_estimator(&section.artifact)?;
     Ok(Some(StreamEstimator { estimator, sample_share: section.sample_share }))

@@ -4,13 +4,15 @@ use weir_policy_runtime::Objective;
 use weir_traffic::UniformRouter;
 use weir_traffic::simulate::{Profile, SimConfig, Simulator, WorldKind};
 
-use super::{configuration, print_json};
+use super::{configuration, no_data_folder};
 use crate::cli::{Common, ProfileName, SimulateArgs, WorldName};
 use crate::error::Result;
 use crate::produce::{self, Output};
+use crate::progress::Progress;
 
 /// Produces until the simulated time is over.
 pub async fn run(common: &Common, args: SimulateArgs) -> Result<()> {
+    no_data_folder(common, "simulate", "--out or --brokers says where events go")?;
     let config = configuration(common)?;
     let simulation = SimConfig {
         seed: args.seed,
@@ -18,18 +20,21 @@ pub async fn run(common: &Common, args: SimulateArgs) -> Result<()> {
         world: world(args.world),
         requests_per_s: args.rate,
         start_ms: args.start_ms,
-        duration_ms: i64::try_from(args.seconds.saturating_mul(1_000)).unwrap_or(i64::MAX),
+        duration_ms: i64::from(args.seconds) * 1_000,
         objective: Objective { quality: config.objective.quality, usd: config.objective.usd },
         ..SimConfig::default()
     };
-    let simulator = Simulator::new(simulation, Box::new(UniformRouter::new(format!("simulate-{}", args.seed))))?;
+    let router = Box::new(UniformRouter::new(format!("simulate-{}", args.seed)));
+    // Nobody here asks what was really at stake, and a long run must not keep it.
+    let simulator = Simulator::new(simulation, router)?.without_truths();
     let output = Output::open(&args.sink, &produce::TOPICS, args.topics.create_topics).await?;
-    let produced = produce::all(output, simulator)?;
-    if common.json {
-        return print_json(&produced);
-    }
-    println!("{produced}");
-    Ok(())
+    let progress = Progress::start("simulating", "s of event time", Some(args.seconds.into()), common.json);
+    let events = simulator.inspect(|timed| {
+        progress.at(u64::try_from((timed.at_ms - args.start_ms) / 1_000).unwrap_or_default());
+    });
+    let produced = produce::all(output, events)?;
+    drop(progress);
+    produce::report(common, &args.sink, "", &produced)
 }
 
 /// The library's profile of that name.
