@@ -1,10 +1,12 @@
--- Every message that the broker handed out, wherever it ended: a raw table or the dead letters. `messages` counts the
--- distinct places in the topics, so rows - messages is what was stored twice. Verdicts that Weir computed itself are rows
--- without a topic of their own and are left out.
+-- Of each topic, where its messages ended: `stored` are rows in the raw table, `dead_letters` those that could not be read
+-- as events. `messages` counts the distinct places in the topic, so produced - messages is what was lost, and
+-- stored + dead_letters - messages what was stored twice. Verdicts that Weir computed itself come from no topic and are left
+-- out.
 select
-    cast(count(*) as bigint) as stored,
+    source_topic as topic,
+    cast(count(*) filter (where not dead) as bigint) as stored,
     cast(count(*) filter (where dead) as bigint) as dead_letters,
-    cast(count(distinct source_topic || '/' || source_partition || '/' || source_offset) as bigint) as messages
+    cast(count(distinct source_partition || '/' || source_offset) as bigint) as messages
 from (
     select source_topic, source_partition, source_offset, false as dead from raw_requests
     union all
@@ -14,3 +16,5 @@ from (
     union all
     select source_topic, source_partition, source_offset, true as dead from dead_letters
 ) as rows
+group by source_topic
+order by source_topic

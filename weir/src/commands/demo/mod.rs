@@ -4,7 +4,8 @@
 //! ingests and summarises it. Part of the way through, a candidate policy is trained on what was logged, judged
 //! off-policy, signed and proposed. If its report says "better" the demo approves it, as it says it does; the routers
 //! poll, verify and take it up; traffic goes on. At the end: what was produced and what is stored, what the policies were
-//! worth by their rewards and in truth, and the fleet before and after.
+//! worth by their rewards and in truth, and the fleet before and after. An event that was lost, stored twice or not
+//! readable makes the demo fail.
 
 mod broker;
 mod capacity;
@@ -27,7 +28,7 @@ use weir_store::{Keyring, Store};
 use weir_traffic::simulate::SimConfig;
 
 use super::run::ingest_config;
-use super::{print_json, simulate, stop_on_signal};
+use super::{no_configuration, no_data_folder, print_json, simulate, stop_on_signal_saying};
 use crate::cli::{Common, DemoArgs};
 use crate::config::Config;
 use crate::error::{Failure, Result};
@@ -52,11 +53,21 @@ const LOGGING_SHARE: f64 = 0.5;
 const WINDOW_MS: i64 = 600_000;
 /// Topic of the active policy.
 const POLICY_TOPIC: &str = "weir.policies";
-/// How long everything produced may take to be committed after the routers have ended.
-const DRAINS_WITHIN: Duration = Duration::from_secs(30);
+/// First moment of the traffic, 2026-01-05T10:00:00Z. Fixed, and in the past of every clock: the traffic is a function of
+/// the seed, daily cycle included, and even the longest demo does not run ahead of the time at which it is ingested.
+const START_MS: i64 = 1_767_607_200_000;
+/// When each step after the end of traffic has to be over, counted from there, on a machine however slow. What is cut
+/// off is said in the summary.
+const JUDGED_WITHIN: Duration = Duration::from_secs(10);
+const STORED_WITHIN: Duration = Duration::from_secs(18);
+const DERIVED_WITHIN: Duration = Duration::from_secs(22);
+const SIZED_WITHIN: Duration = Duration::from_secs(25);
 
 /// Runs the demo.
 pub async fn run(common: &Common, args: DemoArgs) -> Result<()> {
+    no_configuration(common, "demo")?;
+    no_data_folder(common, "demo", "--keep DIR says where its tables stay")?;
+    let signal = stop_on_signal_saying("stopping the demo: flush, commit, exit (again to stop at once)");
     let temporary = tempfile::tempdir().map_err(|error| Failure::outside(format!("no temporary folder: {error}")))?;
     let folder: PathBuf = args.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     if args.keep.is_some() && folder.join("data").exists() {
@@ -76,16 +87,32 @@ pub async fn run(common: &Common, args: DemoArgs) -> Result<()> {
         args.profile,
         listener.url()
     ));
-    let ending = setup.run(listener, &live).await?;
+    let ending = setup.run(listener, &live, signal).await?;
     live.finish();
-    if common.json {
-        return print_json(&ending);
+    let complaint = ending.complaint();
+    match (complaint, common.json) {
+        (None, true) => return print_json(&ending),
+        (Some(failure), true) => {
+            return Err(failure.with_report(serde_json::to_value(&ending).map_err(Failure::ours)?));
+        }
+        (complaint, false) => {
+            println!("{ending}");
+            if args.keep.is_some() {
+                let folder = folder.display();
+                println!("\nThe tables stay in {folder}: weir --data {folder}/data sql \"select * from workload_mix\"");
+            }
+            complaint.map_or(Ok(()), Err)
+        }
     }
-    println!("{ending}");
-    if args.keep.is_some() {
-        println!("\nThe tables stay in {0}: weir --data {0}/data sql \"select * from workload_mix\"", folder.display());
+}
+
+/// The value, unless the signal comes first.
+async fn unless_stopped<T>(signal: &watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    let mut signal = signal.clone();
+    tokio::select! {
+        value = work => Some(value),
+        _ = signal.wait_for(|stop| *stop) => None,
     }
-    Ok(())
 }
 
 /// Everything that stands before traffic starts.
@@ -94,7 +121,6 @@ struct Setup {
     config: Config,
     key: Arc<SigningKey>,
     objective: Objective,
-    start_ms: i64,
 }
 
 impl Setup {
@@ -114,8 +140,7 @@ impl Setup {
             .and_then(|()| std::fs::write(config.policy.trusted_keys.join("demo.pub"), format!("{}\n", key.public())))
             .map_err(|error| Failure::user(format!("cannot write below {}: {error}", folder.display())))?;
         let objective = Objective { quality: config.objective.quality, usd: config.objective.usd };
-        let start_ms = training::now_ms() / WINDOW_MS * WINDOW_MS;
-        Ok(Self { args, config, key, objective, start_ms })
+        Ok(Self { args, config, key, objective })
     }
 
     fn simulation(&self) -> SimConfig {
@@ -124,7 +149,7 @@ impl Setup {
             profile: simulate::profile(self.args.profile),
             world: simulate::world(self.args.world),
             requests_per_s: REQUESTS_PER_S,
-            start_ms: self.start_ms,
+            start_ms: START_MS,
             duration_ms: (self.args.seconds as f64 * 1_000.0 * SPEED) as i64,
             // Text makes messages several times larger; a third of the retrieval requests is plenty for the estimator.
             text_share: 0.3,
@@ -148,10 +173,16 @@ impl Setup {
         config
     }
 
-    async fn run(self, listener: Listener, live: &Live) -> Result<Ending> {
+    async fn run(self, listener: Listener, live: &Live, signal: watch::Receiver<bool>) -> Result<Ending> {
         let store = Store::open(&self.config.store.url).await?;
         let keyring = Keyring::open(&self.config.keys.path)?;
-        let estimator = teacher::estimator(&self.simulation())?;
+        let like = self.simulation();
+        let taught = tokio::task::spawn_blocking(move || teacher::estimator(&like));
+        let Some(taught) = unless_stopped(&signal, taught).await else {
+            return Err(Failure::stopped("stopped by a signal before any traffic ran"));
+        };
+        let estimator =
+            taught.map_err(|error| Failure::ours(format!("the estimator's training stopped: {error}")))??;
         live.say(&format!(
             "  hallucination estimator trained on made-up answers of another seed: AUROC {:.2}",
             estimator.auroc
@@ -187,23 +218,63 @@ impl Setup {
         let (board, routers) =
             routers::start(self.simulation(), pace, output, pipeline.committed.clone(), url, trust.clone())?;
 
-        let signal = stop_on_signal();
         let started = Instant::now();
-        let judged = self.while_traffic_runs(&store, trust, &board, &routers, &pipeline, live, started, signal).await?;
-
+        let learned = self.while_traffic_runs(&store, trust, &board, &routers, &pipeline, live, started, &signal).await;
+        // Also after a failure: routers that go on would write into a folder that is about to go.
+        board.stop();
+        let learning = learned?;
         let played = tokio::task::spawn_blocking(move || routers.join())
             .await
             .map_err(|error| Failure::ours(format!("the routers stopped: {error}")))?;
-        played.map_err(|_| Failure::ours("the routers panicked"))??;
+        let played = played.map_err(|_| Failure::ours("the routers panicked"))?;
+        let over = Instant::now();
+        let mut warnings = Vec::new();
+        let judged = learning.finish(&signal, over + JUDGED_WITHIN, &mut warnings).await?;
+
         live.say("  traffic has ended; waiting until everything is stored");
-        let deadline = Instant::now() + DRAINS_WITHIN;
-        while pipeline.committed.total() < board.produced() && Instant::now() < deadline && !pipeline.ingest_ended() {
+        let committed = pipeline.committed.clone();
+        let waits = || committed.total() < board.produced() && !pipeline.ingest_ended() && !*signal.borrow();
+        while waits() && over.elapsed() < STORED_WITHIN {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+        let ingest_ended_early = pipeline.ingest_ended();
         stop_sender.send_replace(true);
-        let (_ingested, derived) = pipeline.finish().await?;
+        let finished = tokio::time::timeout(DERIVED_WITHIN.saturating_sub(over.elapsed()), pipeline.finish()).await;
+        let (_ingested, derived) = finished.map_err(|_| {
+            let limit = DERIVED_WITHIN.as_secs();
+            Failure::outside(format!("events were not all stored and summarised within {limit} s of the end of traffic: this machine is too slow or too busy for the demo"))
+        })??;
+        if ingest_ended_early {
+            return Err(Failure::ours("ingest ended while traffic was running; the log says why"));
+        }
+        // What ingest says about its own end is the better reason, so the routers' comes after it.
+        played?;
         let _served = tokio::time::timeout(Duration::from_secs(2), http).await;
-        summary::ending(&self, &store, &board, judged, derived, estimator.auroc, started.elapsed()).await
+        let stopped = || {
+            let kept = match &self.args.keep {
+                Some(folder) => format!("the tables stay in {}", folder.display()),
+                None => "its temporary tables are gone (--keep DIR keeps them)".to_owned(),
+            };
+            Failure::stopped(format!(
+                "the demo was stopped by a signal after {} events, {} rows of which were stored; {kept}",
+                board.produced(),
+                committed.total()
+            ))
+        };
+        if *signal.borrow() {
+            return Err(stopped());
+        }
+        let run = summary::Run {
+            setup: &self,
+            board: &board,
+            judged,
+            derived,
+            auroc: estimator.auroc,
+            elapsed: started.elapsed(),
+            sized_within: SIZED_WITHIN.saturating_sub(over.elapsed()),
+            warnings,
+        };
+        unless_stopped(&signal, run.ending(&store)).await.unwrap_or_else(|| Err(stopped()))
     }
 
     /// Shows the workload, trains when it is time, and waits until the routers have ended.
@@ -217,25 +288,22 @@ impl Setup {
         pipeline: &Pipeline,
         live: &Live,
         started: Instant,
-        signal: watch::Receiver<bool>,
-    ) -> Result<Option<Judged>> {
+        signal: &watch::Receiver<bool>,
+    ) -> Result<Learning> {
         let train_at = Duration::from_secs_f64(self.args.seconds as f64 * LOGGING_SHARE);
-        let mut learning: Option<tokio::task::JoinHandle<Result<Judged>>> = None;
-        let mut judged = None;
+        let mut learning = Learning::NotYet;
         let mut next_mix = Duration::from_secs(6);
         while !routers.is_finished() {
-            if *signal.borrow() {
-                return Err(Failure::user("stopped by a signal; nothing was kept"));
-            }
-            if pipeline.ingest_ended() {
-                return Err(Failure::ours("ingest ended while traffic was running; the log says why"));
+            if *signal.borrow() || pipeline.ingest_ended() {
+                board.stop();
             }
             let elapsed = started.elapsed();
-            let doing = match (&learning, &judged, board.taken_up_ms()) {
-                (_, _, Some(_)) => "routers follow the new policy",
-                (_, Some(_), None) => "uniform logging policy (no better candidate was shown)",
-                (Some(_), None, None) => "training and judging a candidate",
-                (None, None, None) => "uniform logging policy",
+            let doing = match (&learning, board.taken_up_ms()) {
+                (_, Some(_)) => "routers follow the new policy",
+                (Learning::Done(judged), None) if judged.approved => "a candidate was approved; routers take it up",
+                (Learning::Done(_), None) => "uniform logging policy (no better candidate was shown)",
+                (Learning::Runs(_), None) => "training and judging a candidate",
+                (Learning::NotYet, None) => "uniform logging policy",
             };
             live.at(
                 elapsed,
@@ -245,26 +313,58 @@ impl Setup {
                 next_mix = elapsed + Duration::from_secs(10);
                 live.mix(store).await?;
             }
-            if learning.is_none() && judged.is_none() && elapsed >= train_at {
-                live.say("  training a candidate on what was logged so far");
-                let (store, trust, train) = (store.clone(), trust.clone(), self.train_config());
-                let key = self.key.clone();
-                learning = Some(tokio::spawn(async move { judge(&store, trust, &train, &key).await }));
-            }
-            if learning.as_ref().is_some_and(|task| task.is_finished())
-                && let Some(task) = learning.take()
-            {
-                let result = task.await.map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
-                live.say(&format!("  {}", result.sentence()));
-                judged = Some(result);
-            }
+            learning = match learning {
+                Learning::NotYet if elapsed >= train_at => {
+                    live.say("  training a candidate on what was logged so far");
+                    let (store, trust, train) = (store.clone(), trust.clone(), self.train_config());
+                    let key = self.key.clone();
+                    Learning::Runs(tokio::spawn(async move { judge(&store, trust, &train, &key).await }))
+                }
+                Learning::Runs(task) if task.is_finished() => {
+                    let judged = task.await.map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
+                    live.say(&format!("  {}", judged.sentence()));
+                    Learning::Done(judged)
+                }
+                as_before => as_before,
+            };
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        // A candidate that was still in training when traffic ended is judged all the same.
-        if let Some(task) = learning {
-            judged = Some(task.await.map_err(|error| Failure::ours(format!("training stopped: {error}")))??);
+        Ok(learning)
+    }
+}
+
+/// How far the candidate is.
+enum Learning {
+    NotYet,
+    Runs(tokio::task::JoinHandle<Result<Judged>>),
+    Done(Judged),
+}
+
+impl Learning {
+    /// A candidate that was still in training when traffic ended is judged all the same, if that does not take long.
+    async fn finish(
+        self,
+        signal: &watch::Receiver<bool>,
+        by: Instant,
+        warnings: &mut Vec<String>,
+    ) -> Result<Option<Judged>> {
+        let mut task = match self {
+            Self::NotYet => return Ok(None),
+            Self::Done(judged) => return Ok(Some(judged)),
+            Self::Runs(task) => task,
+        };
+        match unless_stopped(signal, tokio::time::timeout_at(by.into(), &mut task)).await {
+            Some(Ok(judged)) => judged.map_err(|error| Failure::ours(format!("training stopped: {error}")))?.map(Some),
+            // Aborted, it can no longer approve what nobody would report.
+            Some(Err(_)) | None => {
+                task.abort();
+                warnings.push(format!(
+                    "training did not end within {} s of the end of traffic, so no candidate was judged",
+                    JUDGED_WITHIN.as_secs()
+                ));
+                Ok(None)
+            }
         }
-        Ok(judged)
     }
 }
 
@@ -297,9 +397,10 @@ impl Judged {
 async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKey) -> Result<Judged> {
     let set = weir_learners::training_set(store).await?;
     let train = train.clone();
-    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &training::Beside::default()))
-        .await
-        .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
+    let proposal =
+        tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &training::Beside::default()))
+            .await
+            .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
     let registry = Registry::open(store, trust).await?;
     training::propose(&registry, &proposal, key, "weir demo").await?;
     let evaluation = &proposal.candidate.report.lineup.candidate;
@@ -308,7 +409,7 @@ async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKe
         let decision = Decision {
             actor: "weir demo".into(),
             reason: Some("the demo approves what its report shows to be better".into()),
-            force: false,
+            ..Decision::default()
         };
         registry.approve(&proposal.bundle.id, &decision).await?;
     }

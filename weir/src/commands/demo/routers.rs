@@ -3,6 +3,7 @@
 //! One thread plays all of them. Another polls the policy endpoint as a router does; when it brings a verified policy,
 //! the next request is routed by it.
 
+use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use weir_policy_runtime::Trust;
 use weir_traffic::simulate::{SimConfig, Simulator, Truth, ValueLedger, ValueSummary};
 use weir_traffic::{PolicyRouter, UniformRouter};
 
-use super::broker::Headroom;
+use super::broker::{Headroom, partition_of};
 use crate::error::{Failure, Result};
 use crate::pipeline::Committed;
 use crate::policy_client::{Loaded, PolicyClient, Poll};
@@ -33,8 +34,9 @@ pub struct Board(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
-    produced: u64,
+    produced: BTreeMap<&'static str, u64>,
     requests: u64,
+    stop: bool,
     /// Event time of the first request under a policy, ms since the epoch.
     taken_up_ms: Option<i64>,
     policy_id: Option<String>,
@@ -47,9 +49,23 @@ impl Board {
         change(&mut self.0.lock().expect("no holder panics"))
     }
 
-    /// Messages handed to the broker.
+    /// Messages handed to the broker, by topic.
+    pub fn produced_by_topic(&self) -> BTreeMap<&'static str, u64> {
+        self.with(|state| state.produced.clone())
+    }
+
+    /// The same, of all topics.
     pub fn produced(&self) -> u64 {
-        self.with(|state| state.produced)
+        self.with(|state| state.produced.values().sum())
+    }
+
+    /// Tells the routers to end now; what they have produced is still flushed.
+    pub fn stop(&self) {
+        self.with(|state| state.stop = true);
+    }
+
+    fn stopped(&self) -> bool {
+        self.with(|state| state.stop)
     }
 
     /// Requests routed.
@@ -94,7 +110,7 @@ pub fn start(
     let start_ms = simulation.start_ms;
     let simulator = Simulator::new(simulation, Box::new(UniformRouter::new(SALT)))?;
     let board = Board::default();
-    let policies = follow(PolicyClient::new(&policy_url, trust));
+    let policies = follow(PolicyClient::new(&policy_url, trust)?);
     let thread = std::thread::spawn({
         let board = board.clone();
         move || {
@@ -105,17 +121,22 @@ pub fn start(
 }
 
 /// Polls for policies until the receiver is gone.
-fn follow(mut client: PolicyClient) -> mpsc::Receiver<Loaded> {
+fn follow(mut client: PolicyClient) -> mpsc::Receiver<Option<Loaded>> {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || {
         loop {
             match client.poll() {
                 Ok(Poll::Changed(loaded)) => {
-                    if sender.send(loaded).is_err() {
+                    if sender.send(Some(loaded)).is_err() {
                         return;
                     }
                 }
-                Ok(Poll::Unchanged | Poll::None) => {}
+                Ok(Poll::None) => {
+                    if sender.send(None).is_err() {
+                        return;
+                    }
+                }
+                Ok(Poll::Unchanged) => {}
                 Err(failure) => tracing::debug!(error = %failure, "no policy yet"),
             }
             std::thread::sleep(POLL_EVERY);
@@ -128,7 +149,8 @@ struct Routers {
     simulator: Simulator,
     output: KafkaOutput,
     committed: Committed,
-    policies: mpsc::Receiver<Loaded>,
+    /// Each change of the policy in force; none when it was withdrawn.
+    policies: mpsc::Receiver<Option<Loaded>>,
     board: Board,
     headroom: Headroom,
 }
@@ -140,13 +162,16 @@ impl Routers {
         let mut ledger = ValueLedger::new(models.clone());
         let mut under_policy = false;
         while let Some(timed) = self.simulator.next() {
-            if started.elapsed() > pace.ends_after {
+            if !self.wait_until(started, (timed.at_ms - start_ms) as f64 / pace.speed, pace.ends_after)? {
                 break;
             }
-            self.wait_until(started, (timed.at_ms - start_ms) as f64 / pace.speed)?;
             // Truths belong to the router that chose, so they are taken before another one is put in.
             self.settle(&mut ledger, under_policy);
-            if let Ok(loaded) = self.policies.try_recv() {
+            let change = self.policies.try_recv();
+            if let Ok(None) = &change {
+                self.simulator.set_router(Box::new(UniformRouter::new(SALT)));
+            }
+            if let Ok(Some(loaded)) = change {
                 let router = PolicyRouter::new((*loaded.policy).clone(), loaded.id.to_string(), SALT);
                 self.simulator.set_router(Box::new(router));
                 if !under_policy {
@@ -159,9 +184,11 @@ impl Routers {
                 }
             }
             let payload = timed.event.to_json();
-            self.output.send(timed.event.topic(), timed.event.key(), &payload)?;
-            self.headroom.add(payload.len());
-            self.board.with(|state| state.produced += 1);
+            let (topic, key) = (timed.event.topic(), timed.event.key());
+            let partition = partition_of(key);
+            self.output.send(topic, Some(partition), key, &payload)?;
+            self.headroom.add(topic, partition, key.len() + payload.len());
+            self.board.with(|state| *state.produced.entry(topic).or_default() += 1);
         }
         self.settle(&mut ledger, under_policy);
         self.output.flush()
@@ -185,17 +212,21 @@ impl Routers {
         });
     }
 
-    /// Sleeps until `due_ms` of real time after the start, and until the consumer has caught up enough.
-    fn wait_until(&mut self, started: Instant, due_ms: f64) -> Result<()> {
+    /// Sleeps until `due_ms` of real time after the start, and until the consumer has caught up enough. False when traffic
+    /// is over by then, or somebody wants it to be.
+    fn wait_until(&mut self, started: Instant, due_ms: f64, ends_after: Duration) -> Result<bool> {
         let waiting_since = Instant::now();
         loop {
+            if started.elapsed() > ends_after || self.board.stopped() {
+                return Ok(false);
+            }
             let early = due_ms - started.elapsed().as_secs_f64() * 1_000.0;
             let room = self.headroom.allows(self.committed.total());
             if early <= 0.0 && room {
-                return Ok(());
+                return Ok(true);
             }
             if !room && waiting_since.elapsed() > STALLED_AFTER {
-                return Err(Failure::ours("nothing was committed for 60 s, so the routers stopped producing"));
+                return Err(Failure::ours("too little was committed for 60 s, so the routers stopped producing"));
             }
             if !room {
                 // What lingers in the producer's queue cannot be committed.
