@@ -17,9 +17,12 @@ SELECT
 FROM (
   SELECT
     *,
-    semantic_cache_hit IS NOT TRUE
-      AND NOT (is_error IS TRUE AND executed_model IS NULL AND ttft_ms IS NULL AND coalesce(completion_tokens, 0) = 0)
-      AS reached_engine
+    -- IS TRUE would do, but the planner and the plan disagree on whether it can be NULL.
+    CASE
+      WHEN semantic_cache_hit THEN FALSE
+      WHEN is_error AND executed_model IS NULL AND ttft_ms IS NULL AND coalesce(completion_tokens, 0) = 0 THEN FALSE
+      ELSE TRUE
+    END AS reached_engine
   FROM requests
 )
 GROUP BY 1, 2, 3, 4
