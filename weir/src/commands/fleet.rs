@@ -1,12 +1,13 @@
 //! `weir fleet`: how many GPUs the observed workload needs.
 
 use weir_features::WorkloadFilter;
-use weir_fleet::Slo;
+use weir_fleet::{Options, Slo};
 
-use super::{configuration, existing_store, print_json};
+use super::{configuration, print_json, store_to_read};
 use crate::capacity;
 use crate::cli::{Common, FleetCommand, RecommendArgs};
 use crate::error::Result;
+use crate::training::now_ms;
 
 /// Runs the command.
 pub async fn run(common: &Common, command: FleetCommand) -> Result<()> {
@@ -18,13 +19,14 @@ pub async fn run(common: &Common, command: FleetCommand) -> Result<()> {
 async fn recommend(common: &Common, args: RecommendArgs) -> Result<()> {
     let profile = capacity::profile(&args.gpu)?;
     let config = configuration(common)?;
-    let store = existing_store(&config).await?;
+    let store = store_to_read(&config)?;
     let session = weir_sql::open(&store).await?;
     let filter = WorkloadFilter { model: args.model.clone(), ..WorkloadFilter::default() };
-    let (from_ms, to_ms) = capacity::last_hours(&session, args.hours).await?;
+    let (from_ms, to_ms) = capacity::last_hours(&session, args.hours, now_ms()).await?;
     let workload = capacity::observed(&session, from_ms, to_ms, &filter, args.scale).await?;
-    let slo = Slo { ttft_p99_ms: Some(args.ttft_ms), tpot_p95_ms: Some(args.tpot_ms), e2e_p95_ms: None };
-    let recommendation = capacity::plan(&workload, &profile, &slo, args.seed)?;
+    let slo = Slo { ttft_p99_ms: Some(args.ttft_ms), tpot_p95_ms: Some(args.tpot_ms), e2e_p95_ms: args.e2e_ms };
+    let options = Options { seed: args.seed, availability: args.availability, ..Options::default() };
+    let recommendation = capacity::plan(&workload, &profile, &slo, &options)?;
     if common.json {
         return print_json(&recommendation);
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use weir_features::WorkloadFilter;
-use weir_fleet::{Arrivals, GpuProfile, Slo, Workload};
+use weir_fleet::{Arrivals, FleetError, GpuProfile, Interval, Options, Slo, Workload};
 
 use crate::capacity as observed_capacity;
 use crate::error::Result;
@@ -28,12 +28,14 @@ const STANDS_FOR: [(&str, &str); 5] = [
 /// A fleet, model by model.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Fleet {
+    /// GPUs of all models that can be served.
     pub gpus: u32,
-    pub gpus_low: u32,
-    /// None when one of the pools has no upper end.
-    pub gpus_high: Option<u32>,
+    /// Interval on `gpus`, from the distributions of the models as if they were independent.
+    pub interval: Option<Interval>,
     pub usd_per_hour: f64,
     pub by_model: BTreeMap<String, u32>,
+    /// Models of which no fleet keeps the objectives, and why: their GPUs are missing above.
+    pub infeasible: BTreeMap<String, String>,
 }
 
 /// Sizes the fleet for the mix of `[from_ms, to_ms)`; none when nothing was observed in it.
@@ -54,21 +56,29 @@ pub async fn fleet(session: &weir_sql::Context, from_ms: i64, to_ms: i64, seed: 
     if total <= 0.0 {
         return Ok(None);
     }
-    let mut fleet = Fleet { gpus_high: Some(0), ..Fleet::default() };
+    let options = Options { seed, ..Options::default() };
+    let mut fleet = Fleet::default();
     for (model, profile, mut workload, requests) in workloads {
         if requests <= 0.0 {
             continue;
         }
         workload.arrivals = Arrivals::PoissonPerS(FLEET_REQUESTS_PER_S * requests / total);
-        let recommendation = observed_capacity::plan(&workload, &profile, &slo, seed)?;
-        fleet.gpus += recommendation.gpus;
-        fleet.usd_per_hour += recommendation.usd_per_hour;
-        fleet.by_model.insert(model.to_owned(), recommendation.gpus);
-        let interval = recommendation.interval.as_ref();
-        fleet.gpus_low += interval.map_or(recommendation.gpus, |interval| interval.low_gpus);
-        // No upper end means that some resampled workloads cannot be served at all: then the sum has none either.
-        let high = interval.and_then(|interval| interval.high_gpus);
-        fleet.gpus_high = fleet.gpus_high.zip(high).map(|(sum, high)| sum + high);
+        match weir_fleet::recommend(&workload, &profile, &slo, &options) {
+            Ok(recommendation) => {
+                fleet.gpus += recommendation.gpus;
+                fleet.usd_per_hour += recommendation.usd_per_hour;
+                fleet.by_model.insert(model.to_owned(), recommendation.gpus);
+                fleet.interval = match (fleet.interval, recommendation.interval) {
+                    (Some(sum), Some(interval)) => Some(sum.plus(&interval)),
+                    (sum, interval) => sum.or(interval),
+                };
+            }
+            // One model too slow for the objectives does not make the others' GPUs unknown.
+            Err(FleetError::Infeasible(why)) => {
+                fleet.infeasible.insert(model.to_owned(), why);
+            }
+            Err(other) => return Err(crate::error::Failure::ours(other)),
+        }
     }
     Ok(Some(fleet))
 }
