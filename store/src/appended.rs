@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, new_null_array};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
 use arrow::compute::cast;
+use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake::Path;
 use deltalake::kernel::{Action, Add};
 use object_store::ObjectStoreExt;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::commit::LogEntry;
 use crate::table::Table;
 use crate::{Result, StoreError};
 
@@ -23,9 +26,36 @@ impl Table {
     /// # Errors
     /// [`StoreError::VersionGone`] when the log no longer holds the version, or does not hold it yet.
     pub async fn appended(&self, version: i64) -> Result<Vec<RecordBatch>> {
+        self.appended_as(version, &self.schema).await
+    }
+
+    /// The same, of the named columns only, in the table's order; names that the table lacks are skipped. What nobody
+    /// asked for is not decoded.
+    ///
+    /// # Errors
+    /// As [`Table::appended`].
+    pub async fn appended_columns(&self, version: i64, names: &[&str]) -> Result<Vec<RecordBatch>> {
+        let fields = self.schema.fields().iter().filter(|field| names.contains(&field.name().as_str()));
+        self.appended_as(version, &Schema::new(fields.cloned().collect::<Vec<_>>()).into()).await
+    }
+
+    /// When `version` was committed, by its writer's clock: milliseconds since the Unix epoch. It is written in the log,
+    /// so every reader gets the same answer. 0 when the writer did not say.
+    ///
+    /// # Errors
+    /// [`StoreError::VersionGone`] when the log no longer holds the version, or does not hold it yet.
+    pub async fn committed_ms(&self, version: i64) -> Result<i64> {
+        Ok(self.log_entry(version).await?.committed_ms().unwrap_or(0))
+    }
+
+    async fn log_entry(&self, version: i64) -> Result<LogEntry> {
         let gone = || StoreError::VersionGone { table: self.name.clone(), version };
         let at = u64::try_from(version).map_err(|_| gone())?;
-        let entry = self.read_commit(at).await?.ok_or_else(gone)?;
+        self.read_commit(at).await?.ok_or_else(gone)
+    }
+
+    async fn appended_as(&self, version: i64, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
+        let entry = self.log_entry(version).await?;
         let replaces =
             entry.actions().iter().any(|action| matches!(action, Action::Remove(removed) if removed.data_change));
         if replaces {
@@ -36,49 +66,52 @@ impl Table {
             if let Action::Add(add) = action
                 && add.data_change
             {
-                batches.extend(self.read_file(add).await?);
+                batches.extend(self.read_file(add, schema).await?);
             }
         }
         Ok(batches)
     }
 
-    async fn read_file(&self, add: &Add) -> Result<Vec<RecordBatch>> {
+    async fn read_file(&self, add: &Add, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
         let bytes = self.delta.object_store().get(&Path::from(add.path.as_str())).await?.bytes().await?;
         let damaged = |why: String| StoreError::DamagedLog { table: self.name.clone(), place: self.place(), why };
         let mut batches = Vec::new();
-        for batch in read_parquet(bytes).map_err(&damaged)? {
-            batches.push(self.completed(batch, add).map_err(&damaged)?);
+        for batch in read_parquet(bytes, schema).map_err(&damaged)? {
+            batches.push(completed(batch, add, schema).map_err(&damaged)?);
         }
         Ok(batches)
     }
-
-    /// Files hold neither the partition column nor columns that are younger than they are.
-    fn completed(&self, batch: RecordBatch, add: &Add) -> Result<RecordBatch, String> {
-        let rows = batch.num_rows();
-        let columns = self.schema.fields().iter().map(|field| -> Result<ArrayRef, String> {
-            if let Some(column) = batch.column_by_name(field.name()) {
-                return if column.data_type() == field.data_type() {
-                    Ok(column.clone())
-                } else {
-                    cast(column, field.data_type()).map_err(|error| error.to_string())
-                };
-            }
-            match add.partition_values.get(field.name()) {
-                Some(Some(value)) => {
-                    let text: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)));
-                    cast(&text, field.data_type()).map_err(|error| error.to_string())
-                }
-                Some(None) | None => Ok(new_null_array(field.data_type(), rows)),
-            }
-        });
-        let columns = columns.collect::<Result<Vec<_>, _>>()?;
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| error.to_string())
-    }
 }
 
-fn read_parquet(bytes: Bytes) -> Result<Vec<RecordBatch>, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes)
-        .and_then(|builder| builder.with_batch_size(READ_BATCH_ROWS).build())
-        .map_err(|error| error.to_string())?;
-    reader.collect::<Result<_, _>>().map_err(|error| error.to_string())
+/// Files hold neither the partition column nor columns that are younger than they are.
+fn completed(batch: RecordBatch, add: &Add, schema: &SchemaRef) -> Result<RecordBatch, String> {
+    let rows = batch.num_rows();
+    let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, String> {
+        if let Some(column) = batch.column_by_name(field.name()) {
+            return if column.data_type() == field.data_type() {
+                Ok(column.clone())
+            } else {
+                cast(column, field.data_type()).map_err(|error| error.to_string())
+            };
+        }
+        match add.partition_values.get(field.name()) {
+            Some(Some(value)) => {
+                let text: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)));
+                cast(&text, field.data_type()).map_err(|error| error.to_string())
+            }
+            Some(None) | None => Ok(new_null_array(field.data_type(), rows)),
+        }
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| error.to_string())
+}
+
+fn read_parquet(bytes: Bytes, schema: &SchemaRef) -> Result<Vec<RecordBatch>, String> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
+    let wanted = builder.schema().fields().iter().enumerate();
+    let wanted = wanted.filter(|(_, field)| schema.field_with_name(field.name()).is_ok()).map(|(root, _)| root);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let reader = builder.with_projection(mask).with_batch_size(READ_BATCH_ROWS).build();
+    reader.and_then(|reader| Ok(reader.collect::<Result<_, _>>()?)).map_err(|error| error.to_string())
 }

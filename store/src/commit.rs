@@ -8,17 +8,17 @@
 //!
 //! **Unknown outcomes.** A put may time out and land all the same, or be retried below us and then report that its
 //! own object "already exists". Each commit therefore carries a nonce. Before every further attempt we look for it in
-//! the versions that appeared since the first one: found means that we had succeeded. Trying again is safe even
-//! while an old put is still under way, since every attempt carries the same files and nonce: an old put for entry
-//! `n` can land only while `n` is free; if we then try `n` ourselves one of the two creates it, and if somebody else
-//! took `n` the old put can never land. So at most one entry holds our nonce. Only when the store answers nothing at
-//! all do we give up with [`StoreError::OutcomeUnknown`], and the caller reads positions before it goes on.
+//! the entry that the last put was for: found means that we had succeeded. Trying again is safe even while an old put
+//! is still under way, since every attempt carries the same files and nonce: an old put for entry `n` can land only
+//! while `n` is free; if we then try `n` ourselves one of the two creates it, and if somebody else took `n` the old
+//! put can never land. So at most one entry holds our nonce, and while `n` is free every failure of ours is
+//! [`StoreError::OutcomeUnknown`], whatever it was: the caller reads positions before it goes on.
 //!
 //! **Housekeeping.** A commit is durable when its log entry is. Loading the new version afterwards is a convenience
-//! whose failure is logged, not returned; checkpoints and log clean-up are never done here (see `maintain`).
+//! whose failure is logged, not returned. Checkpoints and log clean-up are started here and done beside (see
+//! `maintain`), so that every writer's log is kept short, whoever it is.
 
 use std::collections::HashSet;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -75,70 +75,116 @@ impl Table {
             return Ok(Committed { version: self.version(), rows });
         }
         let adds = self.write_files(&batches).await?;
-        let version = self.land(adds, &advances).await?;
+        let version = self.land(adds, Mode::Append, &advances).await?;
         Ok(Committed { version, rows })
     }
 
-    async fn land(&mut self, adds: Vec<Add>, advances: &[Advance]) -> Result<i64> {
+    /// Puts these rows in the place of all that the table holds, and moves positions, in one Delta commit. For tables that
+    /// are made from others, and made anew; whoever follows the table's versions sees no rows appended.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn replace(&mut self, batches: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<Committed> {
+        self.check_advances(&advances)?;
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let adds = self.write_files(&batches).await?;
+        let version = self.land(adds, Mode::Replace, &advances).await?;
+        Ok(Committed { version, rows })
+    }
+
+    async fn land(&mut self, adds: Vec<Add>, mode: Mode, advances: &[Advance]) -> Result<i64> {
         let nonce = format!("{:032x}", rand::random::<u128>());
         let schema_before = self.checked_schema_hash()?;
-        let first_base = self.version();
-        let (mut lost_races, mut unknown) = (0_usize, None::<String>);
-        let mut unknowns = 0_usize;
+        let (mut lost_races, mut failures) = (0_usize, 0_usize);
+        // The log entry that a put of ours may have created, or may yet create. While there is one, no error of ours may
+        // read as "nothing landed".
+        let mut unsettled = None;
         loop {
-            match self.refresh().await {
-                Ok(()) => {}
-                Err(error) if unknowns < UNKNOWN_MAX && error.retry_helps() => {
-                    unknowns += 1;
-                    pause(unknowns).await;
+            match self.settle(&nonce, &mut unsettled).await {
+                Ok(None) => {}
+                Ok(Some(version)) => {
+                    events::found_own_commit(&self.name, version);
+                    return Ok(version);
+                }
+                Err(error) if failures < UNKNOWN_MAX && error.retry_helps() => {
+                    failures += 1;
+                    pause(failures).await;
                     continue;
                 }
-                // Before the first put nothing can have landed; afterwards nobody knows.
-                Err(error) => {
-                    return Err(if unknown.is_some() || lost_races > 0 { self.unknown(&error) } else { error });
-                }
+                Err(error) => return Err(self.outcome(unsettled, error)),
             }
-            if (unknown.is_some() || lost_races > 0)
-                && let Some(version) = self.find_nonce(first_base + 1, &nonce).await?
-            {
-                events::found_own_commit(&self.name, version);
-                return Ok(version);
+            if lost_races >= LOST_RACES_MAX {
+                return Err(StoreError::Contended { table: self.name.clone(), attempts: lost_races });
             }
-            if self.checked_schema_hash()? != schema_before {
-                return Err(StoreError::bad_commit(&self.name, "the table's columns changed under this writer"));
+            if let Err(error) = self.check(advances, &schema_before).await {
+                return Err(self.outcome(unsettled, error));
             }
-            self.check_positions(advances).await?;
-
-            match self.try_put(&adds, advances, &nonce).await {
+            let entry = self.version() + 1;
+            match self.try_put(&adds, mode, advances, &nonce).await {
                 Ok(version) => {
                     self.after(version).await;
                     return Ok(version);
                 }
                 Err(PutError::LostRace) => {
-                    lost_races += 1;
-                    if lost_races >= LOST_RACES_MAX {
-                        return Err(StoreError::Contended { table: self.name.clone(), attempts: lost_races });
-                    }
+                    (unsettled, lost_races) = (Some(entry), lost_races + 1);
                     pause(lost_races).await;
                 }
                 Err(PutError::Unknown(why)) => {
                     events::unknown_outcome(&self.name, &why);
-                    unknowns += 1;
-                    if unknowns > UNKNOWN_MAX {
+                    (unsettled, failures) = (Some(entry), failures + 1);
+                    if failures > UNKNOWN_MAX {
                         return Err(StoreError::OutcomeUnknown { table: self.name.clone(), why });
                     }
-                    unknown = Some(why);
-                    pause(unknowns).await;
+                    pause(failures).await;
                 }
-                Err(PutError::Refused(error)) => return Err(StoreError::delta(&self.name, error)),
+                Err(PutError::Refused(error)) => {
+                    return Err(self.outcome(unsettled, StoreError::delta(&self.name, error)));
+                }
             }
         }
     }
 
-    async fn try_put(&self, adds: &[Add], advances: &[Advance], nonce: &str) -> Result<i64, PutError> {
+    /// Loads the newest version and looks who created the unsettled entry. `Some` is ours; somebody else's settles that
+    /// no put of ours has landed or can; while the entry is free the question stays open.
+    async fn settle(&mut self, nonce: &str, unsettled: &mut Option<i64>) -> Result<Option<i64>> {
+        self.refresh().await?;
+        let Some(entry) = unsettled.filter(|entry| *entry <= self.version()) else { return Ok(None) };
+        let gone = || StoreError::VersionGone { table: self.name.clone(), version: entry };
+        let commit = self.read_commit(entry.unsigned_abs()).await?.ok_or_else(gone)?;
+        if commit.nonce() == Some(nonce) {
+            return Ok(Some(entry));
+        }
+        *unsettled = None;
+        Ok(None)
+    }
+
+    /// May this commit be put after the loaded version?
+    async fn check(&self, advances: &[Advance], schema_before: &Option<String>) -> Result<()> {
+        if self.checked_schema_hash()? != *schema_before {
+            return Err(StoreError::bad_commit(&self.name, "the table's columns changed under this writer"));
+        }
+        self.check_positions(advances).await
+    }
+
+    /// An error that ends a commit: what it was, unless a put of ours may have landed or may land still.
+    fn outcome(&self, unsettled: Option<i64>, error: StoreError) -> StoreError {
+        match unsettled {
+            Some(_) => StoreError::OutcomeUnknown { table: self.name.clone(), why: error.to_string() },
+            None => error,
+        }
+    }
+
+    async fn try_put(&self, adds: &[Add], mode: Mode, advances: &[Advance], nonce: &str) -> Result<i64, PutError> {
         let snapshot = self.delta.snapshot().map_err(PutError::Refused)?;
+        let (mode, removes) = match mode {
+            Mode::Append => (SaveMode::Append, Vec::new()),
+            Mode::Replace => {
+                let files = snapshot.log_data();
+                (SaveMode::Overwrite, files.iter().map(|file| Action::Remove(file.remove_action(true))).collect())
+            }
+        };
         let operation = DeltaOperation::Write {
-            mode: SaveMode::Append,
+            mode,
             partition_by: self.partition_columns().ok().filter(|columns| !columns.is_empty()),
             predicate: None,
         };
@@ -151,7 +197,7 @@ impl Table {
                 advances.iter().map(|advance| Transaction::new(&advance.app_id, advance.next)).collect(),
             );
         let prepared = CommitBuilder::from(properties)
-            .with_actions(adds.iter().cloned().map(Action::Add).collect())
+            .with_actions(removes.into_iter().chain(adds.iter().cloned().map(Action::Add)).collect())
             .build(Some(snapshot), self.delta.log_store(), operation)
             .into_prepared_commit_future()
             .await
@@ -194,27 +240,12 @@ impl Table {
         Ok(())
     }
 
-    /// The version from `from` up to the loaded one whose commit info holds our nonce.
-    async fn find_nonce(&self, from: i64, nonce: &str) -> Result<Option<i64>> {
-        for version in from.max(0)..=self.version() {
-            let commit = self.read_commit(version.unsigned_abs()).await?;
-            if commit.is_some_and(|commit| commit.nonce() == Some(nonce)) {
-                return Ok(Some(version));
-            }
-        }
-        Ok(None)
-    }
-
     async fn after(&mut self, version: i64) {
         if let Err(error) = self.refresh().await {
-            // The next commit loads again; forgetting what was known keeps a half-done refresh harmless.
-            *self.positions.get_mut().unwrap_or_else(PoisonError::into_inner) = Default::default();
+            // The next commit loads again.
             events::not_reloaded(&self.name, version, &error);
         }
-    }
-
-    fn unknown(&self, error: &StoreError) -> StoreError {
-        StoreError::OutcomeUnknown { table: self.name.clone(), why: error.to_string() }
+        self.maintain_when_due(version);
     }
 
     /// The log entry of a version, unless the log no longer holds it.
@@ -227,6 +258,13 @@ impl Table {
         };
         bytes.map(|bytes| LogEntry::parse(version, &bytes).map_err(|error| self.load_error(error))).transpose()
     }
+}
+
+/// What becomes of the rows that the table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Append,
+    Replace,
 }
 
 enum PutError {
@@ -272,6 +310,14 @@ impl LogEntry {
     pub(crate) fn transactions(&self) -> impl Iterator<Item = (&str, i64)> {
         self.0.iter().filter_map(|action| match action {
             Action::Txn(transaction) => Some((transaction.app_id.as_str(), transaction.version)),
+            _ => None,
+        })
+    }
+
+    /// When it was committed, by its writer's clock, milliseconds since the Unix epoch.
+    pub(crate) fn committed_ms(&self) -> Option<i64> {
+        self.0.iter().find_map(|action| match action {
+            Action::CommitInfo(info) => info.timestamp,
             _ => None,
         })
     }

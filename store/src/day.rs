@@ -18,8 +18,7 @@ impl UtcDay {
     /// Today, by this machine's clock.
     #[must_use]
     pub fn today() -> Self {
-        let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX).div_euclid(DAY_MS))
+        Self::of_ms(now_ms())
     }
 
     /// The day so many days earlier.
@@ -47,6 +46,12 @@ impl fmt::Display for UtcDay {
         let (year, month, day) = civil_from_days(self.0);
         write!(f, "{year:04}-{month:02}-{day:02}")
     }
+}
+
+/// This machine's clock, milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// Howard Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`: proleptic Gregorian, years start

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! <root>/tables/<name>/            one Delta table each
+//! <root>/followers/<name>/         who follows that table's versions, so that its log is kept for them
 //! <root>/sources/, policies/, ...  objects of the crates above
 //! <keys>/tenants/<hash>.key        a tenant's pseudonym key: shred it and the pseudonyms mean nothing
 //! <keys>/deadletters/<day>.key     a day's dead-letter key: shred it and the bytes are gone
@@ -27,9 +28,10 @@ pub use commit::{Advance, Committed};
 pub use day::UtcDay;
 pub use error::{Fault, StoreError};
 pub use keyring::Keyring;
-pub use maintain::Maintained;
+pub use maintain::{Follower, Maintained};
 pub use store::{PutNew, Store};
 pub use table::{Table, TableSpec};
+pub use write::writer_properties;
 
 /// What this crate's functions return.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -1,13 +1,28 @@
 //! Housekeeping off the hot path: checkpoints, so that loading stays short, and log clean-up behind them.
+//!
+//! Whoever commits a version that is a multiple of [`CHECKPOINT_EVERY`] starts it, in a task of its own: there is no
+//! writer that has to remember. If the process dies first, the next multiple makes up for it.
+//!
+//! **Clean-up waits for followers.** Derived tables are made by following the versions of another one, and a version
+//! that has gone from the log cannot be followed. So each follower leaves a note ([`Store::follow`]) that names where
+//! its position is, and no version at or above the lowest of these positions is removed, up to a limit: a follower that
+//! has stood still for [`WAIT_FOR_FOLLOWERS`] was given up, and the log must not grow for ever.
 
-use deltalake::checkpoints::{cleanup_metadata, create_checkpoint};
+use std::time::Duration;
+
+use deltalake::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
+use deltalake::table::config::TablePropertiesExt;
 use object_store::ObjectStoreExt;
+use serde::{Deserialize, Serialize};
 
+use crate::day::now_ms;
 use crate::table::Table;
-use crate::{Result, StoreError};
+use crate::{Result, Store, StoreError};
 
 /// Versions between checkpoints.
 const CHECKPOINT_EVERY: i64 = 100;
+/// Log entries older than this are removed even if a follower has not read them.
+const WAIT_FOR_FOLLOWERS: Duration = Duration::from_secs(30 * 86_400);
 
 /// What one round of maintenance did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -18,23 +33,111 @@ pub struct Maintained {
     pub log_files_removed: usize,
 }
 
-impl Table {
-    /// Writes a checkpoint when the newest version is 100 or more past the last one, then removes log files that are
-    /// both older than the log's retention and covered by a checkpoint. Safe beside writers and beside itself.
+/// Who follows a table's versions: the table that holds its positions, and their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follower {
+    /// The table that it writes.
+    pub table: String,
+    /// Its positions there; each is a version of the followed table that it may still want to read, or has just read.
+    pub app_ids: Vec<String>,
+}
+
+impl Store {
+    /// Notes that somebody follows the versions of `table`, so that its log is kept for them. Once is enough.
     ///
     /// # Errors
-    /// [`StoreError::Delta`]; no rows are at risk and the next round tries again.
+    /// [`StoreError::Storage`].
+    pub async fn follow(&self, table: &str, follower: &Follower) -> Result<()> {
+        let name = follower.app_ids.first().unwrap_or(&follower.table);
+        let note = serde_json::to_vec_pretty(follower).expect("strings have a JSON form");
+        self.put_new(&format!("{}/{name}.json", notes(table)), note.into()).await.map(|_| ())
+    }
+
+    /// The lowest version of `table` that a follower stands at; `None` when nobody follows it. A follower without a
+    /// position starts at whatever the log holds, and keeps nothing back.
+    async fn lowest_follower(&self, table: &str) -> Result<Option<i64>> {
+        let mut lowest: Option<i64> = None;
+        for path in self.list(&notes(table)).await? {
+            let Some(note) = self.get(&path).await? else { continue };
+            let Ok(follower) = serde_json::from_slice::<Follower>(&note) else { continue };
+            let Some(positions) = self.existing(&follower.table).await? else { continue };
+            for app_id in &follower.app_ids {
+                let position = positions.position(app_id).await?;
+                lowest = [lowest, position].into_iter().flatten().min();
+            }
+        }
+        Ok(lowest)
+    }
+}
+
+fn notes(table: &str) -> String {
+    format!("followers/{table}")
+}
+
+impl Table {
+    /// Writes a checkpoint when the newest version has passed a multiple of 100 since the last one, then removes log
+    /// files that are older than the log's retention, covered by a checkpoint, and read by every follower. Commits start
+    /// this by themselves. Safe beside writers and beside itself.
+    ///
+    /// # Errors
+    /// [`StoreError::Delta`] or [`StoreError::Storage`]; no rows are at risk and the next round tries again.
     pub async fn maintain(&mut self) -> Result<Maintained> {
         self.refresh().await?;
-        if self.version() - self.last_checkpoint().await? < CHECKPOINT_EVERY {
+        let version = self.version();
+        if version / CHECKPOINT_EVERY <= self.last_checkpoint().await? / CHECKPOINT_EVERY {
             return Ok(Maintained::default());
         }
-        let failed = |error| StoreError::delta(&self.name, error);
-        create_checkpoint(&self.delta, None).await.map_err(failed)?;
-        let log_files_removed = cleanup_metadata(&self.delta, None).await.map_err(failed)?;
+        create_checkpoint(&self.delta, None).await.map_err(|error| StoreError::delta(&self.name, error))?;
         metrics::counter!("weir_store_checkpoints_total", "table" => self.name.clone()).increment(1);
-        tracing::info!(table = self.name, version = self.version(), log_files_removed, "checkpoint written");
-        Ok(Maintained { checkpoint: Some(self.version()), log_files_removed })
+        let log_files_removed = self.clean_up().await?;
+        tracing::info!(table = self.name, version, log_files_removed, "checkpoint written");
+        Ok(Maintained { checkpoint: Some(version), log_files_removed })
+    }
+
+    /// Waits for the maintenance that commits through this value have started.
+    pub async fn maintained(&mut self) {
+        if let Some(task) = self.maintenance.take() {
+            // It logs its own failure, and one that was cut short is made up for by a later one.
+            task.await.ok();
+        }
+    }
+
+    pub(crate) fn maintain_when_due(&mut self, version: i64) {
+        if version % CHECKPOINT_EVERY != 0 || self.maintenance.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let (store, name) = (self.store.clone(), self.name.clone());
+        self.maintenance = Some(tokio::spawn(async move {
+            let maintained = async {
+                if let Some(mut table) = store.existing(&name).await? {
+                    table.maintain().await?;
+                }
+                Ok::<(), StoreError>(())
+            };
+            if let Err(error) = maintained.await {
+                metrics::counter!("weir_store_maintenance_failures_total", "table" => name.clone()).increment(1);
+                tracing::warn!(table = name, %error, "maintenance failed; the next round tries again");
+            }
+        }));
+    }
+
+    async fn clean_up(&self) -> Result<usize> {
+        let failed = |error| StoreError::delta(&self.name, error);
+        let snapshot = self.delta.snapshot().map_err(failed)?;
+        let log = self.delta.log_store();
+        let newest = snapshot.version();
+        let before = |age: Duration| now_ms() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        let followed = self.store.lowest_follower(&self.name).await?;
+        let read =
+            followed.and_then(|version| u64::try_from(version).ok()).map_or(newest, |version| version.min(newest));
+        let retention = snapshot.table_config().log_retention_duration();
+        let mut removed =
+            cleanup_expired_logs_for(read, log.as_ref(), before(retention), None).await.map_err(failed)?;
+        if read < newest {
+            let given_up = before(WAIT_FOR_FOLLOWERS.max(retention));
+            removed += cleanup_expired_logs_for(newest, log.as_ref(), given_up, None).await.map_err(failed)?;
+        }
+        Ok(removed)
     }
 
     /// The version named by `_last_checkpoint`; 0, the table's creation, when there is none or it cannot be read (a

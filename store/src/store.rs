@@ -43,14 +43,26 @@ impl Store {
     /// # Errors
     /// [`StoreError::BadLocation`] or [`StoreError::Unwritable`].
     pub async fn open(url_or_path: &str) -> Result<Self> {
-        let url = locate(url_or_path)?;
-        let backend: Arc<dyn ObjectStore> =
-            if url.scheme() == "memory" { Arc::new(InMemory::new()) } else { backend_of(&url, url_or_path)? };
-        let store = Self::with_backend(backend, url)?;
+        let store = Self::at(locate(url_or_path, Access::Write)?, url_or_path)?;
         if store.url.scheme() != "file" {
             store.check_writable(url_or_path).await?;
         }
         Ok(store)
+    }
+
+    /// Opens a data folder that is there, or an object store URL, to read it: nothing is created and nothing is written, so
+    /// a folder that takes no files will do.
+    ///
+    /// # Errors
+    /// [`StoreError::BadLocation`].
+    pub fn open_to_read(url_or_path: &str) -> Result<Self> {
+        Self::at(locate(url_or_path, Access::Read)?, url_or_path)
+    }
+
+    fn at(url: Url, place: &str) -> Result<Self> {
+        let backend: Arc<dyn ObjectStore> =
+            if url.scheme() == "memory" { Arc::new(InMemory::new()) } else { backend_of(&url, place)? };
+        Self::with_backend(backend, url)
     }
 
     /// A store over an object store of the caller's: `backend` has `/` at its root and `url` points into it.
@@ -84,7 +96,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotOurs`] and [`StoreError::OtherSchema`] when what lies there is not this table.
     pub async fn table(&self, spec: &TableSpec) -> Result<Table> {
-        Table::open_or_create(self.unloaded(&spec.name)?, spec).await
+        Table::open_or_create(self, self.unloaded(&spec.name)?, spec).await
     }
 
     /// The table of that name, if it is there.
@@ -92,7 +104,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotOurs`] when what lies there was not made by Weir under that name.
     pub async fn existing(&self, name: &str) -> Result<Option<Table>> {
-        Table::open(self.unloaded(name)?, name).await
+        Table::open(self, self.unloaded(name)?, name).await
     }
 
     /// Writes an object that must not exist yet.
@@ -140,6 +152,18 @@ impl Store {
         Ok(paths)
     }
 
+    /// Names of the folders directly below a prefix, sorted. What lies in them is not listed.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`].
+    pub async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
+        let found = self.objects.list_with_delimiter(Some(&Path::from(prefix))).await?;
+        let mut names: Vec<String> =
+            found.common_prefixes.iter().filter_map(|path| path.filename().map(str::to_owned)).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
     /// Removes an object; one that is not there is fine.
     ///
     /// # Errors
@@ -167,7 +191,13 @@ impl Store {
     }
 }
 
-fn locate(url_or_path: &str) -> Result<Url> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+}
+
+fn locate(url_or_path: &str, access: Access) -> Result<Url> {
     let bad = |why: String| StoreError::BadLocation { place: url_or_path.to_owned(), why };
     if url_or_path.contains("://") && !url_or_path.starts_with("file://") {
         let mut url = Url::parse(url_or_path).map_err(|error| bad(error.to_string()))?;
@@ -182,11 +212,15 @@ fn locate(url_or_path: &str) -> Result<Url> {
     }
     let unwritable =
         |error: std::io::Error| StoreError::Unwritable { place: url_or_path.to_owned(), why: error.to_string() };
-    std::fs::create_dir_all(path).map_err(unwritable)?;
-    let absolute = FsPath::new(path).canonicalize().map_err(unwritable)?;
-    // Asked of the operating system: the object store would retry a folder that takes no files for ever.
-    let probe = absolute.join(probe_name());
-    File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(unwritable)?;
+    if access == Access::Write {
+        std::fs::create_dir_all(path).map_err(unwritable)?;
+    }
+    let absolute = FsPath::new(path).canonicalize().map_err(|error| bad(error.to_string()))?;
+    if access == Access::Write {
+        // Asked of the operating system: the object store would retry a folder that takes no files for ever.
+        let probe = absolute.join(probe_name());
+        File::create_new(&probe).and_then(|_| std::fs::remove_file(&probe)).map_err(unwritable)?;
+    }
     Url::from_directory_path(&absolute).map_err(|()| bad("not an absolute path".to_owned()))
 }
 

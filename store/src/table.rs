@@ -1,17 +1,21 @@
 //! One Delta table of ours: opening, creating, and where its writers stand.
 
 use std::collections::HashMap;
+use std::error::Error;
+use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef};
+use delta_kernel::Error as KernelError;
 use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableError, ObjectStoreError};
 use sha2::{Digest, Sha256};
+use tokio::task::JoinHandle;
 
-use crate::{Result, StoreError};
+use crate::{Result, Store, StoreError};
 
 const NAME_PROPERTY: &str = "weir.table";
 const SCHEMA_PROPERTY: &str = "weir.schema";
@@ -30,10 +34,13 @@ pub struct TableSpec {
 /// One Delta table, loaded at one version. Writers never share a value: each opens its own.
 #[derive(Debug)]
 pub struct Table {
+    pub(crate) store: Store,
     pub(crate) name: String,
     pub(crate) delta: DeltaTable,
     pub(crate) schema: SchemaRef,
     pub(crate) positions: Mutex<Positions>,
+    /// Maintenance that this value's commits have started.
+    pub(crate) maintenance: Option<JoinHandle<()>>,
 }
 
 /// Positions already looked up, all valid at the version that is loaded. A look-up replays the log from its last
@@ -71,17 +78,22 @@ impl Table {
     /// # Errors
     /// [`StoreError::Storage`] or [`StoreError::Delta`].
     pub async fn refresh(&mut self) -> Result<()> {
+        // Taken out while the table moves, and put back only when every newer commit is folded in: whatever fails or is
+        // cancelled in between, a position that another writer has moved is never answered from memory.
+        let mut positions = std::mem::take(self.positions.get_mut().unwrap_or_else(PoisonError::into_inner));
         let before = self.delta.version();
         self.delta.update_state().await.map_err(|error| self.load_error(error))?;
-        let (Some(before), Some(now)) = (before, self.delta.version()) else { return Ok(()) };
-        for version in before + 1..=now {
-            let commit = self.read_commit(version).await?;
-            let positions = self.positions.get_mut().unwrap_or_else(PoisonError::into_inner);
-            match commit {
+        let newer = match (before, self.delta.version()) {
+            (Some(before), Some(now)) => before + 1..=now,
+            _ => return Ok(()),
+        };
+        for version in newer {
+            match self.read_commit(version).await? {
                 Some(commit) => commit.transactions().for_each(|(app_id, at)| positions.fold_in(app_id, at)),
                 None => positions.0.clear(),
             }
         }
+        *self.positions.get_mut().unwrap_or_else(PoisonError::into_inner) = positions;
         Ok(())
     }
 
@@ -102,13 +114,19 @@ impl Table {
         Ok(position)
     }
 
-    pub(crate) async fn open(delta: DeltaTable, name: &str) -> Result<Option<Self>> {
+    pub(crate) async fn open(store: &Store, delta: DeltaTable, name: &str) -> Result<Option<Self>> {
         let exists = delta.verify_deltatable_existence().await.map_err(|error| StoreError::delta(name, error))?;
         if !exists {
             return Ok(None);
         }
-        let mut table =
-            Self { name: name.to_owned(), delta, schema: Schema::empty().into(), positions: Mutex::default() };
+        let mut table = Self {
+            store: store.clone(),
+            name: name.to_owned(),
+            delta,
+            schema: Schema::empty().into(),
+            positions: Mutex::default(),
+            maintenance: None,
+        };
         table.refresh().await?;
         if table.property(NAME_PROPERTY)?.as_deref() != Some(name) {
             return Err(StoreError::NotOurs { table: name.to_owned(), place: table.place() });
@@ -118,13 +136,13 @@ impl Table {
         Ok(Some(table))
     }
 
-    pub(crate) async fn open_or_create(delta: DeltaTable, spec: &TableSpec) -> Result<Self> {
-        if let Some(table) = Self::open(delta.clone(), &spec.name).await? {
+    pub(crate) async fn open_or_create(store: &Store, delta: DeltaTable, spec: &TableSpec) -> Result<Self> {
+        if let Some(table) = Self::open(store, delta.clone(), &spec.name).await? {
             return table.checked_against(spec);
         }
         let created = create(&delta, spec).await;
         // Whoever won the race to create it, what lies there now is what counts.
-        match (Self::open(delta, &spec.name).await?, created) {
+        match (Self::open(store, delta, &spec.name).await?, created) {
             (Some(table), _) => table.checked_against(spec),
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(StoreError::bad_commit(&spec.name, "the table vanished while it was made")),
@@ -149,6 +167,9 @@ impl Table {
         match error {
             DeltaTableError::ObjectStore { source } if !matches!(source, ObjectStoreError::NotFound { .. }) => {
                 StoreError::Storage(source)
+            }
+            other if is_storage_trouble(&other) => {
+                StoreError::Storage(ObjectStoreError::Generic { store: "Delta log", source: Box::new(other) })
             }
             other => StoreError::DamagedLog { table: self.name.clone(), place: self.place(), why: other.to_string() },
         }
@@ -176,6 +197,26 @@ impl Positions {
     }
 }
 
+/// Did the object store fail, somewhere below the Delta library? It wraps the store's errors in its own and its kernel's,
+/// whose variant for them names no source. A file that is not there is damage: the log says that it is.
+fn is_storage_trouble(error: &DeltaTableError) -> bool {
+    let passes = |error: &ObjectStoreError| !matches!(error, ObjectStoreError::NotFound { .. });
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(link) = next {
+        let storage = link.downcast_ref::<ObjectStoreError>().is_some_and(passes);
+        let below_kernel = link.downcast_ref::<KernelError>().is_some_and(|error| match error {
+            KernelError::ObjectStore(error) => passes(error),
+            KernelError::IOError(error) => error.kind() != ErrorKind::NotFound,
+            _ => false,
+        });
+        if storage || below_kernel {
+            return true;
+        }
+        next = link.source();
+    }
+    false
+}
+
 async fn create(delta: &DeltaTable, spec: &TableSpec) -> Result<()> {
     let failed = |error| StoreError::delta(&spec.name, error);
     let columns: StructType =
@@ -183,7 +224,7 @@ async fn create(delta: &DeltaTable, spec: &TableSpec) -> Result<()> {
     let properties = [
         (NAME_PROPERTY, spec.name.clone()),
         (SCHEMA_PROPERTY, fingerprint(spec)),
-        // The log is a checkpoint store: two days are plenty for a reader that lags, and keep listings short.
+        // The log is a checkpoint store: two days keep listings short; `maintain` waits longer for known followers.
         ("delta.logRetentionDuration", "interval 2 days".to_owned()),
     ];
     CreateBuilder::new()

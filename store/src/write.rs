@@ -14,6 +14,16 @@ use crate::{Result, StoreError};
 /// Rows that the Parquet writer takes at a time.
 const WRITE_BATCH_ROWS: usize = 8_192;
 
+/// How every file of every table is encoded.
+#[must_use]
+pub fn writer_properties() -> WriterProperties {
+    WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_created_by("weir".to_owned())
+        .build()
+}
+
 impl Table {
     /// Writes the rows as one file per partition value. The files are invisible until a commit names them.
     pub(crate) async fn write_files(&self, batches: &[RecordBatch]) -> Result<Vec<Add>> {
@@ -27,15 +37,10 @@ impl Table {
         }
         let failed = |error| StoreError::delta(&self.name, error);
         let table_config = self.delta.snapshot().map_err(failed)?.table_config();
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::SNAPPY)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_created_by("weir".to_owned())
-            .build();
         let config = WriterConfig::new(
             self.schema.clone(),
             self.partition_columns()?,
-            Some(properties),
+            Some(writer_properties()),
             None,
             Some(WRITE_BATCH_ROWS),
             table_config.num_indexed_cols(),

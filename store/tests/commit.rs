@@ -3,12 +3,13 @@
 mod faulty;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use faulty::{Fault as StoreFault, Faulty};
 use url::Url;
-use weir_store::{Advance, Committed, Fault, PutNew, Store, StoreError, Table, TableSpec};
+use weir_store::{Advance, Committed, Fault, Follower, PutNew, Store, StoreError, Table, TableSpec};
 
 fn spec() -> TableSpec {
     let schema = Schema::new(vec![
@@ -184,13 +185,73 @@ async fn an_outcome_nobody_tells_is_reported_as_unknown() {
 }
 
 #[tokio::test]
-async fn a_dead_store_fails_before_anything_landed() {
+async fn a_put_that_lands_after_its_caller_has_given_it_up_is_found_and_not_doubled() {
     let (backend, store) = on_faulty();
     let mut table = store.table(&spec()).await.unwrap();
-    backend.dead.store(true, std::sync::atomic::Ordering::SeqCst);
-    let failed = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await;
-    assert!(matches!(failed.as_ref().map_err(StoreError::fault), Err(Fault::Outside)), "{failed:?}");
-    backend.dead.store(false, std::sync::atomic::Ordering::SeqCst);
+    backend.faults.lock().unwrap().push(StoreFault::LandsLate);
+    let committed = table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 2)]).await.unwrap();
+    assert_eq!((committed.version, table.version()), (1, 1));
+    assert_eq!(all_ids(&table).await, [1, 2]);
+}
+
+#[tokio::test]
+async fn a_store_that_dies_after_a_put_leaves_an_unknown_outcome_whatever_it_answered() {
+    // "It exists" may be about our own entry: until that has been read, nobody knows.
+    for fault in [StoreFault::FailsAndDies, StoreFault::ExistsAndDies] {
+        let (backend, store) = on_faulty();
+        let mut table = store.table(&spec()).await.unwrap();
+        backend.faults.lock().unwrap().push(fault);
+        let unknown = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await;
+        assert!(matches!(unknown, Err(StoreError::OutcomeUnknown { .. })), "{fault:?}: {unknown:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_that_fails_while_our_own_entry_is_looked_for_costs_nothing() {
+    for reads_before in 0..4 {
+        let (backend, store) = on_faulty();
+        let mut table = store.table(&spec()).await.unwrap();
+        backend.faults.lock().unwrap().push(StoreFault::LandsButExists);
+        backend.fail_read("00000000000000000001.json", reads_before);
+        let committed = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await.unwrap();
+        assert_eq!(committed.version, 1, "read {reads_before}");
+        table.refresh().await.unwrap();
+        assert_eq!(all_ids(&table).await, [7], "read {reads_before}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_read_that_fails_once_never_lets_a_stale_writer_through() {
+    let mut failed_reads = 0;
+    for reads_before in 0..6 {
+        let (backend, store) = on_faulty();
+        let mut owner = store.table(&spec()).await.unwrap();
+        owner.commit(vec![rows(&[1])], vec![advance("a", None, 1)]).await.unwrap();
+        let mut other = store.table(&spec()).await.unwrap();
+        other.commit(vec![rows(&[2])], vec![advance("a", Some(1), 2)]).await.unwrap();
+
+        backend.fail_read("00000000000000000002.json", reads_before);
+        let stale = owner.commit(vec![rows(&[2])], vec![advance("a", Some(1), 2)]).await;
+        failed_reads += u32::from(backend.read_has_failed());
+        assert!(matches!(stale, Err(StoreError::Fenced { found: Some(2), .. })), "read {reads_before}: {stale:?}");
+        owner.refresh().await.unwrap();
+        assert_eq!(all_ids(&owner).await, [1, 2], "doubled after read {reads_before} failed");
+    }
+    assert!(failed_reads >= 2, "only {failed_reads} reads failed: the log is loaded, then folded in");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_not_a_damaged_log() {
+    let (backend, store) = on_faulty();
+    let mut table = store.table(&spec()).await.unwrap();
+    backend.dead.store(true, SeqCst);
+    let failed = table.commit(vec![], vec![advance("a", None, 1)]).await;
+    assert!(matches!(failed, Err(StoreError::Storage(_))), "nothing was put: {failed:?}");
+    let failed = table.refresh().await;
+    assert!(matches!(failed, Err(StoreError::Storage(_))), "{failed:?}");
+    let failed = store.existing("events").await;
+    assert!(matches!(&failed, Err(error) if error.retry_helps()), "{failed:?}");
+    backend.dead.store(false, SeqCst);
     table.refresh().await.unwrap();
     assert_eq!((table.version(), table.position("a").await.unwrap()), (0, None));
 }
@@ -294,25 +355,76 @@ async fn objects_are_created_once() {
     assert_eq!(store.get("a/b.json").await.unwrap(), None);
 }
 
+/// Commits until the table is at that version, and waits for the checkpoint that the last of them starts.
+async fn commit_up_to(table: &mut Table, version: i64) {
+    for step in table.version()..version {
+        let expected = (step > 0).then_some(step);
+        table.commit(vec![], vec![advance("a", expected, step + 1)]).await.unwrap();
+    }
+    table.maintained().await;
+}
+
 #[tokio::test]
-async fn maintenance_checkpoints_and_keeps_positions_and_rows() {
+async fn a_writer_that_never_asks_for_it_gets_a_checkpoint_that_keeps_positions_and_rows() {
     let (_folder, store) = on_disk().await;
     let mut table = store.table(&spec()).await.unwrap();
-    for step in 0..100_i64 {
-        let expected = (step > 0).then_some(step);
-        table.commit(vec![rows(&[step])], vec![advance("a", expected, step + 1)]).await.unwrap();
-    }
-    let mut maintainer = store.existing("events").await.unwrap().unwrap();
-    assert_eq!(maintainer.maintain().await.unwrap().checkpoint, Some(100));
-    assert_eq!(maintainer.maintain().await.unwrap().checkpoint, None, "one checkpoint in 100 versions is enough");
+    table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 1)]).await.unwrap();
+    commit_up_to(&mut table, 100).await;
+    assert!(store.get("tables/events/_delta_log/_last_checkpoint").await.unwrap().is_some(), "no checkpoint");
+    assert_eq!(table.maintain().await.unwrap().checkpoint, None, "one checkpoint in 100 versions is enough");
 
     // The checkpoint alone holds the positions: the entries before it may go.
     for version in 0..100 {
-        store.delete(&format!("tables/events/_delta_log/{version:020}.json")).await.unwrap();
+        store.delete(&log_entry(version)).await.unwrap();
     }
     let reopened = store.existing("events").await.unwrap().unwrap();
     assert_eq!(reopened.position("a").await.unwrap(), Some(100));
+    assert_eq!(reopened.delta().snapshot().unwrap().log_data().num_files(), 2, "the rows' files, one a day");
     assert!(matches!(reopened.appended(7).await, Err(StoreError::VersionGone { version: 7, .. })));
+}
+
+fn log_entry(version: i64) -> String {
+    format!("tables/events/_delta_log/{version:020}.json")
+}
+
+#[tokio::test]
+async fn the_log_is_kept_for_who_follows_it_but_not_for_ever() {
+    let (folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    // A follower of "events" that writes another table, and one that has not begun.
+    let mut derived_spec = spec();
+    derived_spec.name = "derived".to_owned();
+    let mut derived = store.table(&derived_spec).await.unwrap();
+    for (table, app_id) in [("derived", "followers/one"), ("absent", "followers/two")] {
+        let follower = Follower { table: table.to_owned(), app_ids: vec![app_id.to_owned()] };
+        store.follow("events", &follower).await.unwrap();
+        store.follow("events", &follower).await.unwrap();
+    }
+    derived.commit(vec![], vec![advance("followers/one", None, 20)]).await.unwrap();
+    let age = |days: u64| {
+        let at = std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400);
+        for entry in std::fs::read_dir(folder.path().join("tables/events/_delta_log")).unwrap() {
+            std::fs::File::options().append(true).open(entry.unwrap().path()).unwrap().set_modified(at).unwrap();
+        }
+    };
+    let is_there = async |version: i64| store.get(&log_entry(version)).await.unwrap().is_some();
+
+    commit_up_to(&mut table, 199).await;
+    age(3);
+    commit_up_to(&mut table, 200).await;
+    assert!(is_there(20).await && is_there(99).await, "removed before its follower has read it");
+
+    derived.commit(vec![], vec![advance("followers/one", Some(20), 199)]).await.unwrap();
+    commit_up_to(&mut table, 299).await;
+    age(3);
+    commit_up_to(&mut table, 300).await;
+    assert!(!is_there(99).await, "read by all, older than two days and behind a checkpoint");
+    assert!(is_there(199).await, "its follower stands there");
+
+    commit_up_to(&mut table, 399).await;
+    age(31);
+    commit_up_to(&mut table, 400).await;
+    assert!(!is_there(199).await, "a follower that stood still for a month keeps the log for ever");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! An object store that misbehaves on demand where it matters: when a log entry is put.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use deltalake::{ObjectMeta, ObjectStore, ObjectStoreError, Path};
@@ -20,19 +21,61 @@ pub enum Fault {
     LandsButExists,
     /// The entry does not land, the caller sees an error.
     Fails,
+    /// The caller sees an error, and the entry lands just before the next one is put.
+    LandsLate,
+    /// The caller sees an error, and from then on the store answers nothing.
+    FailsAndDies,
+    /// The entry lands, the caller is told that it already exists, and from then on the store answers nothing.
+    ExistsAndDies,
 }
 
-/// In-memory store with a queue of faults for puts into `_delta_log`, and a switch that fails everything.
+/// One read of an object that will fail.
+#[derive(Debug)]
+struct ReadFault {
+    /// How the object's path ends.
+    ends_with: String,
+    /// Reads of it that still succeed.
+    reads_before: usize,
+}
+
+/// In-memory store with a queue of faults for puts into `_delta_log`, one for a read, and a switch that fails everything.
 #[derive(Debug, Default)]
 pub struct Faulty {
     inner: InMemory,
     pub faults: Mutex<Vec<Fault>>,
-    pub dead: Arc<std::sync::atomic::AtomicBool>,
+    pub dead: Arc<AtomicBool>,
+    late: Mutex<Option<(Path, PutPayload)>>,
+    read_fault: Mutex<Option<ReadFault>>,
 }
 
 impl Faulty {
+    /// The read of that object after so many others of it fails, once.
+    pub fn fail_read(&self, ends_with: &str, reads_before: usize) {
+        *self.read_fault.lock().unwrap() = Some(ReadFault { ends_with: ends_with.to_owned(), reads_before });
+    }
+
+    /// Has the read come that was to fail? Forgets it.
+    pub fn read_has_failed(&self) -> bool {
+        self.read_fault.lock().unwrap().take().is_none()
+    }
+
     fn alive(&self) -> Result<()> {
-        if self.dead.load(std::sync::atomic::Ordering::SeqCst) { Err(timed_out()) } else { Ok(()) }
+        if self.dead.load(Ordering::SeqCst) { Err(timed_out()) } else { Ok(()) }
+    }
+
+    fn readable(&self, location: &Path) -> Result<()> {
+        let mut fault = self.read_fault.lock().unwrap();
+        match fault.as_mut().filter(|fault| location.as_ref().ends_with(&fault.ends_with)) {
+            None => Ok(()),
+            Some(fault) if fault.reads_before > 0 => {
+                fault.reads_before -= 1;
+                Ok(())
+            }
+            Some(_) => {
+                *fault = None;
+                Err(timed_out())
+            }
+        }
     }
 }
 
@@ -52,14 +95,27 @@ impl ObjectStore for Faulty {
         self.alive()?;
         let log_entry = location.as_ref().contains("_delta_log") && location.as_ref().ends_with(".json");
         let fault = if log_entry { self.faults.lock().unwrap().pop() } else { None };
+        let late = if log_entry { self.late.lock().unwrap().take() } else { None };
+        if let Some((location, payload)) = late {
+            self.inner.put_opts(&location, payload, options.clone()).await?;
+        }
         match fault {
             None => self.inner.put_opts(location, payload, options).await,
             Some(Fault::Fails) => Err(timed_out()),
+            Some(Fault::FailsAndDies) => {
+                self.dead.store(true, Ordering::SeqCst);
+                Err(timed_out())
+            }
+            Some(Fault::LandsLate) => {
+                *self.late.lock().unwrap() = Some((location.clone(), payload));
+                Err(timed_out())
+            }
             Some(Fault::LandsButFails) => {
                 self.inner.put_opts(location, payload, options).await?;
                 Err(timed_out())
             }
-            Some(Fault::LandsButExists) => {
+            Some(fault @ (Fault::LandsButExists | Fault::ExistsAndDies)) => {
+                self.dead.store(matches!(fault, Fault::ExistsAndDies), Ordering::SeqCst);
                 self.inner.put_opts(location, payload, options).await?;
                 Err(ObjectStoreError::AlreadyExists { path: location.to_string(), source: "retried".into() })
             }
@@ -73,6 +129,7 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.alive()?;
+        self.readable(location)?;
         self.inner.get_opts(location, options).await
     }
 
