@@ -5,17 +5,21 @@
 //! positions and goes on. Tables may stand at different versions after a crash; they are brought level first, so that
 //! each sees the same rows. A table without a position starts at the oldest raw version that the log still holds.
 
+mod rebuild;
+
 use std::cmp::Reverse;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use weir_schemas::Request;
-use weir_store::{Advance, Store, StoreError, Table};
+use weir_store::{Advance, Follower, Store, StoreError, Table};
+
+pub use rebuild::{Rebuilt, rebuild};
 
 use crate::FeaturesError;
-use crate::dedupe::{Admitted, DedupeIndex};
+use crate::dedupe::{self, Admitted, DedupeIndex};
 use crate::oldest::oldest_version;
-use crate::partials::{PARTIALS, Partial, conformed, stream_session};
-use crate::raw::raw_schema;
+use crate::partials::{PARTIALS, Partial, columns_read, conformed, raw_columns, stream_session};
 
 /// Lost races against another process before giving up.
 const LOST_RACES_MAX: u32 = 5;
@@ -23,7 +27,8 @@ const LOST_RACES_MAX: u32 = 5;
 /// How raw versions become partial rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SummariserConfig {
-    /// A request id delivered again within this much event time is counted once, milliseconds.
+    /// A request id whose next delivery is committed within this much time after the last one is counted once,
+    /// milliseconds. Commits are timed by their writer's clock, as the log of the raw table has it.
     pub dedupe_horizon_ms: i64,
     /// Request ids remembered at most (about 100 bytes each); the oldest versions' ids go first.
     pub dedupe_keys_max: usize,
@@ -31,11 +36,19 @@ pub struct SummariserConfig {
     pub late_after_ms: i64,
     /// Raw rows after which partial rows are committed, at the next end of a version.
     pub chunk_rows: u64,
+    /// Bytes of them in memory after which partial rows are committed, at the next end of a version.
+    pub chunk_bytes: usize,
 }
 
 impl Default for SummariserConfig {
     fn default() -> Self {
-        Self { dedupe_horizon_ms: 3_600_000, dedupe_keys_max: 2_000_000, late_after_ms: 60_000, chunk_rows: 200_000 }
+        Self {
+            dedupe_horizon_ms: 3_600_000,
+            dedupe_keys_max: 2_000_000,
+            late_after_ms: 60_000,
+            chunk_rows: 200_000,
+            chunk_bytes: 128 << 20,
+        }
     }
 }
 
@@ -50,8 +63,10 @@ pub struct CaughtUp {
     pub partial_rows: u64,
     /// Rows that came late. They are counted in the windows that they belong to.
     pub late_rows: u64,
-    /// Rows of a request id that had been counted: redeliveries and corrections.
+    /// Redeliveries of a request that is counted, and revisions that a higher one of the same version replaced.
     pub repeated_rows: u64,
+    /// Corrections of a request that an earlier version counted: the view `requests` has them, the partial rows do not.
+    pub corrected_rows: u64,
     /// Rows of calls that were still running.
     pub unfinished_rows: u64,
     /// Raw versions that a table without a position could not start with: the log no longer holds them.
@@ -80,6 +95,10 @@ pub struct Summariser {
 #[derive(Debug)]
 struct Open {
     raw: Table,
+    /// The raw columns that partial rows are made of.
+    columns: SchemaRef,
+    /// The raw columns that the index is made of.
+    id_columns: SchemaRef,
     derived: Vec<Derived>,
     /// The index after the last raw version that all derived tables consumed.
     index: Option<(i64, DedupeIndex)>,
@@ -153,6 +172,9 @@ impl Summariser {
         for partial in &self.partials {
             let mut table = self.store.table(&partial.spec().await?).await?;
             table.refresh().await?;
+            let [consumed, from, _] = app_ids(partial);
+            let follower = Follower { table: table.name().to_owned(), app_ids: vec![consumed, from] };
+            self.store.follow(raw.name(), &follower).await?;
             derived.push(Derived { partial: *partial, position: position_of(&table, partial).await?, table, start: 0 });
         }
         if derived.iter().any(|derived| derived.position.consumed.is_none()) {
@@ -161,7 +183,10 @@ impl Summariser {
             done.versions_gone = oldest.unsigned_abs();
             events::versions_gone(oldest);
         }
-        self.open = Some(Open { raw, derived, index: None });
+        let columns = columns_read(&self.partials).await?;
+        let columns = raw_columns(|name| columns.contains(name) || dedupe::COLUMNS.contains(&name));
+        let id_columns = raw_columns(|name| dedupe::COLUMNS.contains(&name));
+        self.open = Some(Open { raw, columns, id_columns, derived, index: None });
         Ok(true)
     }
 }
@@ -188,8 +213,10 @@ impl Open {
         let (from, clock) = (position.dedupe_from.unwrap_or(start), position.dedupe_clock.unwrap_or(0));
         let mut index = DedupeIndex::new(config.dedupe_horizon_ms, config.dedupe_keys_max, from, clock);
         for version in from..=consumed {
-            match appended(&self.raw, version).await {
-                Ok(batches) => drop(index.admit(version, &batches, config.late_after_ms)?),
+            match appended(&self.raw, version, &self.id_columns).await {
+                Ok((committed_ms, batches)) => {
+                    drop(index.admit(version, committed_ms, &batches, config.late_after_ms)?);
+                }
                 // The log keeps two days; only a replay of old events can still want ids from before.
                 Err(FeaturesError::Store(StoreError::VersionGone { .. })) => events::ids_gone(version),
                 Err(error) => return Err(error),
@@ -208,16 +235,17 @@ impl Open {
     ) -> Result<(), FeaturesError> {
         let (_, mut index) = self.index.take().expect("align left the index of the version before");
         let mut chunk = CaughtUp::default();
-        let mut rows = Vec::new();
+        let (mut rows, mut bytes) = (Vec::new(), 0);
         let mut last = first - 1;
-        while last < limit && chunk.rows_in < config.chunk_rows {
+        while last < limit && chunk.rows_in < config.chunk_rows && bytes < config.chunk_bytes {
             last += 1;
-            let batches = appended(&self.raw, last).await?;
-            let admitted = index.admit(last, &batches, config.late_after_ms)?;
+            let (committed_ms, batches) = appended(&self.raw, last, &self.columns).await?;
+            let admitted = index.admit(last, committed_ms, &batches, config.late_after_ms)?;
             chunk.add(&batches, &admitted);
+            bytes += admitted.batches.iter().map(RecordBatch::get_array_memory_size).sum::<usize>();
             rows.extend(admitted.batches);
         }
-        let ctx = stream_session(rows).await?;
+        let ctx = stream_session(self.columns.clone(), rows).await?;
         let next = Position::at(last, &index);
         let mut starts = Vec::new();
         for derived in self.derived.iter_mut().filter(|derived| derived.last() < first) {
@@ -272,7 +300,7 @@ impl Position {
 
 fn app_ids(partial: &Partial) -> [String; 3] {
     let consumed = format!("features/{}/{}", partial.name, Request::contract().name);
-    [consumed.clone(), format!("{consumed}/dedupe-from"), format!("{consumed}/dedupe-clock")]
+    [consumed.clone(), format!("{consumed}/dedupe-from"), format!("{consumed}/dedupe-committed-ms")]
 }
 
 async fn position_of(table: &Table, partial: &Partial) -> Result<Position, FeaturesError> {
@@ -284,9 +312,12 @@ async fn position_of(table: &Table, partial: &Partial) -> Result<Position, Featu
     })
 }
 
-async fn appended(raw: &Table, version: i64) -> Result<Vec<RecordBatch>, FeaturesError> {
-    let schema = raw_schema(Request::contract());
-    raw.appended(version).await?.iter().map(|batch| conformed(batch, &schema, raw.name())).collect()
+/// When a version was committed, and the rows that it appended, with the given raw columns.
+async fn appended(raw: &Table, version: i64, columns: &SchemaRef) -> Result<(i64, Vec<RecordBatch>), FeaturesError> {
+    let names: Vec<&str> = columns.fields().iter().map(|field| field.name().as_str()).collect();
+    let batches = raw.appended_columns(version, &names).await?;
+    let batches = batches.iter().map(|batch| conformed(batch, columns, raw.name())).collect::<Result<_, _>>()?;
+    Ok((raw.committed_ms(version).await?, batches))
 }
 
 impl CaughtUp {
@@ -295,6 +326,7 @@ impl CaughtUp {
         self.rows_in += batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
         self.late_rows += admitted.late;
         self.repeated_rows += admitted.repeated;
+        self.corrected_rows += admitted.corrected;
         self.unfinished_rows += admitted.unfinished;
     }
 
@@ -304,6 +336,7 @@ impl CaughtUp {
         self.partial_rows += other.partial_rows;
         self.late_rows += other.late_rows;
         self.repeated_rows += other.repeated_rows;
+        self.corrected_rows += other.corrected_rows;
         self.unfinished_rows += other.unfinished_rows;
     }
 }
@@ -317,6 +350,7 @@ mod events {
         metrics::counter!("weir_features_partial_rows_total").increment(chunk.partial_rows);
         metrics::counter!("weir_features_late_rows_total").increment(chunk.late_rows);
         metrics::counter!("weir_features_repeated_rows_total").increment(chunk.repeated_rows);
+        metrics::counter!("weir_features_corrected_rows_total").increment(chunk.corrected_rows);
         metrics::gauge!("weir_features_raw_version").set(last as f64);
         tracing::debug!(
             first_version = first,
@@ -325,6 +359,7 @@ mod events {
             partial_rows = chunk.partial_rows,
             late_rows = chunk.late_rows,
             repeated_rows = chunk.repeated_rows,
+            corrected_rows = chunk.corrected_rows,
             "raw versions summarised"
         );
     }

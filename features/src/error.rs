@@ -22,7 +22,7 @@ pub enum FeaturesError {
         why: String,
     },
     /// Bytes that are no summary.
-    #[error("these bytes are no {kind}: {why}; rebuild the derived tables if a table holds them")]
+    #[error("these bytes are no {kind}: {why}; `weir rebuild` makes the summaries anew if a table holds them")]
     BadSummary {
         /// Which summary was asked for.
         kind: &'static str,
@@ -40,6 +40,9 @@ pub enum FeaturesError {
         /// How often it won.
         attempts: u32,
     },
+    /// Another process summarised while the tables were made anew.
+    #[error("another process summarised while the tables were rebuilt; stop `weir run`, then rebuild again")]
+    RebuildRaced,
 }
 
 impl FeaturesError {
@@ -48,7 +51,7 @@ impl FeaturesError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Store(error) => error.fault(),
-            Self::BadRange(_) | Self::BadRawTable { .. } | Self::Contended { .. } => Fault::User,
+            Self::BadRange(_) | Self::BadRawTable { .. } | Self::Contended { .. } | Self::RebuildRaced => Fault::User,
             Self::Query(error) if is_storage(error) => Fault::Outside,
             Self::Query(_) | Self::BadSummary { .. } => Fault::Ours,
         }
@@ -60,7 +63,7 @@ impl FeaturesError {
         match self {
             Self::Store(error) => error.retry_helps(),
             Self::Query(error) => is_storage(error),
-            Self::Contended { .. } => true,
+            Self::Contended { .. } | Self::RebuildRaced => true,
             Self::BadRange(_) | Self::BadRawTable { .. } | Self::BadSummary { .. } => false,
         }
     }

@@ -13,9 +13,9 @@
 //! the views merge it: nothing late is dropped. What a row means is written in SQL, in `sql/`, and runs unchanged over
 //! a raw version's batches and over whole tables; what merges is a [`summary::Summary`].
 //!
-//! **What is counted:** each request id once, at its first finished delivery (see [`SummariserConfig`] for how long ids
-//! are remembered). A correction with a higher revision shows in the view `requests`, and in the partial tables when
-//! they are rebuilt from raw.
+//! **What is counted:** each request id once, in the first commit that holds it finished, at the highest revision of that
+//! commit (see [`SummariserConfig`] for how long ids are remembered). A correction that comes later shows in the view
+//! `requests`, and in the partial tables after [`rebuild()`], which computes them from all raw rows.
 //!
 //! **Refuses to know:** Kafka, models, and burn. It reads tables, never topics.
 
@@ -24,6 +24,7 @@ mod dedupe;
 mod error;
 mod fleet_workload;
 mod functions;
+mod memory;
 mod oldest;
 mod partials;
 mod raw;
@@ -33,7 +34,7 @@ mod testing;
 
 pub mod summary;
 
-pub use catch_up::{CaughtUp, Summariser, SummariserConfig, catch_up};
+pub use catch_up::{CaughtUp, Rebuilt, Summariser, SummariserConfig, catch_up, rebuild};
 pub use error::FeaturesError;
 pub use fleet_workload::{FleetWorkload, WorkloadFilter, fleet_workload, fleet_workload_of};
 pub use functions::register as register_functions;

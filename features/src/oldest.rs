@@ -13,7 +13,7 @@ pub async fn oldest_version(table: &Table) -> Result<i64, StoreError> {
     let (mut gone_below, mut kept_from) = (0, table.version() + 1);
     let mut probe = 0;
     while gone_below < kept_from {
-        match table.appended(probe).await {
+        match table.committed_ms(probe).await {
             Ok(_) => kept_from = probe,
             Err(StoreError::VersionGone { .. }) => gone_below = probe + 1,
             Err(error) => return Err(error),

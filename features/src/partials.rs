@@ -1,12 +1,16 @@
 //! The partial tables: each is one `GROUP BY` in a `.sql` file, run over the rows of a raw version.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::compute::cast;
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext, ident, lit};
+use datafusion::scalar::ScalarValue;
 use weir_schemas::Request;
 use weir_store::TableSpec;
 
@@ -32,7 +36,7 @@ pub(crate) const CLASSIFIED: &str = include_str!("sql/views/requests.sql");
 impl Partial {
     /// The table's columns are the query's, all nullable.
     pub(crate) async fn spec(&self) -> Result<TableSpec, FeaturesError> {
-        let ctx = stream_session(Vec::new()).await?;
+        let ctx = stream_session(raw_schema(Request::contract()), Vec::new()).await?;
         let plan = ctx.sql(self.sql).await?;
         let fields: Vec<Field> = plan
             .schema()
@@ -58,13 +62,46 @@ impl Partial {
     }
 }
 
-/// A session in which `requests` are the given raw rows, classified. The rows must be finished and unique.
-pub(crate) async fn stream_session(batches: Vec<RecordBatch>) -> Result<SessionContext, FeaturesError> {
+/// The raw columns of those that `wanted` names.
+pub(crate) fn raw_columns(wanted: impl Fn(&str) -> bool) -> SchemaRef {
+    let raw = raw_schema(Request::contract());
+    let fields = raw.fields().iter().filter(|field| wanted(field.name()));
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+}
+
+/// The raw columns that the queries of `partials` read, as their plans say. Texts are not among them.
+pub(crate) async fn columns_read(partials: &[Partial]) -> Result<BTreeSet<String>, FeaturesError> {
+    let ctx = stream_session(raw_schema(Request::contract()), Vec::new()).await?;
+    let mut columns = BTreeSet::new();
+    for partial in partials {
+        let plan = ctx.sql(partial.sql).await?.into_optimized_plan()?;
+        plan.apply(|node| {
+            if let LogicalPlan::TableScan(scan) = node {
+                columns.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+            }
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+    }
+    Ok(columns)
+}
+
+/// A session in which `requests` are the given raw rows, classified. The rows must be finished and unique. Raw columns
+/// that they do not have are NULL there, and cost nothing.
+pub(crate) async fn stream_session(
+    columns: SchemaRef,
+    batches: Vec<RecordBatch>,
+) -> Result<SessionContext, FeaturesError> {
     // One partition: a version's rows are few, and two cores have better to do than to exchange them.
     let ctx = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
     functions::register(&ctx);
-    let rows = MemTable::try_new(raw_schema(Request::contract()), vec![batches])?;
-    ctx.register_table("terminal_requests", Arc::new(rows))?;
+    let rows = MemTable::try_new(columns.clone(), vec![batches])?;
+    let raw = raw_schema(Request::contract());
+    let named = raw.fields().iter().map(|field| match columns.field_with_name(field.name()) {
+        Ok(_) => Ok(ident(field.name())),
+        Err(_) => Ok(lit(ScalarValue::try_new_null(field.data_type())?).alias(field.name())),
+    });
+    let rows = ctx.read_table(Arc::new(rows))?.select(named.collect::<Result<Vec<_>, FeaturesError>>()?)?;
+    ctx.register_table("terminal_requests", rows.into_view())?;
     let classified = ctx.sql(CLASSIFIED).await?;
     ctx.register_table("requests", classified.into_view())?;
     Ok(ctx)

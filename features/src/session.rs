@@ -9,7 +9,7 @@ use weir_store::{Store, Table};
 
 use crate::partials::{CLASSIFIED, PARTIALS};
 use crate::raw::raw_tables;
-use crate::{FeaturesError, functions};
+use crate::{FeaturesError, functions, memory};
 
 /// Canonical views, in the order in which they build on each other.
 const VIEWS: [(&str, &str); 4] = [
@@ -24,7 +24,9 @@ const VIEWS: [(&str, &str); 4] = [
 /// `feedback` and `rewards`.
 ///
 /// A table that is not there yet is empty, with the right columns, so every query plans. The session sees the tables
-/// as they are now: open another one to see later rows.
+/// as they are now: open another one to see later rows. A folder that is no table of Weir's is left out, with a warning.
+///
+/// Queries of all sessions of the process share one limit on memory; sorts, joins and groups that need more use the disk.
 ///
 /// # Errors
 /// [`FeaturesError::Store`] when a table cannot be opened.
@@ -40,11 +42,11 @@ pub async fn session_with_versions(store: &Store) -> Result<(SessionContext, BTr
     let mut config = SessionConfig::new().with_information_schema(true);
     // Readers downcast columns to the contracts' types; views of strings would be another type.
     config.options_mut().execution.parquet.schema_force_view_types = false;
-    let ctx = SessionContext::new_with_config(config);
+    let ctx = SessionContext::new_with_config_rt(config, memory::runtime()?);
     functions::register(&ctx);
 
     let mut versions = BTreeMap::new();
-    let mut others = table_names(store).await?;
+    let mut others: BTreeSet<String> = store.folders("tables").await?.into_iter().collect();
     for raw in raw_tables() {
         others.remove(raw.name);
         if !register(&ctx, store, raw.name, &raw.sql_name, &mut versions).await? {
@@ -62,8 +64,15 @@ pub async fn session_with_versions(store: &Store) -> Result<(SessionContext, BTr
         ctx.register_table(name, view)?;
     }
     for name in others {
-        if !ctx.table_exist(&*name)? {
-            register(&ctx, store, &name, &name, &mut versions).await?;
+        if ctx.table_exist(&*name)? {
+            continue;
+        }
+        // Whatever somebody put there, the tables beside it can be queried.
+        if let Err(error) = register(&ctx, store, &name, &name, &mut versions).await {
+            if error.retry_helps() {
+                return Err(error);
+            }
+            tracing::warn!(table = name, %error, "left out of the session");
         }
     }
     Ok((ctx, versions))
@@ -90,16 +99,6 @@ async fn register_delta(ctx: &SessionContext, table: &Table, sql_name: &str) -> 
     let provider = table.delta().table_provider().with_session(Arc::new(state)).await?;
     ctx.register_table(sql_name, provider)?;
     Ok(())
-}
-
-/// Names of the tables below `tables/`.
-async fn table_names(store: &Store) -> Result<BTreeSet<String>, FeaturesError> {
-    let paths = store.list("tables").await?;
-    Ok(paths
-        .iter()
-        .filter_map(|path| path.strip_prefix("tables/")?.split_once("/_delta_log/"))
-        .map(|(name, _)| name.to_owned())
-        .collect())
 }
 
 #[cfg(test)]

@@ -83,7 +83,9 @@ pub enum StoreError {
         attempts: usize,
     },
     /// The log no longer holds that version.
-    #[error("table {table}: version {version} is no longer in the log; rebuild what is derived from it")]
+    #[error(
+        "table {table}: version {version} is no longer in the log; `weir rebuild` makes the summaries anew from the rows"
+    )]
     VersionGone {
         /// The table.
         table: String,

@@ -27,8 +27,14 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         whole("joint_histogram_count", |bytes| Ok(clamped(JointHistogram::from_bytes(bytes)?.count()))),
         whole("second_counts_count", |bytes| Ok(clamped(SecondCounts::from_bytes(bytes)?.count()))),
         whole("second_counts_span", |bytes| Ok(clamped(SecondCounts::from_bytes(bytes)?.span_s()))),
+        whole("second_counts_first_s", |bytes| Ok(first_and_last_s(bytes)?.map(|(first, _)| first))),
+        whole("second_counts_last_s", |bytes| Ok(first_and_last_s(bytes)?.map(|(_, last)| last))),
         real("dispersion", |bytes| Ok(SecondCounts::from_bytes(bytes)?.dispersion())),
     ]
+}
+
+fn first_and_last_s(bytes: &[u8]) -> Result<Option<(i64, i64)>, FeaturesError> {
+    Ok(SecondCounts::from_bytes(bytes)?.first_and_last_s())
 }
 
 /// SQL has no unsigned totals; one beyond 2^63 is NULL rather than wrong.

@@ -9,6 +9,7 @@
 //! | `ddsketch_count`, `_min`, `_max`, `_sum`, `_mean` `(sketch)` | exact figures of a sketch |
 //! | `joint_histogram_count(h)` | requests in a joint histogram |
 //! | `second_counts_count(c)`, `second_counts_span(c)`, `dispersion(c)` | arrivals, seconds spanned, index of dispersion |
+//! | `second_counts_first_s(c)`, `second_counts_last_s(c)` | second of the first and the last arrival since the Unix epoch |
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
 //!
 //! NULL and negative values are not durations or counts: the aggregates skip them.

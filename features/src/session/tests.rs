@@ -240,6 +240,24 @@ async fn a_session_names_the_versions_that_it_sees() {
 }
 
 #[tokio::test]
+async fn a_foreign_table_beside_ours_is_left_out_and_the_others_answer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("opens");
+    append(&store, &[request("a", T0_MS)]).await;
+    // A table that was made under another name, and a folder that is none at all.
+    let tables = folder.path().join("tables");
+    let log = |name: &str| tables.join(name).join("_delta_log");
+    std::fs::create_dir_all(log("foreign")).expect("is made");
+    std::fs::copy(log("requests").join(format!("{:020}.json", 0)), log("foreign").join(format!("{:020}.json", 0)))
+        .expect("is copied");
+    std::fs::create_dir_all(tables.join("notes/deep/down")).expect("is made");
+    std::fs::write(tables.join("notes/deep/down/todo.txt"), "x").expect("is written");
+    assert!(rows(&store, "SELECT count(*) AS n FROM requests").await.contains("| 1 |"));
+    let ctx = session(&store).await.expect("the session opens");
+    assert!(!ctx.table_exist("foreign").expect("is looked up"));
+}
+
+#[tokio::test]
 async fn a_table_that_nobody_announced_shows_under_its_name() {
     let store = memory_store().await;
     let schema = Arc::new(arrow::datatypes::Schema::new(vec![arrow::datatypes::Field::new(

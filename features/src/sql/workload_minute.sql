@@ -9,7 +9,9 @@ SELECT
   pool,
   count(*) AS requests,
   count(*) FILTER (WHERE is_error) AS errors,
+  count(is_error) AS outcome_reported_requests,
   count(*) FILTER (WHERE is_fallback) AS fallback_requests,
+  count(is_fallback) AS fallback_reported_requests,
   count(*) FILTER (WHERE is_agent) AS agent_requests,
   count(*) FILTER (WHERE NOT is_agent) AS chat_requests,
   count(*) FILTER (WHERE is_multi_turn) AS multi_turn_requests,
@@ -39,7 +41,9 @@ SELECT
   count(tpot_us) AS tpot_us_count,
   sum(e2e_us) AS e2e_us_sum,
   count(e2e_us) AS e2e_us_count,
-  sum(cost_nanousd) AS cost_nanousd_sum,
+  -- Nine thousand broken meters of a million USD would overflow 64 bits. Times are at most 1e12 µs, so that nine million
+  -- requests fit, many more than the stream summarises at once.
+  sum(CAST(cost_nanousd AS DECIMAL(38, 0))) AS cost_nanousd_sum,
   count(cost_nanousd) AS cost_nanousd_count,
   max(arrival_ms) AS last_arrival_ms
 FROM requests

@@ -68,14 +68,14 @@ impl DdSketch {
     }
 
     /// The value of rank `ceil(q n)` (nearest rank, at least 1), within [`Self::RELATIVE_ERROR`]; `None` when empty or
-    /// when `q` is not in 0..=1.
+    /// when `q` is not in 0..=1. `q` is the decimal that was written.
     #[must_use]
     pub fn quantile(&self, q: f64) -> Option<f64> {
         let (min, max) = self.range?;
         if !(0.0..=1.0).contains(&q) {
             return None;
         }
-        let rank = ((q * self.count() as f64).ceil() as u64).max(1);
+        let rank = rank(q, self.count());
         let mut seen = self.zeros;
         if rank <= seen {
             return Some(0.0);
@@ -155,6 +155,16 @@ impl Summary for DdSketch {
     }
 }
 
+/// `ceil(q n)`, at least 1, for the `q` that was written: 0.07 of 100 values is the seventh, although the nearest 64-bit
+/// float is a little above 0.07. Reading `q` and multiplying are each off by half a unit in the last place at most, so a
+/// product within two units of a whole number is that number.
+fn rank(q: f64, n: u64) -> u64 {
+    let product = q * n as f64;
+    let whole = product.round();
+    let rank = if (product - whole).abs() <= 2.0 * f64::EPSILON * product { whole } else { product.ceil() };
+    (rank as u64).clamp(1, n.max(1))
+}
+
 fn read(reader: &mut Reader<'_>) -> Option<DdSketch> {
     let mut sketch = DdSketch { zeros: reader.u64()?, ..DdSketch::default() };
     let length = reader.u64()?;
@@ -187,9 +197,17 @@ mod tests {
         sketch
     }
 
-    fn nearest_rank(sorted: &[u64], q: f64) -> u64 {
-        let rank = ((q * sorted.len() as f64).ceil() as usize).max(1);
-        sorted[rank - 1]
+    /// Ten thousandths, so that the rank is a quotient of whole numbers.
+    fn nearest_rank(sorted: &[u64], q_e4: u64) -> u64 {
+        let rank = (q_e4 * sorted.len() as u64).div_ceil(10_000).max(1);
+        sorted[rank as usize - 1]
+    }
+
+    #[test]
+    fn a_quantile_has_the_rank_of_the_decimal_that_was_written() {
+        // 0.07 * 100 is 7.000000000000001 in floating point.
+        let values: Vec<u64> = (1..=100).collect();
+        assert_eq!(sketch_of(&values).quantile(0.07), Some(7.0));
     }
 
     #[test]
@@ -211,15 +229,22 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_rank_is_the_quotient_of_whole_numbers(q_e4 in 0u64..=10_000, n in 1u64..1_000_000_000) {
+            let (written, exact) = (q_e4 as f64 / 1e4, (q_e4 * n).div_ceil(10_000).max(1));
+            prop_assert_eq!(rank(written, n), exact);
+        }
+
         // The exact nearest-rank quantile of the sorted values is the other implementation here.
         #[test]
         fn quantiles_are_within_one_percent_of_nearest_rank(
             mut values in prop::collection::vec(prop_oneof![0u64..100, 0u64..10_000_000, any::<u64>()], 1..400),
-            q in 0.0f64..=1.0,
+            q_e4 in 0u64..=10_000,
         ) {
+            let q = q_e4 as f64 / 1e4;
             let estimate = sketch_of(&values).quantile(q).expect("not empty");
             values.sort_unstable();
-            let exact = nearest_rank(&values, q) as f64;
+            let exact = nearest_rank(&values, q_e4) as f64;
             prop_assert!((estimate - exact).abs() <= 0.010_000_001 * exact, "q {q}: {estimate} for {exact}");
         }
     }

@@ -42,7 +42,8 @@ pub trait Summary: Clone + Default + PartialEq + Eq + std::fmt::Debug + Send + S
     /// Has it seen nothing?
     fn is_empty(&self) -> bool;
 
-    /// Bytes that it holds on the heap, roughly; what a query's memory limit is charged with.
+    /// Bytes that it holds on the heap, roughly: what the accumulators report to the query engine, which charges a query's
+    /// memory limit with it.
     fn heap_bytes(&self) -> usize;
 }
 

@@ -33,13 +33,16 @@ impl SecondCounts {
         self.counts.iter().map(|(second, count)| (*second, *count))
     }
 
+    /// Second of the first arrival and of the last, since the Unix epoch; `None` when empty.
+    #[must_use]
+    pub fn first_and_last_s(&self) -> Option<(i64, i64)> {
+        Some((*self.counts.keys().next()?, *self.counts.keys().next_back()?))
+    }
+
     /// Seconds from the first arrival's to the last arrival's, both included; 0 when empty.
     #[must_use]
     pub fn span_s(&self) -> u64 {
-        match (self.counts.keys().next(), self.counts.keys().next_back()) {
-            (Some(first), Some(last)) => last.abs_diff(*first).saturating_add(1),
-            _ => 0,
-        }
+        self.first_and_last_s().map_or(0, |(first, last)| last.abs_diff(first).saturating_add(1))
     }
 
     /// Index of dispersion for counts: variance over mean of arrivals per second.

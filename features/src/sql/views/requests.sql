@@ -23,10 +23,17 @@ SELECT
   array_has(modalities, 'image') AS has_image,
   array_has(modalities, 'audio') AS has_audio,
   array_has(modalities, 'video') AS has_video,
-  -- Errors: the router names a class, or the client got a 4xx or 5xx.
-  error_class IS NOT NULL OR coalesce(http_status >= 400, FALSE) AS is_error,
-  -- Fallback: another model answered than the one chosen.
-  fallback_reason IS NOT NULL OR coalesce(executed_model <> intended_model, FALSE) AS is_fallback
+  -- Error: the router names a class, the client got a 4xx or 5xx, or generation ended with an error. No error: it got
+  -- another status, or generation ended in another way.
+  CASE
+    WHEN error_class IS NOT NULL OR http_status >= 400 OR finish_reason = 'error' THEN TRUE
+    WHEN http_status IS NOT NULL OR finish_reason IS NOT NULL THEN FALSE
+  END AS is_error,
+  -- Fallback: another model answered than the one chosen. Without both names nobody can tell.
+  CASE
+    WHEN fallback_reason IS NOT NULL THEN TRUE
+    ELSE executed_model <> intended_model
+  END AS is_fallback
 FROM (
   SELECT
     *,
