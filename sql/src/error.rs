@@ -1,4 +1,5 @@
-//! What can go wrong with a query, and whose fault it is.
+//! What can go wrong with a query, and whose fault it is. Messages hold the caller's own words and names of tables, never a
+//! value of a row.
 
 use datafusion::error::DataFusionError;
 use weir_features::FeaturesError;
@@ -19,12 +20,26 @@ pub enum SqlError {
     /// The query cannot be planned: a wrong name, type or syntax.
     #[error("cannot plan the query: {0}; `SELECT * FROM views` lists what there is")]
     BadQuery(String),
+    /// The query asked for something that a row's value does not allow. Which value is not said: it may be personal.
+    #[error("the query failed on the values of a row: {0}")]
+    BadValue(&'static str),
+    /// The query or its result does not fit the memory for queries.
+    #[error(
+        "the query needs more memory than queries may use; ask for fewer columns, a WHERE, a LIMIT or an aggregate"
+    )]
+    TooMuchMemory,
     /// The query failed while it ran.
     #[error("the query failed: {0}")]
     Failed(String),
+    /// The query engine broke.
+    #[error("the query engine failed: {0}; this is a defect of Weir's")]
+    Engine(String),
     /// A result cannot be written in the format that was asked for.
     #[error("cannot write the result: {0}; cast the column to VARCHAR, or take another format")]
     Unwritable(#[from] arrow::error::ArrowError),
+    /// Whoever reads the result does not take it.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] std::io::Error),
 }
 
 impl SqlError {
@@ -33,9 +48,9 @@ impl SqlError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Features(error) => error.fault(),
-            Self::ReadOnly | Self::BadQuery(_) => Fault::User,
-            Self::Failed(_) => Fault::Outside,
-            Self::Unwritable(_) => Fault::Ours,
+            Self::ReadOnly | Self::BadQuery(_) | Self::BadValue(_) | Self::TooMuchMemory => Fault::User,
+            Self::Failed(_) | Self::Output(_) => Fault::Outside,
+            Self::Unwritable(_) | Self::Engine(_) => Fault::Ours,
         }
     }
 
@@ -49,12 +64,50 @@ impl SqlError {
         }
     }
 
-    pub(crate) fn bad_query(error: &DataFusionError) -> Self {
-        Self::BadQuery(one_line(error))
+    /// An error before any row was read: names, types and literals of the query itself.
+    pub(crate) fn planning(error: &DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_)
+            | DataFusionError::ObjectStore(_)
+            | DataFusionError::IoError(_)
+            | DataFusionError::External(_) => Self::running(error),
+            _ => Self::BadQuery(one_line(error)),
+        }
     }
 
-    pub(crate) fn failed(error: &DataFusionError) -> Self {
-        Self::Failed(one_line(error))
+    /// An error that came with the rows. The engine's message may quote one, so only its kind is told, unless it is about
+    /// files.
+    pub(crate) fn running(error: &DataFusionError) -> Self {
+        use arrow::error::ArrowError;
+        match error.find_root() {
+            DataFusionError::ResourcesExhausted(_) => Self::TooMuchMemory,
+            DataFusionError::ArrowError(error, _) => match error.as_ref() {
+                ArrowError::CastError(_) | ArrowError::ParseError(_) => Self::BadValue(
+                    "one of them does not have the type that it is cast to; TRY_CAST gives NULL for those",
+                ),
+                ArrowError::DivideByZero => Self::BadValue("one of them is divided by zero; NULLIF(x, 0) avoids it"),
+                ArrowError::ArithmeticOverflow(_) | ArrowError::ComputeError(_) => {
+                    Self::BadValue("a calculation leaves the range of its type; cast to DOUBLE or DECIMAL first")
+                }
+                ArrowError::IoError(_, _) => Self::Failed("a file of a table cannot be read".to_owned()),
+                _ => Self::BadValue("a function does not take one of them; TRY_CAST or CASE leave such rows out"),
+            },
+            DataFusionError::Execution(_) => {
+                Self::BadValue("a function does not take one of them; TRY_CAST or CASE leave such rows out")
+            }
+            DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => Self::Failed(one_line(error)),
+            DataFusionError::External(cause) => match cause.downcast_ref::<FeaturesError>() {
+                Some(FeaturesError::BadSummary { .. }) => {
+                    Self::BadValue("one of them holds bytes that are no summary of the kind that the function reads")
+                }
+                _ => Self::Failed(one_line(error)),
+            },
+            DataFusionError::ParquetError(_) => Self::Failed("a file of a table is damaged".to_owned()),
+            DataFusionError::Plan(_) | DataFusionError::SchemaError(_, _) | DataFusionError::NotImplemented(_) => {
+                Self::BadQuery(one_line(error))
+            }
+            _ => Self::Engine(one_line(error)),
+        }
     }
 }
 

@@ -11,9 +11,11 @@
 mod error;
 mod query;
 mod render;
+mod statements;
 mod views;
 
 pub use error::SqlError;
-pub use query::{Context, open, query};
+pub use query::{Context, open, query, write};
 pub use render::{Format, render};
+pub use statements::split_statements;
 pub use views::{View, views};

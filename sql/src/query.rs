@@ -1,11 +1,17 @@
 //! Opening a session and running one reading query in it.
 
+use std::io::Write;
+
 use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use weir_store::Store;
 
-use crate::{SqlError, views};
+use crate::render::Writer;
+use crate::{Format, SqlError, views};
 
 /// A DataFusion session over a store, see [`open`].
 pub type Context = SessionContext;
@@ -21,22 +27,53 @@ pub async fn open(store: &Store) -> Result<Context, SqlError> {
     Ok(ctx)
 }
 
-/// Runs one query that reads.
+/// Runs one query that reads. The result is charged to the memory of queries while it grows.
 ///
 /// # Errors
 /// [`SqlError::ReadOnly`] for statements that would create, change or copy data or settings, [`SqlError::BadQuery`]
-/// when it cannot be planned, [`SqlError::Failed`] when it breaks while it runs.
+/// when it cannot be planned, [`SqlError::BadValue`] and [`SqlError::TooMuchMemory`] when the rows do not allow it,
+/// [`SqlError::Failed`] when it breaks while it runs.
 pub async fn query(ctx: &Context, sql: &str) -> Result<Vec<RecordBatch>, SqlError> {
+    let mut stream = stream(ctx, sql).await?;
+    let charged = MemoryConsumer::new("result").register(&ctx.runtime_env().memory_pool);
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(|error| SqlError::running(&error))?;
+        charged.try_grow(batch.get_array_memory_size()).map_err(|error| SqlError::running(&error))?;
+        batches.push(batch);
+    }
+    // A result without rows still has columns.
+    Ok(if batches.is_empty() { vec![RecordBatch::new_empty(stream.schema())] } else { batches })
+}
+
+/// Runs one query that reads and writes its result. CSV and JSON go out as they come; a table needs the widths of all
+/// rows first.
+///
+/// # Errors
+/// As [`query`], and [`SqlError::Output`] when `out` takes no more. Some of the result may be written by then.
+pub async fn write(ctx: &Context, sql: &str, format: Format, out: &mut impl Write) -> Result<(), SqlError> {
+    if format == Format::Table {
+        out.write_all(crate::render(&query(ctx, sql).await?, format)?.as_bytes())?;
+        return Ok(());
+    }
+    let mut stream = stream(ctx, sql).await?;
+    let mut writer = Writer::begin(format, &stream.schema(), out)?;
+    while let Some(batch) = stream.next().await {
+        writer.batch(&batch.map_err(|error| SqlError::running(&error))?)?;
+    }
+    writer.end()
+}
+
+async fn stream(ctx: &Context, sql: &str) -> Result<SendableRecordBatchStream, SqlError> {
     let plan = match ctx.state().create_logical_plan(sql).await {
         Ok(plan) => plan,
         Err(error) => return Err(refused_or_bad(ctx, sql, &error)),
     };
     reading_only().verify_plan(&plan).map_err(|_| SqlError::ReadOnly)?;
-    let frame = ctx.execute_logical_plan(plan).await.map_err(|error| SqlError::bad_query(&error))?;
-    let schema = frame.schema().as_arrow().clone();
-    let batches = frame.collect().await.map_err(|error| SqlError::failed(&error))?;
-    // A result without rows still has columns.
-    Ok(if batches.is_empty() { vec![RecordBatch::new_empty(schema.into())] } else { batches })
+    let frame = ctx.execute_logical_plan(plan).await.map_err(|error| SqlError::planning(&error))?;
+    let task = frame.task_ctx().into();
+    let plan = frame.create_physical_plan().await.map_err(|error| SqlError::planning(&error))?;
+    datafusion::physical_plan::execute_stream(plan, task).map_err(|error| SqlError::running(&error))
 }
 
 fn reading_only() -> SQLOptions {
@@ -65,5 +102,5 @@ fn refused_or_bad(ctx: &Context, sql: &str, error: &datafusion::error::DataFusio
         ),
         Ok(_) => false,
     };
-    if reads { SqlError::bad_query(error) } else { SqlError::ReadOnly }
+    if reads { SqlError::planning(error) } else { SqlError::ReadOnly }
 }

@@ -1,6 +1,11 @@
 //! Results as text.
 
+use std::io::Write;
+
 use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::json::Writer as JsonWriter;
 use arrow::json::writer::{JsonArray, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
@@ -24,62 +29,91 @@ pub enum Format {
 /// # Errors
 /// [`SqlError::Unwritable`] when a column's type has no such form.
 pub fn render(batches: &[RecordBatch], format: Format) -> Result<String, SqlError> {
-    match format {
-        Format::Table => {
-            let options = FormatOptions::default().with_null("");
-            Ok(format!("{}\n", pretty_format_batches_with_options(batches, &options)?))
+    if format == Format::Table {
+        let options = FormatOptions::default().with_null("");
+        return Ok(format!("{}\n", pretty_format_batches_with_options(batches, &options)?));
+    }
+    let mut text = Vec::new();
+    let schema = batches.first().map_or_else(|| Schema::empty().into(), RecordBatch::schema);
+    let mut writer = Writer::begin(format, &schema, &mut text)?;
+    batches.iter().try_for_each(|batch| writer.batch(batch))?;
+    writer.end()?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Writes a result batch by batch.
+pub(crate) enum Writer<W: Write> {
+    Csv(W),
+    Json(JsonWriter<W, JsonArray>),
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes what comes before the first row. A table is not written batch by batch: it comes out as CSV here.
+    pub(crate) fn begin(format: Format, schema: &SchemaRef, mut out: W) -> Result<Self, SqlError> {
+        if format == Format::Json {
+            return Ok(Self::Json(WriterBuilder::new().with_explicit_nulls(true).build(out)));
         }
-        Format::Csv => csv(batches),
-        Format::Json => json(batches),
+        let header = line(schema.fields().iter().map(|field| Ok(field.name().clone())))?;
+        out.write_all(header.as_bytes())?;
+        Ok(Self::Csv(out))
+    }
+
+    pub(crate) fn batch(&mut self, batch: &RecordBatch) -> Result<(), SqlError> {
+        match self {
+            Self::Json(writer) if batch.num_rows() > 0 => writer.write(batch).map_err(out_of_arrow),
+            Self::Json(_) => Ok(()),
+            Self::Csv(out) => {
+                let options = FormatOptions::default();
+                let columns = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options));
+                let columns = columns.collect::<Result<Vec<_>, _>>()?;
+                for row in 0..batch.num_rows() {
+                    let fields = columns.iter().map(|column| Ok(column.value(row).try_to_string()?));
+                    out.write_all(line(fields)?.as_bytes())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn end(self) -> Result<(), SqlError> {
+        match self {
+            Self::Csv(mut out) => Ok(out.flush()?),
+            Self::Json(mut writer) => {
+                writer.finish().map_err(out_of_arrow)?;
+                let mut out = writer.into_inner();
+                out.write_all(b"\n")?;
+                Ok(out.flush()?)
+            }
+        }
     }
 }
 
-fn csv(batches: &[RecordBatch]) -> Result<String, SqlError> {
-    let mut out = String::new();
-    let Some(first) = batches.first() else { return Ok(out) };
-    let schema = first.schema();
-    push_line(&mut out, schema.fields().iter().map(|field| field.name().clone()));
-    let options = FormatOptions::default();
-    for batch in batches {
-        let columns = batch
-            .columns()
-            .iter()
-            .map(|column| ArrayFormatter::try_new(column, &options))
-            .collect::<Result<Vec<_>, _>>()?;
-        for row in 0..batch.num_rows() {
-            let fields = columns.iter().map(|column| Ok(column.value(row).try_to_string()?));
-            push_line(&mut out, fields.collect::<Result<Vec<_>, SqlError>>()?);
-        }
+/// The JSON writer wraps what its output says.
+fn out_of_arrow(error: ArrowError) -> SqlError {
+    match error {
+        ArrowError::IoError(_, cause) => SqlError::Output(cause),
+        other => SqlError::Unwritable(other),
     }
-    Ok(out)
 }
 
-fn push_line(out: &mut String, fields: impl IntoIterator<Item = String>) {
-    for (index, field) in fields.into_iter().enumerate() {
+/// One line of CSV (RFC 4180).
+fn line(fields: impl Iterator<Item = Result<String, SqlError>>) -> Result<String, SqlError> {
+    let mut line = String::new();
+    for (index, field) in fields.enumerate() {
+        let field = field?;
         if index > 0 {
-            out.push(',');
+            line.push(',');
         }
         if field.contains([',', '"', '\n', '\r']) {
-            out.push('"');
-            out.push_str(&field.replace('"', "\"\""));
-            out.push('"');
+            line.push('"');
+            line.push_str(&field.replace('"', "\"\""));
+            line.push('"');
         } else {
-            out.push_str(&field);
+            line.push_str(&field);
         }
     }
-    out.push('\n');
-}
-
-fn json(batches: &[RecordBatch]) -> Result<String, SqlError> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
-    writer.write_batches(&batches.iter().filter(|batch| batch.num_rows() > 0).collect::<Vec<_>>())?;
-    writer.finish()?;
-    let mut bytes = writer.into_inner();
-    if bytes.is_empty() {
-        bytes.extend_from_slice(b"[]");
-    }
-    bytes.push(b'\n');
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    line.push('\n');
+    Ok(line)
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub fn views() -> impl Iterator<Item = View> {
 }
 
 pub(crate) async fn register(ctx: &SessionContext) -> Result<(), SqlError> {
-    let ours = |error| SqlError::failed(&error);
+    let ours = |error| SqlError::planning(&error);
     for Analytics { view, sql } in ANALYTICS {
         let plan = ctx.sql(sql).await.map_err(ours)?;
         ctx.register_table(view.name, plan.into_view()).map_err(ours)?;
@@ -82,5 +82,5 @@ fn listing() -> Result<MemTable, SqlError> {
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.name)));
     let docs: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.doc)));
     let batch = RecordBatch::try_new(schema.clone(), vec![names, docs])?;
-    MemTable::try_new(schema, vec![vec![batch]]).map_err(|error| SqlError::failed(&error))
+    MemTable::try_new(schema, vec![vec![batch]]).map_err(|error| SqlError::planning(&error))
 }

@@ -25,13 +25,13 @@ fn requests() -> Vec<Value> {
         json!({ "request_id": "r1", "arrival_ms": T0_MS, "tenant": "acme", "domain": "math", "pool": "p1",
             "policy_version": "v1", "intended_model": "small", "executed_model": "small", "propensity": 0.5,
             "message_count": 1, "modalities": ["text"], "prompt_tokens": 100, "completion_tokens": 50,
-            "cached_prompt_tokens": 0, "ttft_ms": 10.0, "tpot_ms": 2.0, "end_to_end_ms": 110.0, "cost_usd": 0.001 }),
+            "cached_prompt_tokens": 0, "http_status": 200, "ttft_ms": 10.0, "tpot_ms": 2.0, "end_to_end_ms": 110.0, "cost_usd": 0.001 }),
         json!({ "request_id": "r2", "arrival_ms": T0_MS + 1_000, "tenant": "acme", "domain": "math", "pool": "p1",
             "policy_version": "v1", "intended_model": "small", "executed_model": "small", "propensity": 0.5,
             "message_count": 4, "turn": 1, "tools_offered": ["search"], "modalities": ["text"],
             "tools_called": [{ "name": "search", "success": true }, { "name": "search", "success": false }],
             "prompt_tokens": 800, "completion_tokens": 100, "cached_prompt_tokens": 400,
-            "ttft_ms": 30.0, "tpot_ms": 4.0, "end_to_end_ms": 430.0, "cost_usd": 0.003 }),
+            "finish_reason": "stop", "ttft_ms": 30.0, "tpot_ms": 4.0, "end_to_end_ms": 430.0, "cost_usd": 0.003 }),
         json!({ "request_id": "r3", "arrival_ms": T0_MS + 60_000, "tenant": "acme", "domain": "math", "pool": "p2",
             "policy_version": "v1", "intended_model": "large", "executed_model": "large", "propensity": 0.5,
             "message_count": 1, "modalities": ["text"], "prompt_tokens": 20, "completion_tokens": 40,
@@ -51,13 +51,16 @@ fn feedback() -> Vec<Value> {
 }
 
 fn gpu_telemetry() -> Vec<Value> {
-    let sample = |gpu: &str, util: f64, power: f64| {
-        json!({ "event_ms": T0_MS, "pool": "p1", "instance": "e1", "gpu": gpu, "DCGM_FI_DEV_GPU_UTIL": util,
+    let sample = |instance: &str, gpu: &str, util: f64, power: f64| {
+        json!({ "event_ms": T0_MS, "pool": "p1", "instance": instance, "gpu": gpu, "DCGM_FI_DEV_GPU_UTIL": util,
             "DCGM_FI_DEV_POWER_USAGE": power })
     };
     vec![
-        sample("0", 50.0, 300.0),
-        sample("1", 100.0, 500.0),
+        sample("e1", "0", 50.0, 300.0),
+        sample("e1", "1", 100.0, 500.0),
+        sample("e1", "1", 100.0, 500.0),
+        // Every instance counts its GPUs from 0.
+        sample("e2", "0", 50.0, 300.0),
         json!({ "event_ms": T0_MS, "pool": "p1", "instance": "e1", "vllm:num_requests_running": 4.0,
             "vllm:num_requests_waiting": 2.0, "vllm:kv_cache_usage_perc": 0.25 }),
     ]
@@ -156,6 +159,97 @@ async fn sessions(folder: &Path) -> Context {
 #[test]
 fn sessions_are_the_unit_of_draws_and_tenants_of_request_ids() {
     passes("sessions.slt", sessions);
+}
+
+/// Requests in three of four windows of ten minutes, the first and the last of which were seen in part.
+async fn windows(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    // T0_MS is 22:13:20; these are seconds after it.
+    let arrivals = [0, 1, 2, 399, 700, 1_630, 1_699];
+    let rows: Vec<Value> = arrivals
+        .iter()
+        .map(|after_s| json!({ "request_id": format!("at {after_s}"), "arrival_ms": T0_MS + after_s * 1_000 }))
+        .collect();
+    append(&store, Request::contract(), 0, &rows).await;
+    weir_features::catch_up(&store).await.expect("catches up");
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn arrival_rates_are_over_the_seconds_that_were_observed() {
+    passes("arrivals.slt", windows);
+}
+
+#[test]
+fn sums_over_partial_rows_do_not_wrap_at_64_bits() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("the folder opens");
+        let dear = |n: i64| {
+            json!({ "request_id": format!("r{n}"), "arrival_ms": T0_MS, "cost_usd": 1e6, "executed_model": "m",
+                "prompt_tokens": 1, "completion_tokens": 1 })
+        };
+        // Each commit's partial row holds 5e18 nano-USD: two of them are more than 2^63.
+        for version in 0..2 {
+            let rows: Vec<Value> = (0..5_000).map(|n| dear(version * 5_000 + n)).collect();
+            append(&store, Request::contract(), version * 5_000, &rows).await;
+            weir_features::catch_up(&store).await.expect("catches up");
+        }
+        let ctx = weir_sql::open(&store).await.expect("the session opens");
+        let sql = "SELECT total_usd, usd_per_request, usd_per_mtok FROM cost";
+        let rows = weir_sql::query(&ctx, sql).await.expect("runs");
+        let text = weir_sql::render(&rows, weir_sql::Format::Csv).expect("renders");
+        assert_eq!(text.lines().nth(1), Some("10000000000.0,1000000.0,500000000000.0"));
+    });
+}
+
+/// Runs a query that must fail over one row whose text nobody may see in a message.
+fn fails(sql: &str) -> SqlError {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("the folder opens");
+        let row = json!({ "request_id": "r", "arrival_ms": T0_MS, "prompt_text": "my secret", "prompt_tokens": 0 });
+        append(&store, Request::contract(), 0, &[row]).await;
+        let ctx = weir_sql::open(&store).await.expect("the session opens");
+        weir_sql::query(&ctx, sql).await.expect_err("the value does not allow it")
+    })
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_the_querys_fault_and_is_not_told() {
+    for (sql, advice) in [
+        ("SELECT CAST(prompt_text AS BIGINT) FROM raw_requests", "TRY_CAST"),
+        ("SELECT to_timestamp(prompt_text) FROM raw_requests", "TRY_CAST"),
+        ("SELECT 1 / prompt_tokens FROM raw_requests", "NULLIF"),
+        ("SELECT ddsketch_count(arrow_cast(prompt_text, 'Binary')) FROM raw_requests", "no summary"),
+    ] {
+        let error = fails(sql);
+        assert_eq!((error.fault(), error.retry_helps()), (weir_store::Fault::User, false), "{sql}: {error}");
+        let said = error.to_string();
+        assert!(said.contains(advice) && !said.contains("secret"), "{sql}: {said}");
+    }
+}
+
+#[test]
+fn a_result_that_does_not_fit_is_refused_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let ctx = tables(folder.path()).await;
+        let limit = datafusion::execution::runtime_env::RuntimeEnvBuilder::new().with_memory_limit(1 << 20, 1.0);
+        let small = datafusion::execution::SessionStateBuilder::new_from_existing(ctx.state())
+            .with_runtime_env(limit.build_arc().expect("a runtime is made"))
+            .build();
+        let small = Context::new_with_state(small);
+        let heavy = "SELECT a.value, b.value FROM generate_series(1, 10000) AS a, generate_series(1, 10000) AS b";
+        let error = weir_sql::query(&small, heavy).await.expect_err("a hundred million rows");
+        assert!(matches!(error, SqlError::TooMuchMemory), "{error}");
+        assert_eq!(error.fault(), weir_store::Fault::User);
+        let counted = weir_sql::query(&small, &format!("SELECT count(*) FROM ({heavy})")).await;
+        assert!(counted.is_ok(), "an aggregate of the same rows fits: {counted:?}");
+    });
 }
 
 #[test]

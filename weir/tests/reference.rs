@@ -163,6 +163,7 @@ fn kind(arrow: &str) -> &'static str {
         "Boolean" => "flag",
         "Binary" | "BinaryView" | "LargeBinary" => "bytes",
         "Float32" | "Float64" => "number",
+        "Decimal128(38, 0)" => "integer",
         _ if arrow.starts_with("Int") || arrow.starts_with("UInt") => "integer",
         _ if arrow.starts_with("Timestamp") => "timestamp, UTC",
         _ if arrow.starts_with("Dictionary") => "text",

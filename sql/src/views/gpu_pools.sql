@@ -1,7 +1,8 @@
+-- A GPU is known by its number on its instance, so the same number on two instances is two GPUs.
 -- Means and extremes over the samples of each pool; a sample of an engine has no GPU columns, and the other way round.
 SELECT
   pool,
-  count(DISTINCT gpu) AS gpus,
+  count(DISTINCT concat(coalesce(instance, ''), chr(31), gpu)) FILTER (WHERE gpu IS NOT NULL) AS gpus,
   count(DISTINCT instance) AS instances,
   count(*) AS samples,
   avg("DCGM_FI_DEV_GPU_UTIL") AS gpu_util_mean_pct,

@@ -1,17 +1,17 @@
 //! `weir sql`: one query, or a shell.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, BufWriter, IsTerminal, Write};
 
 use weir_sql::Format;
 
-use super::{configuration, existing_store};
+use super::{configuration, store_to_read};
 use crate::cli::{Common, SqlArgs, TableFormat};
 use crate::error::{Failure, Result};
 
 /// Runs the query, or reads queries from standard input, each ended by a semicolon.
 pub async fn run(common: &Common, args: SqlArgs) -> Result<()> {
     let config = configuration(common)?;
-    let store = existing_store(&config).await?;
+    let store = store_to_read(&config)?;
     let format = match (common.json, args.format) {
         (true, _) | (_, TableFormat::Json) => Format::Json,
         (_, TableFormat::Table) => Format::Table,
@@ -25,29 +25,31 @@ pub async fn run(common: &Common, args: SqlArgs) -> Result<()> {
     if interactive {
         eprintln!("tables and views: `select * from views;` - end a query with a semicolon, Ctrl-D to leave");
     }
-    let mut query = String::new();
-    prompt(interactive, &query);
+    let mut text = String::new();
+    prompt(interactive, &text);
     for line in std::io::stdin().lock().lines() {
-        let line = line.map_err(|error| Failure::outside(format!("cannot read queries: {error}")))?;
-        query.push_str(&line);
-        query.push('\n');
-        if query.trim_end().ends_with(';') {
+        text.push_str(&line.map_err(|error| Failure::outside(format!("cannot read queries: {error}")))?);
+        text.push('\n');
+        let (queries, rest) = weir_sql::split_statements(&text);
+        for query in queries {
             // Opened anew for each query, so that a shell sees what was committed meanwhile.
             let context = weir_sql::open(&store).await?;
-            match print(&context, query.trim().trim_end_matches(';'), format).await {
+            match print(&context, query, format).await {
                 Ok(()) => {}
                 Err(failure) if interactive => eprintln!("weir: {failure}"),
                 Err(failure) => return Err(failure),
             }
-            query.clear();
         }
-        prompt(interactive, &query);
+        text = rest.trim_start().to_owned();
+        prompt(interactive, &text);
     }
-    if query.trim().is_empty() {
-        return Ok(());
+    // The last query needs no semicolon. What is left open is run as it is: the parser says what is missing.
+    let ended = format!("{text}\n;");
+    let (queries, open) = weir_sql::split_statements(&ended);
+    for query in if open.is_empty() { queries } else { vec![text.trim()] } {
+        print(&weir_sql::open(&store).await?, query, format).await?;
     }
-    let context = weir_sql::open(&store).await?;
-    print(&context, query.trim(), format).await
+    Ok(())
 }
 
 fn prompt(interactive: bool, query: &str) {
@@ -60,7 +62,6 @@ fn prompt(interactive: bool, query: &str) {
 }
 
 async fn print(context: &weir_sql::Context, query: &str, format: Format) -> Result<()> {
-    let batches = weir_sql::query(context, query).await?;
-    println!("{}", weir_sql::render(&batches, format)?.trim_end());
-    Ok(())
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    Ok(weir_sql::write(context, query, format, &mut out).await?)
 }
