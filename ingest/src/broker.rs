@@ -7,18 +7,37 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::source::Watermarks;
+use crate::topic_id::topic_id;
 use crate::{IngestConfig, IngestError, Result};
+
+/// What the brokers say of themselves and of the topics, before anything is read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Known {
+    /// The cluster's id, if it tells.
+    pub(crate) cluster_id: Option<String>,
+    /// In the order of the configuration.
+    pub(crate) topics: Vec<KnownTopic>,
+}
+
+/// A topic as it is now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KnownTopic {
+    /// Its id, which a later topic of the same name does not have; none where brokers have none.
+    pub(crate) id: Option<String>,
+    /// How many partitions it has.
+    pub(crate) partitions: i32,
+}
 
 /// Checks that a broker answers and knows every topic. Writes nothing anywhere.
 ///
 /// # Errors
 /// [`IngestError::Config`], [`IngestError::Unreachable`], [`IngestError::MissingTopic`], [`IngestError::Refused`].
 pub async fn probe(config: &IngestConfig) -> Result<()> {
-    cluster(config).await.map(|_| ())
+    known(config).await.map(|_| ())
 }
 
-/// As [`probe`], and says which cluster it is, if the broker tells.
-pub(crate) async fn cluster(config: &IngestConfig) -> Result<Option<String>> {
+/// As [`probe`], and says which cluster and which topics it found.
+pub(crate) async fn known(config: &IngestConfig) -> Result<Known> {
     config.check()?;
     let config = config.clone();
     tokio::task::spawn_blocking(move || ask(&config)).await.map_err(|_| IngestError::PollThread)?
@@ -50,9 +69,10 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
     client
 }
 
-fn ask(config: &IngestConfig) -> Result<Option<String>> {
+fn ask(config: &IngestConfig) -> Result<Known> {
     let wait = config.answer_within();
     let client: BaseConsumer = client_config(config).create()?;
+    let mut topics = Vec::new();
     for topic in &config.topics {
         let metadata = client
             .fetch_metadata(Some(&topic.topic), wait)
@@ -68,8 +88,13 @@ fn ask(config: &IngestConfig) -> Result<Option<String>> {
         if found.partitions().is_empty() && found.error().is_none() {
             return Err(missing());
         }
+        let trouble = |error| classify(config, &topic.topic, wait, error);
+        let id = topic_id(client.client(), &topic.topic, wait).map_err(trouble)?;
+        let partitions = partitions(&client, &topic.topic, wait).map_err(trouble)?;
+        topics.push(KnownTopic { id, partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX) });
     }
-    Ok(client.client().fetch_cluster_id(wait).filter(|id| !id.is_empty()))
+    let cluster_id = client.client().fetch_cluster_id(wait).filter(|id| !id.is_empty());
+    Ok(Known { cluster_id, topics })
 }
 
 fn ask_watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>> {

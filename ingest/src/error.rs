@@ -1,6 +1,7 @@
 //! What can go wrong between Kafka and the tables, whose fault it is, and whether trying again helps.
 
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 use weir_store::{Fault, StoreError};
 
 /// Errors of ingest. Messages never hold payload bytes.
@@ -58,6 +59,40 @@ pub enum IngestError {
         /// One past Kafka's last offset.
         high: i64,
     },
+    /// Kafka refused an offset that, asked again, it says it holds.
+    #[error(
+        "Kafka refused to go on at a position of job {job} although it says that it holds it: a topic was cut off and written to again; restore it, or start another job in another data folder"
+    )]
+    OffsetRefused {
+        /// The job.
+        job: String,
+    },
+    /// A topic of the same name, but not the one that the positions are of.
+    #[error(
+        "topic {topic} was deleted and created again, so the positions in the tables are not about it; give the new topic another name, or start another job in another data folder"
+    )]
+    TopicRecreated {
+        /// The topic.
+        topic: String,
+    },
+    /// Messages arrived that the client could not take apart.
+    #[error(
+        "cannot read a batch of messages from Kafka at {brokers}: {why}; if it is damaged, restore it from a replica, else use a build that knows its codec"
+    )]
+    UnreadableBatch {
+        /// The broker.
+        brokers: String,
+        /// The client's words.
+        why: String,
+    },
+    /// The Kafka client does not take a setting. Its value may be a secret, so it is not said.
+    #[error("the Kafka client does not take the setting {name}: {why}; correct it under [kafka.properties]")]
+    Setting {
+        /// The setting.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The raw table was filled by another job or from another cluster.
     #[error(
         "table {table} is from another job: {found} filled it from topic {topic}, and this is {wanted}; use that job and cluster, or another data folder"
@@ -84,7 +119,7 @@ pub enum IngestError {
     },
     /// The Kafka client failed for good.
     #[error("the Kafka client failed: {0}")]
-    Kafka(#[from] KafkaError),
+    Kafka(KafkaError),
     /// The tables failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -106,12 +141,18 @@ impl IngestError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Config { .. } | Self::MissingTopic { .. } | Self::OtherSource { .. } | Self::FencedOut { .. } => {
-                Fault::User
-            }
-            Self::Unreachable { .. } | Self::Refused { .. } | Self::OffsetGone { .. } | Self::Kafka(_) => {
-                Fault::Outside
-            }
+            Self::Config { .. }
+            | Self::Setting { .. }
+            | Self::MissingTopic { .. }
+            | Self::TopicRecreated { .. }
+            | Self::OtherSource { .. }
+            | Self::FencedOut { .. } => Fault::User,
+            Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::OffsetGone { .. }
+            | Self::OffsetRefused { .. }
+            | Self::UnreadableBatch { .. }
+            | Self::Kafka(_) => Fault::Outside,
             Self::Store(error) => error.fault(),
             Self::Batch { .. } | Self::PollThread => Fault::Ours,
         }
@@ -124,6 +165,21 @@ impl IngestError {
             Self::Unreachable { .. } | Self::Kafka(_) | Self::FencedOut { .. } => true,
             Self::Store(error) => error.retry_helps(),
             _ => false,
+        }
+    }
+}
+
+impl From<KafkaError> for IngestError {
+    fn from(error: KafkaError) -> Self {
+        match error {
+            KafkaError::ClientConfig(code, _, name, _) => {
+                let why = match code {
+                    RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => "it knows none of that name",
+                    _ => "it refuses the value",
+                };
+                Self::Setting { name, why }
+            }
+            other => Self::Kafka(other),
         }
     }
 }

@@ -121,10 +121,6 @@ pub(crate) fn keys_expired(days: usize) {
     tracing::info!(days, "dead-letter keys expired");
 }
 
-pub(crate) fn maintenance_failed(table: &str, error: &StoreError) {
-    tracing::warn!(table, %error, "maintenance failed; the next round tries again");
-}
-
 pub(crate) fn ended(job: &str, error: Option<&IngestError>) {
     match error {
         Some(error) => tracing::error!(job, %error, "ingest failed"),

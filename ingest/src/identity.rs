@@ -1,8 +1,9 @@
-//! Which job and cluster a raw table was filled by: offsets of another cluster mean nothing here.
+//! Which job, cluster and topic a raw table was filled from: offsets of others mean nothing here.
 //!
 //! The first writer leaves a create-only note per table and topic at `sources/<table>/<topic>.json`. Everybody else
-//! must match it: another cluster's offsets would skip or repeat rows, and another job would read the same topic into
-//! the same table a second time.
+//! must match it: offsets of another cluster, or of a topic that was deleted and created again, would skip or repeat
+//! rows, and another job would read the same topic into the same table a second time. What the brokers did not tell the
+//! first writer is filled in by the first one that they tell.
 
 use serde::{Deserialize, Serialize};
 use weir_store::{PutNew, Store};
@@ -16,30 +17,63 @@ pub(crate) struct Source {
     /// Absent when the broker does not say.
     pub(crate) cluster_id: Option<String>,
     pub(crate) topic: String,
+    /// Absent when the broker does not say.
+    #[serde(default)]
+    pub(crate) topic_id: Option<String>,
+    /// How many partitions the topic had when the first writer came: those above were added later.
+    #[serde(default)]
+    pub(crate) partitions_at_first: Option<i32>,
 }
 
-/// Claims the table for the source, or finds that it was claimed by the same one before.
-pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result<()> {
-    let path = format!("sources/{table}/{}.json", source.topic);
-    let note = serde_json::to_vec_pretty(source).expect("three strings have a JSON form");
-    if store.put_new(&path, note.into()).await? == PutNew::Created {
-        return Ok(());
-    }
-    let bytes = store.get(&path).await?.unwrap_or_default();
-    match serde_json::from_slice::<Source>(&bytes) {
-        Ok(found) if same(&found, source) => Ok(()),
-        Ok(found) => Err(other(table, source, describe(&found))),
-        Err(_) => Err(other(table, source, format!("something that left an unreadable note at {path}"))),
+/// Finds that the table was claimed by the same source before, or by nobody. Writes nothing.
+pub(crate) async fn check(store: &Store, table: &str, source: &Source) -> Result<()> {
+    match store.get(&note_path(table, source)).await? {
+        Some(note) => read(table, source, &note).map(|_| ()),
+        None => Ok(()),
     }
 }
 
-fn same(found: &Source, wanted: &Source) -> bool {
-    let clusters_agree = match (&found.cluster_id, &wanted.cluster_id) {
-        (Some(found), Some(wanted)) => found == wanted,
-        // A broker that does not tell cannot be told from itself.
-        _ => true,
+/// Claims the table for the source, or finds that it was claimed by the same one before; what the note says then.
+pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result<Source> {
+    let path = note_path(table, source);
+    if store.put_new(&path, note(source)).await? == PutNew::Created {
+        return Ok(source.clone());
+    }
+    let mut found = read(table, source, &store.get(&path).await?.unwrap_or_default())?;
+    let known = (found.cluster_id.is_some(), found.topic_id.is_some());
+    found.cluster_id = found.cluster_id.or_else(|| source.cluster_id.clone());
+    found.topic_id = found.topic_id.or_else(|| source.topic_id.clone());
+    if known != (found.cluster_id.is_some(), found.topic_id.is_some()) {
+        // Whoever else fills it in now writes the same: it has passed the same checks.
+        store.put(&path, note(&found)).await?;
+    }
+    Ok(found)
+}
+
+fn note_path(table: &str, source: &Source) -> String {
+    format!("sources/{table}/{}.json", source.topic)
+}
+
+fn note(source: &Source) -> bytes::Bytes {
+    serde_json::to_vec_pretty(source).expect("strings and a number have a JSON form").into()
+}
+
+fn read(table: &str, source: &Source, note: &[u8]) -> Result<Source> {
+    let Ok(found) = serde_json::from_slice::<Source>(note) else {
+        let path = note_path(table, source);
+        return Err(other(table, source, format!("something that left an unreadable note at {path}")));
     };
-    found.job == wanted.job && clusters_agree
+    // A broker that does not tell cannot be told from itself.
+    let differ = |found: &Option<String>, wanted: &Option<String>| {
+        found.as_ref().zip(wanted.as_ref()).is_some_and(|(found, wanted)| found != wanted)
+    };
+    if found.job != source.job || differ(&found.cluster_id, &source.cluster_id) {
+        return Err(other(table, source, describe(&found)));
+    }
+    if differ(&found.topic_id, &source.topic_id) {
+        return Err(IngestError::TopicRecreated { topic: source.topic.clone() });
+    }
+    Ok(found)
 }
 
 fn describe(source: &Source) -> String {
@@ -55,23 +89,49 @@ fn other(table: &str, source: &Source, found: String) -> IngestError {
 mod tests {
     use super::*;
 
-    fn source(job: &str, cluster: Option<&str>) -> Source {
-        Source { job: job.into(), cluster_id: cluster.map(Into::into), topic: "llm.requests".into() }
+    fn source(job: &str, cluster: Option<&str>, topic_id: Option<&str>) -> Source {
+        Source {
+            job: job.into(),
+            cluster_id: cluster.map(Into::into),
+            topic: "llm.requests".into(),
+            topic_id: topic_id.map(Into::into),
+            partitions_at_first: Some(3),
+        }
     }
 
     #[tokio::test]
-    async fn a_table_stays_with_the_job_and_cluster_that_filled_it() {
+    async fn a_table_stays_with_the_job_cluster_and_topic_that_filled_it() {
         let store = Store::open("memory://").await.unwrap();
-        let owner = source("prod", Some("c1"));
+        let owner = source("prod", Some("c1"), Some("t1"));
+        check(&store, "requests", &owner).await.unwrap();
+        assert_eq!(store.list("").await.unwrap().len(), 0, "a check claims nothing");
         claim(&store, "requests", &owner).await.unwrap();
         claim(&store, "requests", &owner).await.unwrap();
-        claim(&store, "requests", &source("prod", None)).await.unwrap();
-        claim(&store, "feedback", &source("other", Some("c2"))).await.unwrap();
-        for stranger in [source("other", Some("c1")), source("prod", Some("c2"))] {
-            let error = claim(&store, "requests", &stranger).await.unwrap_err();
-            assert!(matches!(error, IngestError::OtherSource { .. }));
-            let words = error.to_string();
-            assert!(words.contains("from another job") && words.contains("c1"), "{words}");
+        claim(&store, "requests", &source("prod", None, None)).await.unwrap();
+        claim(&store, "feedback", &source("other", Some("c2"), Some("t2"))).await.unwrap();
+        for stranger in [source("other", Some("c1"), Some("t1")), source("prod", Some("c2"), Some("t1"))] {
+            for error in
+                [check(&store, "requests", &stranger).await, claim(&store, "requests", &stranger).await.map(|_| ())]
+            {
+                let error = error.unwrap_err();
+                assert!(matches!(error, IngestError::OtherSource { .. }));
+                let words = error.to_string();
+                assert!(words.contains("from another job") && words.contains("c1"), "{words}");
+            }
         }
+        let recreated = claim(&store, "requests", &source("prod", Some("c1"), Some("t9"))).await.unwrap_err();
+        assert!(matches!(recreated, IngestError::TopicRecreated { .. }), "{recreated}");
+    }
+
+    #[tokio::test]
+    async fn what_the_first_writer_was_not_told_is_filled_in_and_then_guarded() {
+        let store = Store::open("memory://").await.unwrap();
+        claim(&store, "requests", &source("prod", None, None)).await.unwrap();
+        let mut later = source("prod", Some("c1"), Some("t1"));
+        later.partitions_at_first = Some(8);
+        let found = claim(&store, "requests", &later).await.unwrap();
+        assert_eq!(found.partitions_at_first, Some(3), "what the topic had at first does not change");
+        let stranger = claim(&store, "requests", &source("prod", Some("c2"), Some("t1"))).await;
+        assert!(matches!(stranger, Err(IngestError::OtherSource { .. })), "{stranger:?}");
     }
 }

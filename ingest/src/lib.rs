@@ -27,6 +27,7 @@ mod run;
 mod sink;
 mod source;
 mod tables;
+mod topic_id;
 
 pub use broker::probe;
 pub use config::{Format, IngestConfig, Start, TopicConfig};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use weir_store::{Keyring, Store};
 
-use crate::sink::{Cluster, Sink};
+use crate::sink::{Found, Sink};
 use crate::source::{Control, Event, Source};
 use crate::{IngestConfig, IngestError, Result, broker, events};
 
@@ -48,12 +48,13 @@ pub async fn run(
     on_commit: impl FnMut(&str, i64, u64) + Send,
 ) -> Result<IngestSummary> {
     let job = config.job.clone();
-    let id = broker::cluster(&config).await?;
+    let known = broker::known(&config).await?;
     let wanted = if config.stop_when_drained { broker::watermarks(&config).await? } else { Vec::new() };
-    let cluster = Cluster { id, wanted };
+    let topics = known.topics.clone();
     let control = Arc::new(Control::default());
-    let mut sink = Sink::open(store, keyring, config.clone(), cluster, control.clone(), on_commit).await?;
-    let (source, mut arriving) = Source::start(&config, control.clone())?;
+    let found = Found { known, wanted };
+    let mut sink = Sink::open(store, keyring, config.clone(), found, control.clone(), on_commit).await?;
+    let (source, mut arriving) = Source::start(&config, topics, control.clone())?;
     let outcome = drive(&mut sink, &mut arriving, stop).await;
     // Dropping the channel first: a poll thread that waits in it must not keep us waiting.
     drop(arriving);
@@ -111,18 +112,21 @@ async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, event: Even
             }
         }
         Event::Assigned { generation, partitions, starts } => {
-            // The callback waits for this answer; when it has given up, so has the client.
-            starts.send(sink.assign(generation, &partitions).await?).ok();
-            if sink.must_record_start() {
-                sink.flush().await?;
+            // The callback waits for this answer. Dropped without one, it parks the partitions until the next assignment.
+            if let Some(found) = sink.assign(generation, &partitions).await? {
+                starts.send(found).ok();
+                if sink.must_record_start() {
+                    sink.flush().await?;
+                }
             }
         }
         Event::Revoked { partitions, done } => {
             sink.revoke(&partitions).await?;
             done.send(()).ok();
         }
-        Event::Drained { generation, ends } => {
-            if sink.drained(generation, &ends).await? {
+        Event::Ends { generation, ends } => sink.see_ends(generation, &ends),
+        Event::Drained { generation } => {
+            if sink.drained(generation).await? {
                 return Ok(Next::End);
             }
         }
@@ -147,6 +151,11 @@ async fn at(moment: Option<Instant>) {
 }
 
 #[cfg(test)]
+#[expect(dead_code, reason = "the store's own tests use more of it")]
+#[path = "../../store/tests/faulty/mod.rs"]
+mod faulty;
+
+#[cfg(test)]
 mod tests {
     use std::time::Duration;
 
@@ -154,6 +163,7 @@ mod tests {
     use rdkafka::message::OwnedMessage;
     use weir_store::Advance;
 
+    use super::faulty::Faulty;
     use super::*;
     use crate::source::{Chunk, Generation, Watermarks};
     use crate::{Format, Start, TopicConfig, raw_table_spec};
@@ -193,7 +203,7 @@ mod tests {
     }
 
     fn drained(generation: Generation) -> Event {
-        Event::Drained { generation, ends: vec![(HELD.partition, HELD.high)] }
+        Event::Drained { generation }
     }
 
     /// Another writer moves the position of a partition of "llm", as a process of the same job does.
@@ -207,9 +217,17 @@ mod tests {
     async fn bench(wanted: Vec<Watermarks>) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().join("data").to_str().unwrap()).await.unwrap();
+        bench_on(folder, store, wanted).await
+    }
+
+    async fn bench_on(
+        folder: tempfile::TempDir,
+        store: Store,
+        wanted: Vec<Watermarks>,
+    ) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
         let keyring = Keyring::open(folder.path().join("keys")).unwrap();
-        let cluster = Cluster { id: None, wanted };
-        let sink = Sink::open(store.clone(), keyring, config(), cluster, Arc::default(), |_: &str, _, _| {}).await;
+        let found = Found { wanted, ..Found::default() };
+        let sink = Sink::open(store.clone(), keyring, config(), found, Arc::default(), |_: &str, _, _| {}).await;
         (folder, store, sink.unwrap())
     }
 
@@ -235,6 +253,59 @@ mod tests {
         assert!(!ends(&mut sink, messages(1..3)).await);
         assert!(ends(&mut sink, drained(2)).await);
         assert_eq!(sink.summary.rows["requests"], 2);
+    }
+
+    #[tokio::test]
+    async fn a_proved_end_moves_the_position_also_in_a_run_without_end() {
+        let (_folder, store, mut sink) = bench(vec![]).await;
+        let position = async || {
+            let table = store.existing("requests").await.unwrap().unwrap();
+            table.position(&config().app_id("llm", 0)).await.unwrap()
+        };
+        handle(&mut sink, assigned(1)).await.unwrap();
+        handle(&mut sink, messages(0..2)).await.unwrap();
+        sink.flush().await.unwrap();
+        assert_eq!((position().await, sink.flush_at()), (Some(2), None));
+        // A transaction marker at offset 2: no message tells of it.
+        let ends = |generation| Event::Ends { generation, ends: vec![(HELD.partition, 3)] };
+        handle(&mut sink, ends(7)).await.unwrap();
+        assert_eq!(sink.flush_at(), None, "news of another assignment");
+        handle(&mut sink, ends(1)).await.unwrap();
+        assert!(sink.flush_at().is_some(), "nothing would ever commit it");
+        sink.flush().await.unwrap();
+        assert_eq!(position().await, Some(3));
+    }
+
+    #[tokio::test]
+    async fn storage_that_fails_while_positions_are_read_is_trouble_that_passes() {
+        let backend = Arc::new(Faulty::default());
+        let store = Store::with_backend(backend.clone(), "memory:///data/".parse().unwrap()).unwrap();
+        let elsewhere = Watermarks { partition: (0, 1), low: 0, high: 9 };
+        let (_folder, _store, mut sink) = bench_on(tempfile::tempdir().unwrap(), store, vec![HELD, elsewhere]).await;
+        let dead = |dead| backend.dead.store(dead, std::sync::atomic::Ordering::SeqCst);
+
+        dead(true);
+        assert!(!ends(&mut sink, assigned(1)).await);
+        assert_eq!(sink.summary.restarts, 1, "at the assignment");
+        dead(false);
+        assert!(!ends(&mut sink, assigned(2)).await);
+        assert!(!ends(&mut sink, messages(0..3)).await);
+        assert!(!ends(&mut sink, drained(2)).await, "partition 1 is read by nobody yet");
+        assert_eq!(sink.summary.rows["requests"], 3);
+
+        dead(true);
+        assert!(!sink.is_all_read().await.unwrap());
+        assert_eq!(sink.summary.restarts, 2, "while others are waited for");
+        assert_eq!(sink.look_again_at(), None, "the next assignment looks again");
+    }
+
+    #[tokio::test]
+    async fn an_offset_that_kafka_refuses_and_says_it_holds_ends_the_run() {
+        let (_folder, _store, mut sink) = bench(vec![]).await;
+        handle(&mut sink, assigned(1)).await.unwrap();
+        handle(&mut sink, Event::OffsetGone).await.unwrap();
+        let error = handle(&mut sink, assigned(2)).await.map(|_| ()).unwrap_err();
+        assert!(matches!(error, IngestError::OffsetRefused { .. }), "{error}");
     }
 
     #[tokio::test]

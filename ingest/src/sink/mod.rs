@@ -22,8 +22,9 @@
 //! read by another process of the job, or held by a dead one: it counts when the positions in its tables are past the
 //! end it had when the run began. Until then the run goes on; Kafka takes partitions away from the dead.
 //!
-//! **Outcomes nobody knows** and storage trouble end like fencing: drop the buffers, join the group again, read the
-//! positions, go on from there. Whether the commit had landed is then in the table.
+//! **Outcomes nobody knows** and storage trouble end like fencing, whether a flush meets them or a look at positions:
+//! drop the buffers, join the group again, read the positions, go on from there. Whether a commit had landed is then in
+//! the table.
 
 mod progress;
 
@@ -34,9 +35,9 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
-use tokio::task::JoinSet;
 use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay};
 
+use crate::broker::Known;
 use crate::dead_letters::{self, DeadLetter};
 use crate::decode::{Decoder, Incoming};
 use crate::identity::{self, Source};
@@ -44,19 +45,16 @@ use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};
 use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
 use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
-use crate::{IngestConfig, IngestError, Result, Start, dead_letters_spec, events, raw_table_spec};
+use crate::{IngestConfig, IngestError, Result, TopicConfig, dead_letters_spec, events, raw_table_spec};
 
 /// Restarts in a row, without a commit in between, after which something is wrong for good.
 const RESTARTS_MAX: u32 = 6;
 /// How often a drained reader looks whether the others are.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Versions between maintenance rounds.
-const MAINTAIN_EVERY: i64 = 100;
 
 /// Reads chunks, fills buffers, commits.
 pub(crate) struct Sink<F> {
     config: IngestConfig,
-    store: Store,
     keyring: Keyring,
     control: Arc<Control>,
     on_commit: F,
@@ -78,7 +76,8 @@ pub(crate) struct Sink<F> {
     oldest: Option<Instant>,
     restarts: u32,
     expired_on: Option<UtcDay>,
-    maintenance: JoinSet<()>,
+    /// Kafka refused an offset, and the positions have not been read again since.
+    offset_refused: bool,
     pub(crate) summary: IngestSummary,
 }
 
@@ -86,12 +85,13 @@ struct Topic {
     decoder: Decoder,
     /// Indices of the tables that it feeds.
     feeds: Vec<usize>,
+    /// Partitions that it had when the first writer came; those above were added later.
+    partitions_at_first: i32,
 }
 
 struct Target {
     table: Table,
     rows: Vec<RecordBatch>,
-    maintained: i64,
 }
 
 /// How a flush went.
@@ -103,31 +103,35 @@ pub(crate) enum Flushed {
     Restarted,
 }
 
-/// What a run knows of the cluster before it reads.
-pub(crate) struct Cluster {
-    /// Its id, if the broker tells.
-    pub(crate) id: Option<String>,
+/// What a run knows of Kafka before it reads.
+#[derive(Default)]
+pub(crate) struct Found {
+    pub(crate) known: Known,
     /// What a run that ends when drained has to read.
     pub(crate) wanted: Vec<Watermarks>,
 }
 
 impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
-    /// Opens the tables, after checking that they are this job's.
+    /// Opens the tables, after checking that they are this job's: a job that is refused leaves nothing behind.
     pub(crate) async fn open(
         store: Store,
         keyring: Keyring,
         config: IngestConfig,
-        cluster: Cluster,
+        found: Found,
         control: Arc<Control>,
         on_commit: F,
     ) -> Result<Self> {
+        let sources = sources(&config, &found.known);
+        for (topic, source) in config.topics.iter().zip(&sources) {
+            for contract in topic.format.contracts() {
+                identity::check(&store, contract.name, source).await?;
+            }
+        }
         let mut tables: Vec<Target> = Vec::new();
         let mut topics = Vec::new();
         for topic in &config.topics {
             let mut feeds = Vec::new();
             for contract in topic.format.contracts() {
-                let source =
-                    Source { job: config.job.clone(), cluster_id: cluster.id.clone(), topic: topic.topic.clone() };
                 let open = tables.iter().position(|target| target.table.name() == contract.name);
                 let index = match open {
                     Some(index) => index,
@@ -136,18 +140,23 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                         tables.len() - 1
                     }
                 };
-                identity::claim(&store, contract.name, &source).await?;
                 feeds.push(index);
             }
             let decoder =
                 Decoder::new(&topic.topic, topic.format, keyring.clone(), config.keep_text, &config.allowed_unknown);
-            topics.push(Topic { decoder, feeds });
+            topics.push(Topic { decoder, feeds, partitions_at_first: i32::MAX });
+        }
+        for (topic, source) in topics.iter_mut().zip(&sources) {
+            for table in &topic.feeds {
+                let claimed = identity::claim(&store, tables[*table].table.name(), source).await?;
+                let at_first = claimed.partitions_at_first.unwrap_or(i32::MAX);
+                topic.partitions_at_first = topic.partitions_at_first.min(at_first);
+            }
         }
         tables.push(Target::new(store.table(&dead_letters_spec()).await?));
         let topic_names = config.topics.iter().map(|topic| topic.topic.clone()).collect();
         let mut sink = Self {
             config,
-            store,
             keyring,
             control,
             on_commit,
@@ -156,7 +165,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             tables,
             letters: Vec::new(),
             partitions: BTreeMap::new(),
-            wanted: cluster.wanted,
+            wanted: found.wanted,
             assignment: None,
             look_again: None,
             buffered: 0,
@@ -164,15 +173,27 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             oldest: None,
             restarts: 0,
             expired_on: None,
-            maintenance: JoinSet::new(),
+            offset_refused: false,
             summary: IngestSummary::default(),
         };
         sink.expire_keys()?;
         Ok(sink)
     }
 
-    /// Reads the tables' positions and says where each partition starts.
-    pub(crate) async fn assign(&mut self, generation: Generation, assigned: &[Watermarks]) -> Result<Vec<i64>> {
+    /// Reads the tables' positions and says where each partition starts; `None` when storage is in trouble, and another
+    /// assignment has been asked for.
+    pub(crate) async fn assign(&mut self, generation: Generation, assigned: &[Watermarks]) -> Result<Option<Vec<i64>>> {
+        match self.resume(assigned).await {
+            Ok(_) if self.offset_refused => Err(IngestError::OffsetRefused { job: self.config.job.clone() }),
+            Ok(starts) => {
+                (self.assignment, self.look_again) = (Some(generation), None);
+                Ok(Some(starts))
+            }
+            Err(error) => self.survive(error).await.map(|()| None),
+        }
+    }
+
+    async fn resume(&mut self, assigned: &[Watermarks]) -> Result<Vec<i64>> {
         self.refresh().await?;
         let letters = self.tables.len() - 1;
         let mut starts = Vec::with_capacity(assigned.len());
@@ -181,12 +202,12 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             let positions = self.positions(watermarks.partition).await?;
             let app_id = self.config.app_id(&self.topic_names[topic], partition);
             let dead = self.tables[letters].table.position(&app_id).await?;
-            let progress = Progress::resume(positions, dead, watermarks, self.config.start)
+            let later = partition >= self.topics[topic].partitions_at_first;
+            let progress = Progress::resume(positions, dead, watermarks, self.config.start, later)
                 .map_err(|position| self.offset_gone(watermarks, position))?;
             starts.push(progress.next());
             self.partitions.insert(watermarks.partition, progress);
         }
-        (self.assignment, self.look_again) = (Some(generation), None);
         Ok(starts)
     }
 
@@ -207,28 +228,41 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(positions)
     }
 
-    /// An assignment was read to its end: is that the end of the run? News of another assignment than the one at hand
-    /// says nothing: the rows that it speaks of may have been dropped since.
-    pub(crate) async fn drained(&mut self, generation: Generation, ends: &[(PartitionKey, i64)]) -> Result<bool> {
+    /// Nothing lies between the last message of these partitions and these ends: the next flush moves the positions there.
+    pub(crate) fn see_ends(&mut self, generation: Generation, ends: &[(PartitionKey, i64)]) {
         if self.assignment != Some(generation) {
-            return Ok(false);
+            return;
         }
         for (partition, end) in ends {
-            if let Some(progress) = self.partitions.get_mut(partition) {
-                progress.see_end(*end);
+            if self.partitions.get_mut(partition).is_some_and(|progress| progress.see_end(*end)) {
+                self.oldest.get_or_insert_with(Instant::now);
             }
+        }
+    }
+
+    /// An assignment was read to its end: is that the end of the run? News of another assignment than the one at hand
+    /// says nothing: the rows that it speaks of may have been dropped since.
+    pub(crate) async fn drained(&mut self, generation: Generation) -> Result<bool> {
+        if self.assignment != Some(generation) {
+            return Ok(false);
         }
         self.is_all_read().await
     }
 
     /// Commits what is buffered; true when with that every partition is read to the end it had when the run began.
-    /// Only to be asked of a drained assignment.
+    /// Only to be asked of a drained assignment. After a restart it reads again, and is drained again later.
     pub(crate) async fn is_all_read(&mut self) -> Result<bool> {
         self.look_again = None;
         if self.flush().await? == Flushed::Restarted {
-            // It reads again, and is drained again later.
             return Ok(false);
         }
+        match self.is_read_by_others().await {
+            Err(error) => self.survive(error).await.map(|()| false),
+            all_read => all_read,
+        }
+    }
+
+    async fn is_read_by_others(&mut self) -> Result<bool> {
         let elsewhere = |had: &&Watermarks| !self.partitions.contains_key(&had.partition);
         let elsewhere: Vec<Watermarks> = self.wanted.iter().filter(elsewhere).copied().collect();
         if !elsewhere.is_empty() {
@@ -251,7 +285,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
     /// Is there a choice of "latest" that no table knows of yet?
     pub(crate) fn must_record_start(&self) -> bool {
-        self.config.start == Start::Latest && self.partitions.values().any(Progress::is_new)
+        self.partitions.values().any(Progress::must_record_start)
     }
 
     /// Partitions that are gone: commits what is buffered, then forgets them.
@@ -339,18 +373,22 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                 self.restarts = 0;
                 self.forget_buffers();
                 self.expire_keys()?;
-                self.maintain();
                 Ok(Flushed::Done)
             }
-            Err(IngestError::Store(error)) if error.retry_helps() => {
-                self.restart(error).await.map(|()| Flushed::Restarted)
-            }
-            Err(error) => Err(error),
+            Err(error) => self.survive(error).await.map(|()| Flushed::Restarted),
+        }
+    }
+
+    /// A restart, where that can help.
+    async fn survive(&mut self, error: IngestError) -> Result<()> {
+        match error {
+            IngestError::Store(error) if error.retry_helps() => self.restart(error).await,
+            error => Err(error),
         }
     }
 
     /// Drops what is not durable and has the poll thread join the group anew.
-    pub(crate) async fn restart(&mut self, why: StoreError) -> Result<()> {
+    async fn restart(&mut self, why: StoreError) -> Result<()> {
         self.restarts += 1;
         self.summary.restarts += 1;
         events::Restarted { job: &self.config.job, why: &why }.emit();
@@ -368,15 +406,19 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(())
     }
 
-    /// As [`Sink::restart`], when Kafka no longer holds what comes next: reading positions again names the partition.
+    /// As a restart, when Kafka no longer holds what comes next: reading positions again names the partition, or shows
+    /// that Kafka contradicts itself.
     pub(crate) fn read_positions_again(&mut self) {
+        self.offset_refused = true;
         self.forget_assignment();
         self.control.rejoin();
     }
 
     /// Waits for maintenance that is under way.
     pub(crate) async fn finish(&mut self) {
-        while self.maintenance.join_next().await.is_some() {}
+        for target in &mut self.tables {
+            target.table.maintained().await;
+        }
     }
 
     async fn flush_all(&mut self) -> Result<()> {
@@ -504,29 +546,6 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(())
     }
 
-    /// Starts checkpoints beside the stream, never in it.
-    fn maintain(&mut self) {
-        while self.maintenance.try_join_next().is_some() {}
-        for target in &mut self.tables {
-            if target.table.version() - target.maintained < MAINTAIN_EVERY {
-                continue;
-            }
-            target.maintained = target.table.version();
-            let (store, name) = (self.store.clone(), target.table.name().to_owned());
-            self.maintenance.spawn(async move {
-                let maintained = async {
-                    if let Some(mut table) = store.existing(&name).await? {
-                        table.maintain().await?;
-                    }
-                    Ok(())
-                };
-                if let Err(error) = maintained.await {
-                    events::maintenance_failed(&name, &error);
-                }
-            });
-        }
-    }
-
     fn offset_gone(&self, watermarks: &Watermarks, position: i64) -> IngestError {
         let Watermarks { partition: (topic, partition), low, high } = *watermarks;
         IngestError::OffsetGone { topic: self.topic_names[topic].clone(), partition, position, low, high }
@@ -535,9 +554,24 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
 impl Target {
     fn new(table: Table) -> Self {
-        // At its first flush a process looks whether a checkpoint is due: its predecessors may have died too early.
-        Self { table, rows: Vec::new(), maintained: i64::MIN / 2 }
+        Self { table, rows: Vec::new() }
     }
+}
+
+/// What each topic's notes must say, in the order of the configuration.
+fn sources(config: &IngestConfig, known: &Known) -> Vec<Source> {
+    let mut topics = known.topics.iter();
+    let source = |topic: &TopicConfig| {
+        let found = topics.next();
+        Source {
+            job: config.job.clone(),
+            cluster_id: known.cluster_id.clone(),
+            topic: topic.topic.clone(),
+            topic_id: found.and_then(|found| found.id.clone()),
+            partitions_at_first: found.map(|found| found.partitions),
+        }
+    };
+    config.topics.iter().map(source).collect()
 }
 
 fn is_new_in(partitions: &BTreeMap<PartitionKey, Progress>) -> impl Fn(&&DeadLetter) -> bool {

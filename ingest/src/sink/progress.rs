@@ -30,7 +30,8 @@ impl Progress {
     /// Where to go on, from what the tables say and what Kafka holds.
     ///
     /// A table without a position starts where the policy says. For [`Start::Latest`] that is where the other tables
-    /// of the partition are, if any has a position: the choice was made then.
+    /// of the partition are, if any has a position: the choice was made then. A partition that was added to the topic
+    /// `later` than the choice starts at its first message: all of them came after it.
     ///
     /// # Errors
     /// The position that Kafka does not hold.
@@ -39,7 +40,9 @@ impl Progress {
         dead: Option<i64>,
         kafka: &Watermarks,
         start: Start,
+        later: bool,
     ) -> Result<Self, i64> {
+        let start = if later { Start::Earliest } else { start };
         for position in tables.iter().flatten() {
             // `high` itself is fine: everything has been read.
             if !(kafka.low..=kafka.high).contains(position) {
@@ -57,17 +60,17 @@ impl Progress {
         Ok(Self { next, from: next, tables, dead, record_start: is_new && start == Start::Latest, moved: false })
     }
 
+    /// Must the start be committed although no message has come?
+    pub(crate) fn must_record_start(&self) -> bool {
+        self.record_start && self.tables.contains(&None)
+    }
+
     pub(crate) fn next(&self) -> i64 {
         self.next
     }
 
     pub(crate) fn dead(&self) -> Option<i64> {
         self.dead
-    }
-
-    /// Does some table not know of this partition?
-    pub(crate) fn is_new(&self) -> bool {
-        self.tables.contains(&None)
     }
 
     /// Notes a message; false when it was seen before. Gaps are normal (compaction, transaction markers).
@@ -79,9 +82,11 @@ impl Progress {
         true
     }
 
-    /// Notes that nothing is left below `end`: what lies between is gaps.
-    pub(crate) fn see_end(&mut self, end: i64) {
+    /// Notes that nothing is left below `end`: what lies between is gaps. True when that is news.
+    pub(crate) fn see_end(&mut self, end: i64) -> bool {
+        let is_news = end > self.next;
         self.next = self.next.max(end);
+        is_news
     }
 
     /// The compare-and-set that a flush makes in one fed table, if it has to.
@@ -127,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_lowest_table_decides_where_reading_goes_on() {
-        let progress = Progress::resume(vec![Some(9), Some(5)], None, &kafka(0, 20), Start::Latest).unwrap();
+        let progress = Progress::resume(vec![Some(9), Some(5)], None, &kafka(0, 20), Start::Latest, false).unwrap();
         assert_eq!(progress.next(), 5);
         assert_eq!(progress.already_in(0), Some(9), "rows below 9 are in the first table already");
         assert_eq!(progress.already_in(1), None);
@@ -135,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_table_ahead_waits_and_the_other_catches_up() {
-        let mut progress = Progress::resume(vec![Some(9), Some(5)], None, &kafka(0, 20), Start::Earliest).unwrap();
+        let mut progress =
+            Progress::resume(vec![Some(9), Some(5)], None, &kafka(0, 20), Start::Earliest, false).unwrap();
         (5..8).for_each(|offset| assert!(progress.see(offset)));
         assert_eq!(progress.step(0), None, "a position never moves back");
         assert_eq!(progress.step(1), Some((Some(5), 8)));
@@ -144,23 +150,28 @@ mod tests {
     #[test]
     fn positions_that_kafka_does_not_hold_are_errors() {
         for (position, low, high) in [(4, 5, 9), (10, 5, 9), (1, 0, 0)] {
-            let resumed = Progress::resume(vec![Some(position)], None, &kafka(low, high), Start::Earliest);
+            let resumed = Progress::resume(vec![Some(position)], None, &kafka(low, high), Start::Earliest, false);
             assert_eq!(resumed, Err(position));
         }
-        assert!(Progress::resume(vec![Some(5)], None, &kafka(5, 5), Start::Earliest).is_ok(), "retention took all");
-        let one_gone = Progress::resume(vec![Some(3), Some(7)], None, &kafka(5, 9), Start::Earliest);
+        assert!(
+            Progress::resume(vec![Some(5)], None, &kafka(5, 5), Start::Earliest, false).is_ok(),
+            "retention took all"
+        );
+        let one_gone = Progress::resume(vec![Some(3), Some(7)], None, &kafka(5, 9), Start::Earliest, false);
         assert_eq!(one_gone, Err(3), "each table counts, not only the lowest start");
     }
 
     #[test]
     fn absent_is_not_zero() {
-        let fresh = Progress::resume(vec![None], None, &kafka(3, 8), Start::Earliest).unwrap();
+        let fresh = Progress::resume(vec![None], None, &kafka(3, 8), Start::Earliest, false).unwrap();
         assert_eq!((fresh.next(), fresh.step(0)), (3, None), "nothing read, nothing to record");
-        let latest = Progress::resume(vec![None], None, &kafka(3, 8), Start::Latest).unwrap();
+        let latest = Progress::resume(vec![None], None, &kafka(3, 8), Start::Latest, false).unwrap();
         assert_eq!((latest.next(), latest.step(0)), (8, Some((None, 8))), "the choice itself is recorded");
-        let chosen_before = Progress::resume(vec![Some(4), None], None, &kafka(0, 8), Start::Latest).unwrap();
+        let chosen_before = Progress::resume(vec![Some(4), None], None, &kafka(0, 8), Start::Latest, false).unwrap();
         assert_eq!(chosen_before.next(), 4, "latest is chosen once");
-        let zero = Progress::resume(vec![Some(0)], None, &kafka(0, 8), Start::Latest).unwrap();
+        let added = Progress::resume(vec![None], None, &kafka(3, 8), Start::Latest, true).unwrap();
+        assert_eq!(added.next(), 3, "a partition that was added later has nothing older than the choice");
+        let zero = Progress::resume(vec![Some(0)], None, &kafka(0, 8), Start::Latest, false).unwrap();
         assert_eq!(zero.next(), 0);
     }
 
@@ -182,20 +193,20 @@ mod tests {
 
     #[test]
     fn a_proved_end_moves_the_position_over_the_gap_before_it() {
-        let mut markers = Progress::resume(vec![Some(5)], None, &kafka(0, 20), Start::Earliest).unwrap();
+        let mut markers = Progress::resume(vec![Some(5)], None, &kafka(0, 20), Start::Earliest, false).unwrap();
         assert!(markers.see(8));
-        markers.see_end(20);
+        assert!(markers.see_end(20));
         assert_eq!(markers.step(0), Some((Some(5), 20)));
-        markers.see_end(12);
+        assert!(!markers.see_end(12));
         assert_eq!(markers.next(), 20, "never back: a later assignment may know more");
-        let mut empty = Progress::resume(vec![None], None, &kafka(3, 3), Start::Earliest).unwrap();
-        empty.see_end(3);
+        let mut empty = Progress::resume(vec![None], None, &kafka(3, 3), Start::Earliest, false).unwrap();
+        assert!(!empty.see_end(3));
         assert_eq!(empty.step(0), None, "nothing was there, nothing to record");
     }
 
     #[test]
     fn messages_seen_before_are_passed_over_and_gaps_are_not() {
-        let mut progress = Progress::resume(vec![Some(5)], None, &kafka(0, 20), Start::Earliest).unwrap();
+        let mut progress = Progress::resume(vec![Some(5)], None, &kafka(0, 20), Start::Earliest, false).unwrap();
         assert!(!progress.see(4));
         assert!(progress.see(5));
         assert!(!progress.see(5));

@@ -52,6 +52,14 @@ impl Bench {
         Self { cluster, folder, store, keyring }
     }
 
+    /// The same cluster with a data folder that holds nothing.
+    pub async fn with_new_store(self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("data").to_str().unwrap()).await.unwrap();
+        let keyring = Keyring::open(folder.path().join("keys")).unwrap();
+        Self { cluster: self.cluster, folder, store, keyring }
+    }
+
     pub fn config(&self, topics: &[(&str, Format)]) -> IngestConfig {
         let topics = topics.iter().map(|(topic, format)| TopicConfig { topic: (*topic).to_owned(), format: *format });
         IngestConfig {

@@ -1,12 +1,13 @@
 //! Every message lands once, whatever is stopped, killed, fenced or reassigned. On librdkafka's mock cluster.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::bench::{AT_MS, Bench, assert_rows, eventually, ids, replay_record, request};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use weir_ingest::{Format, IngestError, Start};
 
@@ -315,6 +316,70 @@ async fn latest_is_chosen_once() {
     bench.produce("llm", 0, (10..15).map(request));
     bench.run(config).await.unwrap();
     assert_rows(&bench.row_ids("requests").await, &ids("llm", 0, 10..15));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_was_added_after_latest_was_chosen_is_read_from_its_first_message() {
+    let bench = Bench::new(&[("llm", 2)]).await;
+    bench.produce("llm", 0, (0..10).map(request));
+    let mut config = bench.config(&REQUESTS);
+    config.start = Start::Latest;
+    assert_eq!(bench.run(config.clone()).await.unwrap().messages, 0);
+    // As if the topic had had one partition then: the second one is new to the tables and to the note.
+    let path = "sources/requests/llm.json";
+    let mut note: serde_json::Value = serde_json::from_slice(&bench.store.get(path).await.unwrap().unwrap()).unwrap();
+    note["partitions_at_first"] = 1.into();
+    let bench = bench.with_new_store().await;
+    bench.store.put(path, note.to_string().into()).await.unwrap();
+    bench.produce("llm", 1, (0..7).map(request));
+    bench.run(config).await.unwrap();
+    assert_rows(&bench.row_ids("requests").await, &ids("llm", 1, 0..7));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_to_the_end_ends_although_messages_keep_coming() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    bench.produce("llm", 0, (0..50).map(request));
+    let run = bench.start(bench.config(&REQUESTS), |_, _, _| {});
+    let (brokers, produced) = (bench.cluster.bootstrap_servers(), Arc::new(AtomicU64::new(50)));
+    // A message every 10 ms: no poll interval is ever idle.
+    let (done, counter) = (Arc::new(AtomicBool::new(false)), produced.clone());
+    let producing = std::thread::spawn({
+        let done = done.clone();
+        move || {
+            let producer: BaseProducer =
+                ClientConfig::new().set("bootstrap.servers", brokers).set("linger.ms", "0").create().unwrap();
+            while !done.load(Ordering::SeqCst) {
+                let message = request(counter.fetch_add(1, Ordering::SeqCst)).unwrap();
+                let record = BaseRecord::<(), [u8]>::to("llm").partition(0).payload(&message);
+                producer.send(record).map_err(|(error, _)| error).unwrap();
+                producer.poll(Duration::from_millis(10));
+            }
+            producer.flush(Duration::from_secs(20)).unwrap();
+        }
+    });
+    let ended = tokio::time::timeout(Duration::from_secs(45), run.task).await;
+    done.store(true, Ordering::SeqCst);
+    tokio::task::spawn_blocking(|| producing.join().unwrap()).await.unwrap();
+    let rows = ended.expect("a live topic kept the run from ending").unwrap().unwrap().rows["requests"];
+    assert!(rows >= 50, "{rows}");
+    bench.run(bench.config(&REQUESTS)).await.unwrap();
+    let produced = i64::try_from(produced.load(Ordering::SeqCst)).unwrap();
+    assert_rows(&bench.row_ids("requests").await, &ids("llm", 0, 0..produced));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watermarks_that_cannot_be_had_at_an_assignment_are_asked_for_again() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    bench.produce("llm", 0, (0..40).map(request));
+    let mut config = bench.config(&REQUESTS);
+    config.stop_when_drained = false;
+    config.kafka.insert("metadata.request.timeout.ms".to_owned(), "1500".to_owned());
+    bench.cluster.request_errors(RDKafkaApiKey::ListOffsets, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN; 3]);
+    let running = bench.start(config, |_, _, _| {});
+    eventually("all rows", async || bench.row_ids("requests").await.len() >= 40).await;
+    running.stop().await.unwrap();
+    assert_rows(&bench.row_ids("requests").await, &ids("llm", 0, 0..40));
 }
 
 #[tokio::test(flavor = "multi_thread")]

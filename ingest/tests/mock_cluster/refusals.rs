@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::bench::{Bench, request};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use weir_ingest::{Format, IngestError};
 use weir_store::Fault;
 
@@ -63,6 +64,49 @@ async fn a_table_from_another_job_or_cluster_is_refused_untouched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refused_job_claims_none_of_its_topics() {
+    let bench = Bench::new(&[("llm", 1), ("opinions", 1)]).await;
+    bench.run(bench.config(&REQUESTS)).await.unwrap();
+    let before = bench.store.list("").await.unwrap();
+    let mut other_job = bench.config(&[("opinions", Format::Feedback), ("llm", Format::Requests)]);
+    other_job.job = "another".to_owned();
+    let error = bench.run(other_job).await.unwrap_err();
+    assert!(matches!(error, IngestError::OtherSource { .. }), "{error}");
+    assert_eq!(bench.store.list("").await.unwrap(), before, "the topic that was not refused was claimed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_the_same_name_that_is_not_the_same_topic_is_refused() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    bench.produce("llm", 0, (0..5).map(request));
+    bench.run(bench.config(&REQUESTS)).await.unwrap();
+    // As if the topic had been another one then.
+    let path = "sources/requests/llm.json";
+    let mut note: serde_json::Value = serde_json::from_slice(&bench.store.get(path).await.unwrap().unwrap()).unwrap();
+    assert!(note["topic_id"].is_string() && note["partitions_at_first"] == 1, "{note}");
+    note["topic_id"] = "AnotherTopicsIdInBase64".into();
+    bench.store.put(path, note.to_string().into()).await.unwrap();
+    bench.produce("llm", 0, (5..9).map(request));
+    let error = bench.run(bench.config(&REQUESTS)).await.unwrap_err();
+    assert!(matches!(error, IngestError::TopicRecreated { .. }) && error.fault() == Fault::User, "{error}");
+    sentence(&error, &["llm", "deleted and created again"]);
+    assert_eq!(bench.row_ids("requests").await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_the_client_cannot_read_ends_the_run_and_is_not_skipped() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    bench.produce("llm", 0, (0..5).map(request));
+    bench.cluster.request_errors(RDKafkaApiKey::Fetch, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_MSG; 20]);
+    let error = bench.run(bench.config(&REQUESTS)).await.unwrap_err();
+    assert!(matches!(error, IngestError::UnreadableBatch { .. }), "{error}");
+    sentence(&error, &["cannot read a batch"]);
+    bench.cluster.clear_request_errors(RDKafkaApiKey::Fetch);
+    bench.run(bench.config(&REQUESTS)).await.unwrap();
+    assert_eq!(bench.row_ids("requests").await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_without_sense_are_refused_before_anything() {
     let bench = Bench::new(&[("llm", 1)]).await;
     let mut ours = bench.config(&REQUESTS);
@@ -71,7 +115,12 @@ async fn settings_without_sense_are_refused_before_anything() {
     sentence(&error, &["auto.offset.reset", "remove it"]);
     let mut unknown = bench.config(&REQUESTS);
     unknown.kafka.insert("no.such.setting".to_owned(), "1".to_owned());
-    sentence(&bench.run(unknown).await.unwrap_err(), &["no.such.setting"]);
+    sentence(&bench.run(unknown).await.unwrap_err(), &["no.such.setting", "correct it"]);
+    let mut misspelt = bench.config(&REQUESTS);
+    misspelt.kafka.insert("sasl.pasword".to_owned(), "hunter2".to_owned());
+    let error = bench.run(misspelt).await.unwrap_err();
+    sentence(&error, &["sasl.pasword"]);
+    assert!(error.fault() == Fault::User && !format!("{error} {error:?}").contains("hunter2"), "{error:?}");
     assert!(bench.store.list("").await.unwrap().is_empty(), "something was written");
     assert!(bench.folder.path().join("keys").exists());
 }

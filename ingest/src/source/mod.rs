@@ -8,16 +8,25 @@
 //! writes the answers into the assignment before the client sees it. So no message is ever fetched from elsewhere, and
 //! there is nothing to seek. The channel keeps order: chunks read before a revocation reach the sink before it does.
 //!
-//! **Drained** means that every assigned partition was read to the high watermark of its assignment. A message at the
-//! last offset proves it. Transaction markers and compaction can leave none there: then the client's own statistics must
-//! say that it met the end of the partition, and a whole poll interval afterwards brings nothing. Those statistics are
-//! stale for a moment after a pause (the client throws away what it has prefetched, and with it the truth of "met the
-//! end"), so they count only once fetching has been left alone for [`SETTLED_AFTER`].
+//! **Ends.** Transaction markers and compaction can leave a gap before the end of a partition, which no message tells
+//! of. Such an end is proved when the client's own statistics say that it met it, and a whole poll interval afterwards
+//! brings nothing. Those statistics are stale for a moment after a pause (the client throws away what it has prefetched,
+//! and with it the truth of "met the end"), so they count only once fetching has been left alone for a while. The sink is
+//! told, so that positions do not stay below gaps: retention would move past them one day, and look like data loss.
 //!
-//! Assignments are numbered. "Drained" is said once for each and carries its number, so that the sink can tell news of
-//! the assignment that it works on from news of one whose rows it has dropped.
+//! **Drained** means that every assigned partition was read to the high watermark of its assignment, by its messages or
+//! by a proved end. It is asked whenever all that was read is handed over, however busy the topic is.
+//!
+//! Assignments are numbered. What is said of one carries its number, so that the sink can tell news of the assignment
+//! that it works on from news of one whose rows it has dropped.
+//!
+//! **Trouble** with brokers passes: the client reconnects by itself, and an assignment that cannot be prepared is parked
+//! (reading at its end, where the sink passes over what comes) and asked for anew. What does not pass ends the run: no
+//! access, no topic, a topic that was created anew, and batches that the client cannot read, which it would skip.
 
-use std::collections::BTreeMap;
+mod held;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
@@ -31,6 +40,9 @@ use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use self::held::Held;
+use crate::broker::KnownTopic;
+use crate::topic_id::topic_id;
 use crate::{IngestConfig, IngestError, Result, broker, events};
 
 /// Messages in a chunk, or fewer when less is flushed at a time.
@@ -46,9 +58,8 @@ const POLL: Duration = Duration::from_millis(50);
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How long a revocation waits for the sink to commit what it has. Past it the rows are fenced or read again.
 const REVOKE_WAIT: Duration = Duration::from_secs(20);
-
-/// The client reconsiders each partition at least once a second (`rkb_blocking_max_ms`), and forgets the end then.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// Before an assignment that could not be prepared is asked for again.
+const REJOIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Number of an assignment, counted from 1 in each run.
 pub(crate) type Generation = u64;
@@ -70,10 +81,14 @@ pub(crate) enum Event {
         partitions: Vec<PartitionKey>,
         done: std_mpsc::SyncSender<()>,
     },
-    /// Every partition of that assignment was read to the end it had then: with all below these offsets.
-    Drained {
+    /// Nothing lies between the last message of these partitions and these ends.
+    Ends {
         generation: Generation,
         ends: Vec<(PartitionKey, i64)>,
+    },
+    /// Every partition of that assignment was read to the end it had then.
+    Drained {
+        generation: Generation,
     },
     /// A position is no longer in Kafka: reading the positions again will tell which.
     OffsetGone,
@@ -161,12 +176,19 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the thread, which heeds `control`; events arrive on the returned channel.
-    pub(crate) fn start(config: &IngestConfig, control: Arc<Control>) -> Result<(Self, mpsc::Receiver<Event>)> {
+    /// Starts the thread, which heeds `control`; events arrive on the returned channel. `known` are the topics as they
+    /// were when the tables were checked.
+    pub(crate) fn start(
+        config: &IngestConfig,
+        known: Vec<KnownTopic>,
+        control: Arc<Control>,
+    ) -> Result<(Self, mpsc::Receiver<Event>)> {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let context = Context {
             config: config.clone(),
             topics: config.topics.iter().map(|topic| topic.topic.clone()).collect(),
+            known,
+            control: control.clone(),
             events: sender,
             pending: Mutex::default(),
             held: Mutex::new(Held::new()),
@@ -225,15 +247,29 @@ impl Poller {
             let began = Instant::now();
             let idle = self.poll_once();
             self.hand_over(idle);
-            if idle && self.pending_since.is_none() && self.context().config.stop_when_drained {
-                let news = lock(&self.context().held).drained(began);
-                if let Some((generation, ends)) = news {
-                    self.context().send(Event::Drained { generation, ends });
-                }
+            if self.pending_since.is_none() {
+                self.tell_ends(idle.then_some(began));
             }
             self.show_committed();
         }
         self.show_committed();
+    }
+
+    /// To be called when all that was read is handed over; `idle_since` is when the last poll began, if it brought nothing.
+    fn tell_ends(&self, idle_since: Option<Instant>) {
+        let context = self.context();
+        let (generation, ends, drained) = {
+            let mut held = lock(&context.held);
+            let ends = idle_since.map(|began| held.prove_ends(began)).unwrap_or_default();
+            let drained = if context.config.stop_when_drained { held.drained() } else { None };
+            (held.generation, ends, drained)
+        };
+        if !ends.is_empty() {
+            context.send(Event::Ends { generation, ends });
+        }
+        if let Some(generation) = drained {
+            context.send(Event::Drained { generation });
+        }
     }
 
     /// Takes one message; true when a whole poll interval brought nothing.
@@ -264,6 +300,16 @@ impl Poller {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
                 context.send(Event::OffsetGone);
+            }
+            // The client goes on behind a batch that it cannot read, or asks for it for ever.
+            Some(
+                code @ (RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::NotImplemented),
+            ) => {
+                let brokers = context.config.brokers.clone();
+                context.send(Event::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
                 refused @ (IngestError::Refused { .. } | IngestError::MissingTopic { .. }) => {
@@ -308,7 +354,7 @@ impl Poller {
             events::paused(&self.context().config.job);
         }
         self.paused = pause;
-        lock(&self.context().held).disturbed = Instant::now();
+        lock(&self.context().held).disturb();
     }
 
     fn subscribe(&self) -> Result<()> {
@@ -355,59 +401,11 @@ impl Poller {
 struct Context {
     config: IngestConfig,
     topics: Vec<String>,
+    known: Vec<KnownTopic>,
+    control: Arc<Control>,
     events: mpsc::Sender<Event>,
     pending: Mutex<Chunk>,
     held: Mutex<Held>,
-}
-
-/// The assignment, and how far each partition was read.
-struct Held {
-    partitions: BTreeMap<PartitionKey, Reading>,
-    /// False before the first assignment and while the group rebalances.
-    assigned: bool,
-    generation: Generation,
-    /// The last assignment that was said to be drained.
-    said_drained: Generation,
-    /// When fetching was last started, paused or resumed.
-    disturbed: Instant,
-}
-
-struct Reading {
-    next: i64,
-    /// High watermark at the assignment.
-    high: i64,
-    /// Since when the client is known to have met the end of the partition, if no message came since.
-    met_end: Option<Instant>,
-}
-
-impl Reading {
-    /// Is everything below the high watermark read, and did nothing come in the poll interval that `began` then?
-    fn is_at_end(&self, began: Instant) -> bool {
-        self.next >= self.high || self.met_end.is_some_and(|since| since <= began)
-    }
-}
-
-impl Held {
-    fn new() -> Self {
-        Self { partitions: BTreeMap::new(), assigned: false, generation: 0, said_drained: 0, disturbed: Instant::now() }
-    }
-
-    /// The assignment and its ends when it is drained, once; the last poll interval brought nothing and `began` then.
-    fn drained(&mut self, began: Instant) -> Option<(Generation, Vec<(PartitionKey, i64)>)> {
-        let news = self.assigned && self.said_drained < self.generation;
-        if !news || !self.partitions.values().all(|reading| reading.is_at_end(began)) {
-            return None;
-        }
-        self.said_drained = self.generation;
-        Some((self.generation, self.partitions.iter().map(|(partition, reading)| (*partition, reading.high)).collect()))
-    }
-
-    fn read(&mut self, partition: PartitionKey, offset: i64) {
-        if let Some(reading) = self.partitions.get_mut(&partition) {
-            reading.next = offset + 1;
-            reading.met_end = None;
-        }
-    }
 }
 
 impl Context {
@@ -444,35 +442,71 @@ impl Context {
         elements.iter().filter_map(|element| Some((index(element.topic())?, element.partition()))).collect()
     }
 
-    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<()> {
+    /// What Kafka holds of the partitions now. Fails when a topic is not the one that the tables were checked for.
+    fn watermarks(&self, consumer: &BaseConsumer<Self>, partitions: &[PartitionKey]) -> Result<Vec<Watermarks>> {
         let wait = self.config.answer_within();
-        let mut watermarks = Vec::new();
-        for (topic, partition) in self.keys(partitions) {
+        let topics: BTreeSet<usize> = partitions.iter().map(|(topic, _)| *topic).collect();
+        for topic in topics {
             let name = &self.topics[topic];
-            let (low, high) = consumer
-                .fetch_watermarks(name, partition, wait)
+            let id = topic_id(consumer.client(), name, wait)
                 .map_err(|error| broker::classify(&self.config, name, wait, error))?;
-            watermarks.push(Watermarks { partition: (topic, partition), low, high });
+            let known = &self.known[topic].id;
+            if known.is_some() && id.is_some() && id != *known {
+                return Err(IngestError::TopicRecreated { topic: name.clone() });
+            }
         }
-        let (starts, answer) = std_mpsc::sync_channel(1);
+        let mut watermarks = Vec::new();
+        for (topic, partition) in partitions {
+            let name = &self.topics[*topic];
+            let (low, high) = consumer
+                .fetch_watermarks(name, *partition, wait)
+                .map_err(|error| broker::classify(&self.config, name, wait, error))?;
+            watermarks.push(Watermarks { partition: (*topic, *partition), low, high });
+        }
+        Ok(watermarks)
+    }
+
+    fn assign(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) -> Result<()> {
         let generation = {
             let mut held = lock(&self.held);
-            held.generation += 1;
+            // Also of an assignment that is parked: it is left again like any other.
+            (held.assigned, held.generation) = (true, held.generation + 1);
+            held.disturb();
             held.generation
         };
+        let watermarks = match self.watermarks(consumer, &self.keys(partitions)) {
+            Ok(watermarks) => watermarks,
+            Err(error @ (IngestError::Unreachable { .. } | IngestError::Kafka(_))) => {
+                events::client_trouble(&self.config.job, &error);
+                std::thread::sleep(REJOIN_AFTER);
+                self.control.rejoin();
+                return self.park(partitions);
+            }
+            Err(error) => return Err(error),
+        };
+        let (starts, answer) = std_mpsc::sync_channel(1);
         self.send(Event::Assigned { generation, partitions: watermarks.clone(), starts });
-        // A sink that cannot answer has failed and says so itself.
-        let Ok(starts) = answer.recv() else { return Ok(()) };
+        // A sink that does not answer has failed and says so itself, or has asked for another assignment.
+        let Ok(starts) = answer.recv() else { return self.park(partitions) };
         let mut held = lock(&self.held);
         for (Watermarks { partition: (topic, partition), high, .. }, start) in watermarks.into_iter().zip(starts) {
             let element = partitions.find_partition(&self.topics[topic], partition);
             if let Some(mut element) = element {
                 element.set_offset(Offset::Offset(start))?;
             }
-            held.partitions.insert((topic, partition), Reading { next: start, high, met_end: None });
+            held.insert((topic, partition), start, high);
             events::assigned(&self.config.job, &self.topics[topic], partition, start);
         }
-        (held.assigned, held.disturbed) = (true, Instant::now());
+        Ok(())
+    }
+
+    /// Partitions that the sink does not know of: nothing old is fetched for nobody.
+    fn park(&self, partitions: &TopicPartitionList) -> Result<()> {
+        for (topic, partition) in self.keys(partitions) {
+            if let Some(mut element) = partitions.find_partition(&self.topics[topic], partition) {
+                element.set_offset(Offset::End)?;
+            }
+        }
         Ok(())
     }
 
@@ -489,8 +523,11 @@ impl Context {
         answer.recv_timeout(REVOKE_WAIT).ok();
         let mut held = lock(&self.held);
         for key in keys {
-            held.partitions.remove(&key);
-            events::revoked(&self.config.job, &self.topics[key.0], key.1);
+            held.remove(key);
+            let (job, topic, partition) = (&self.config.job, &self.topics[key.0], key.1);
+            // Its lag is another member's to tell: a gauge that kept its last value would look like a stalled reader.
+            events::Lag { job, topic, partition, messages: 0 }.emit();
+            events::revoked(job, topic, partition);
         }
     }
 }
@@ -529,16 +566,15 @@ impl ClientContext for Context {
 
     fn stats(&self, statistics: Statistics) {
         let mut held = lock(&self.held);
-        let settled = held.disturbed.elapsed() >= SETTLED_AFTER;
-        for ((topic, partition), reading) in &mut held.partitions {
-            let name = &self.topics[*topic];
-            let Some(seen) = statistics.topics.get(name).and_then(|topic| topic.partitions.get(partition)) else {
+        let offsets: Vec<(PartitionKey, i64)> = held.next_offsets().collect();
+        for ((topic, partition), next) in offsets {
+            let name = &self.topics[topic];
+            let Some(seen) = statistics.topics.get(name).and_then(|topic| topic.partitions.get(&partition)) else {
                 continue;
             };
-            let at_end = seen.fetch_state == "active" && seen.eof_offset.min(seen.next_offset) >= reading.high;
-            reading.met_end = (settled && at_end).then(|| reading.met_end.unwrap_or_else(Instant::now));
-            let messages = (seen.hi_offset - reading.next).max(0);
-            events::Lag { job: &self.config.job, topic: name, partition: *partition, messages }.emit();
+            held.observe((topic, partition), seen);
+            let messages = (seen.hi_offset - next).max(0);
+            events::Lag { job: &self.config.job, topic: name, partition, messages }.emit();
         }
     }
 }

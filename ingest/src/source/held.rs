@@ -1,0 +1,164 @@
+//! The assignment as the poll thread knows it, and how far each of its partitions was read.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::statistics::Partition;
+
+use super::{Generation, PartitionKey};
+
+/// The client reconsiders each partition at least once a second (`rkb_blocking_max_ms`), and forgets the end then.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// The assignment, and how far each partition was read.
+pub(super) struct Held {
+    partitions: BTreeMap<PartitionKey, Reading>,
+    /// False before the first assignment and while the group rebalances.
+    pub(super) assigned: bool,
+    pub(super) generation: Generation,
+    /// The last assignment that was said to be drained.
+    said_drained: Generation,
+    /// When fetching was last started, paused or resumed.
+    disturbed: Instant,
+}
+
+struct Reading {
+    next: i64,
+    /// High watermark at the assignment.
+    high: i64,
+    /// The end of the partition that the client met, and since when it says so; forgotten when a message comes.
+    met_end: Option<(i64, Instant)>,
+}
+
+impl Held {
+    pub(super) fn new() -> Self {
+        Self { partitions: BTreeMap::new(), assigned: false, generation: 0, said_drained: 0, disturbed: Instant::now() }
+    }
+
+    pub(super) fn insert(&mut self, partition: PartitionKey, start: i64, high: i64) {
+        self.partitions.insert(partition, Reading { next: start, high, met_end: None });
+    }
+
+    pub(super) fn remove(&mut self, partition: PartitionKey) {
+        self.partitions.remove(&partition);
+    }
+
+    /// Fetching was started, paused or resumed.
+    pub(super) fn disturb(&mut self) {
+        self.disturbed = Instant::now();
+    }
+
+    pub(super) fn read(&mut self, partition: PartitionKey, offset: i64) {
+        if let Some(reading) = self.partitions.get_mut(&partition) {
+            reading.next = offset + 1;
+            reading.met_end = None;
+        }
+    }
+
+    /// Each partition with the next offset to read.
+    pub(super) fn next_offsets(&self) -> impl Iterator<Item = (PartitionKey, i64)> {
+        self.partitions.iter().map(|(partition, reading)| (*partition, reading.next))
+    }
+
+    /// What the client's statistics say of a partition: has it fetched all there is?
+    pub(super) fn observe(&mut self, partition: PartitionKey, seen: &Partition) {
+        let settled = self.disturbed.elapsed() >= SETTLED_AFTER;
+        let Some(reading) = self.partitions.get_mut(&partition) else { return };
+        let end = seen.eof_offset.min(seen.next_offset);
+        let at_end = settled && seen.fetch_state == "active" && end >= reading.next;
+        reading.met_end = match reading.met_end {
+            _ if !at_end => None,
+            Some((known, since)) if known == end => Some((end, since)),
+            _ => Some((end, Instant::now())),
+        };
+    }
+
+    /// Ends that are proved now: a whole poll interval, which `began` after the client had met them, brought nothing. So
+    /// what lies between the last message and the end is a gap. Only ends that lie beyond the last message.
+    pub(super) fn prove_ends(&mut self, began: Instant) -> Vec<(PartitionKey, i64)> {
+        let mut proved = Vec::new();
+        for (partition, reading) in &mut self.partitions {
+            if let Some((end, since)) = reading.met_end
+                && since <= began
+                && end > reading.next
+            {
+                reading.next = end;
+                proved.push((*partition, end));
+            }
+        }
+        proved
+    }
+
+    /// The assignment when it is drained: every partition is read to the high watermark that it had at the assignment.
+    /// Said once for each.
+    pub(super) fn drained(&mut self) -> Option<Generation> {
+        let news = self.assigned && self.said_drained < self.generation;
+        if !news || !self.partitions.values().all(|reading| reading.next >= reading.high) {
+            return None;
+        }
+        self.said_drained = self.generation;
+        Some(self.generation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One assigned partition of which offsets 0..10 are there, left alone for long enough.
+    fn held() -> Held {
+        let mut held = Held::new();
+        (held.assigned, held.generation) = (true, 1);
+        held.insert((0, 0), 0, 10);
+        held.disturbed = Instant::now().checked_sub(SETTLED_AFTER * 2).expect("the machine is up for four seconds");
+        held
+    }
+
+    fn statistics(state: &str, next: i64, eof: i64) -> Partition {
+        Partition { fetch_state: state.to_owned(), next_offset: next, eof_offset: eof, ..Partition::default() }
+    }
+
+    #[test]
+    fn the_last_message_proves_the_end_however_busy_the_topic_is() {
+        let mut held = held();
+        held.read((0, 0), 8);
+        assert_eq!(held.drained(), None);
+        held.read((0, 0), 9);
+        assert_eq!(held.drained(), Some(1));
+        held.read((0, 0), 10);
+        assert_eq!(held.drained(), None, "said once");
+    }
+
+    #[test]
+    fn a_gap_before_the_end_is_proved_by_statistics_and_a_poll_interval_after_them() {
+        let mut held = held();
+        held.read((0, 0), 7);
+        let before = Instant::now();
+        held.observe((0, 0), &statistics("active", 10, 10));
+        assert_eq!(held.prove_ends(before), [], "what the client had met may have been on its way to us");
+        assert_eq!(held.prove_ends(Instant::now()), [((0, 0), 10)]);
+        assert_eq!(held.drained(), Some(1));
+        assert_eq!(held.prove_ends(Instant::now()), [], "proved once");
+
+        // A later transaction ends in a marker too, long after the assignment.
+        held.read((0, 0), 20);
+        held.observe((0, 0), &statistics("active", 22, 22));
+        assert_eq!(held.prove_ends(Instant::now()), [((0, 0), 22)]);
+    }
+
+    #[test]
+    fn statistics_that_prove_nothing_are_not_believed() {
+        let mut held = held();
+        held.read((0, 0), 7);
+        for (state, next, eof) in [("active", 9, -1001), ("stopped", 10, 10), ("active", 10, 6)] {
+            held.observe((0, 0), &statistics(state, next, eof));
+            assert_eq!(held.prove_ends(Instant::now()), [], "{state} {next} {eof}");
+        }
+        held.observe((0, 0), &statistics("active", 10, 10));
+        held.read((0, 0), 8);
+        assert_eq!(held.prove_ends(Instant::now()), [], "a message came since");
+        held.disturb();
+        held.observe((0, 0), &statistics("active", 10, 10));
+        assert_eq!(held.prove_ends(Instant::now()), [], "stale for a moment after a pause");
+    }
+}
