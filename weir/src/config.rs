@@ -223,8 +223,9 @@ impl Config {
             Err(error) if !named && error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
             Err(error) => return Err(Failure::user(format!("cannot read configuration {}: {error}", path.display()))),
         };
-        let config: Self = toml::from_str(&text)
-            .map_err(|error| Failure::user(format!("configuration {} is not valid: {error}", path.display())))?;
+        let config: Self = toml::from_str(&text).map_err(|error| {
+            Failure::user(format!("configuration {} is not valid{}", path.display(), place_and_rule(&text, &error)))
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -271,9 +272,50 @@ impl Config {
     }
 }
 
+/// Where the file breaks which rule. A value in it may be a password, so neither the line nor the part of the message
+/// that quotes a value is shown.
+fn place_and_rule(text: &str, error: &toml::de::Error) -> String {
+    let place = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .map_or_else(String::new, |before| format!(" in line {}", before.matches('\n').count() + 1));
+    let message = error.message();
+    let quotes_a_value = ["invalid type", "invalid value", "invalid length", "unknown variant"];
+    let rule = if quotes_a_value.iter().any(|start| message.starts_with(start)) {
+        // "invalid type: string \"...\", expected u64"
+        message
+            .rsplit_once(", expected ")
+            .map_or("another kind of value is expected".to_owned(), |(_, rule)| format!("expected {rule}"))
+    } else {
+        message.to_owned()
+    };
+    format!("{place}: {rule}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sentence(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("weir.toml");
+        std::fs::write(&path, text).unwrap();
+        Config::load(Some(&path)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_refused_line_is_named_by_its_number_and_its_value_stays_unsaid() {
+        let wrong_kind = sentence("[ingest]\nflush_rows = \"hunter2\"\n");
+        assert!(wrong_kind.contains("in line 2: expected"), "{wrong_kind}");
+        let wrong_word = sentence("[ingest]\nstart = \"hunter2\"\n");
+        assert!(wrong_word.contains("`earliest`"), "{wrong_word}");
+        let unquoted = sentence("[kafka.properties]\n\"sasl.password\" = hunter2\n");
+        let open = sentence("[kafka.properties]\n\"sasl.password\" = \"hunter2\n");
+        for said in [wrong_kind, wrong_word, unquoted, open] {
+            assert!(!said.contains("hunter2"), "{said}");
+            assert!(said.contains("in line 2"), "{said}");
+        }
+    }
 
     #[test]
     fn a_misspelt_key_is_refused_by_name() {

@@ -1,6 +1,6 @@
 //! The one HTTP listener: health, readiness, metrics, policy delivery, console.
 
-use std::net::SocketAddr;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -89,18 +89,18 @@ async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
 pub struct Listener(TcpListener);
 
 impl Listener {
-    /// Binds `address`.
+    /// Binds `address`, a host name or number and a port.
     ///
     /// # Errors
     /// When the address is not one, or is in use.
     pub async fn bind(address: &str) -> Result<Self> {
-        let parsed: SocketAddr = address.parse().map_err(|_| {
-            Failure::user(format!("{address} is not a listener: write HOST:PORT, for example 127.0.0.1:8077"))
-        })?;
-        let listener = TcpListener::bind(parsed).await.map_err(|error| {
-            Failure::user(format!(
+        let listener = TcpListener::bind(address).await.map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => {
+                Failure::user(format!("{address} is not a listener: write HOST:PORT, for example 127.0.0.1:8077"))
+            }
+            _ => Failure::user(format!(
                 "cannot listen on {address}: {error}; choose another port with --listen or http.listen"
-            ))
+            )),
         })?;
         Ok(Self(listener))
     }
@@ -125,6 +125,20 @@ impl Listener {
             served = server => served.map_err(|error| Failure::outside(format!("the HTTP listener failed: {error}"))),
             // A browser that keeps a connection open must not keep the process alive.
             () = forced => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_is_a_host_and_a_port() {
+        Listener::bind("localhost:0").await.unwrap();
+        for wrong in ["8077", "localhost", "127.0.0.1:many"] {
+            let said = Listener::bind(wrong).await.err().unwrap().to_string();
+            assert!(said.contains("write HOST:PORT"), "{said}");
         }
     }
 }

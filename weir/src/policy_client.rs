@@ -1,17 +1,19 @@
 //! The router's side of policy delivery: poll with an ETag, verify, load.
 //!
-//! `weir decide` and the demo's simulated routers use this very code, so the demo shows what a router really does. A
-//! policy that fails its signature or hash check is refused and the one in force stays.
+//! `weir decide` and the demo's simulated routers use this very code to get a policy. A policy that fails its signature or
+//! hash check is refused and the one in force stays.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_policy_runtime::{Bundle, Policy, PolicyId, Signature, Trust};
+use serde::Deserialize;
+use weir_policy_runtime::{Bundle, MAX_TAR_BYTES, Policy, PolicyId, Signature, Trust};
 
 use crate::error::{Failure, Result};
 
-/// Largest answer that is read.
-const MAX_ANSWER_BYTES: u64 = weir_policy_runtime::MAX_BUNDLE_BYTES;
+/// Largest list of policies that is read: some tens of thousands of them.
+const MAX_LIST_BYTES: u64 = 16 << 20;
 
 /// A verified policy and its id.
 #[derive(Clone)]
@@ -33,6 +35,7 @@ pub enum Poll {
 /// Polls one Weir for the active policy. Blocking: run it on a thread of its own.
 pub struct PolicyClient {
     agent: ureq::Agent,
+    base_url: String,
     url: String,
     trust: Trust,
     current: Option<PolicyId>,
@@ -40,13 +43,25 @@ pub struct PolicyClient {
 
 impl PolicyClient {
     /// A client of the Weir at `base_url`.
-    pub fn new(base_url: &str, trust: Trust) -> Self {
+    ///
+    /// # Errors
+    /// When that is no address of one.
+    pub fn new(base_url: &str, trust: Trust) -> Result<Self> {
+        let address: Option<ureq::http::Uri> = base_url.parse().ok();
+        let scheme = address.as_ref().and_then(|address| address.scheme_str());
+        if !matches!(scheme, Some("http" | "https")) {
+            return Err(Failure::user(format!(
+                "{base_url} is not the address of a Weir: write http://HOST:PORT or https://HOST, or name a bundle"
+            )));
+        }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(5)))
             .http_status_as_error(false)
+            .tls_config(tls())
             .build();
-        let url = format!("{}/v1/policy/active", base_url.trim_end_matches('/'));
-        Self { agent: config.into(), url, trust, current: None }
+        let base_url = base_url.trim_end_matches('/').to_owned();
+        let url = format!("{base_url}/v1/policy/active");
+        Ok(Self { agent: config.into(), base_url, url, trust, current: None })
     }
 
     /// Asks once.
@@ -82,7 +97,7 @@ impl PolicyClient {
         let bytes = response
             .body_mut()
             .with_config()
-            .limit(MAX_ANSWER_BYTES)
+            .limit(MAX_TAR_BYTES)
             .read_to_vec()
             .map_err(|error| Failure::outside(format!("the policy from {} is incomplete: {error}", self.url)))?;
         let bundle = Bundle::from_tar(&bytes)
@@ -98,6 +113,52 @@ impl PolicyClient {
         self.current = Some(loaded.id.clone());
         Ok(Poll::Changed(loaded))
     }
+
+    /// Ids of the policies that were rolled back or rejected: what they decided holds no longer.
+    ///
+    /// # Errors
+    /// When nobody answers with a list of policies.
+    pub fn withdrawn(&self) -> Result<BTreeSet<String>> {
+        let url = format!("{}/v1/policies", self.base_url);
+        let failed =
+            |why: &dyn std::fmt::Display| Failure::outside(format!("no policies could be read from {url}: {why}"));
+        let mut response = self.agent.get(&url).call().map_err(|error| failed(&error))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(failed(&format!("status {status}")));
+        }
+        let listed: Listed =
+            response.body_mut().with_config().limit(MAX_LIST_BYTES).read_json().map_err(|error| failed(&error))?;
+        Ok(listed.policies.into_iter().filter(ListedPolicy::is_withdrawn).map(|policy| policy.id).collect())
+    }
+}
+
+/// `GET /v1/policies`, as far as a router needs it.
+#[derive(Deserialize)]
+struct Listed {
+    policies: Vec<ListedPolicy>,
+}
+
+#[derive(Deserialize)]
+struct ListedPolicy {
+    id: String,
+    status: String,
+    #[serde(default)]
+    withdrawn: bool,
+}
+
+impl ListedPolicy {
+    fn is_withdrawn(&self) -> bool {
+        self.withdrawn || matches!(self.status.as_str(), "rolled_back" | "rejected")
+    }
+}
+
+/// TLS by the system's own roots, with the cryptography that the object stores' client uses too.
+fn tls() -> ureq::tls::TlsConfig {
+    ureq::tls::TlsConfig::builder()
+        .root_certs(ureq::tls::RootCerts::PlatformVerifier)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .build()
 }
 
 /// Weir says "no policy is active" as a JSON object with an `error`; any other 404 is somebody else's.

@@ -9,7 +9,7 @@ use weir_policy_publisher::delivery::{self, Delivery};
 use weir_policy_publisher::kafka::{self, KafkaConfig};
 use weir_policy_publisher::keys;
 use weir_policy_publisher::tokens::Tokens;
-use weir_policy_runtime::{Trust, TrustedKeys};
+use weir_policy_runtime::Trust;
 use weir_store::Store;
 
 use crate::config::Config;
@@ -18,12 +18,9 @@ use crate::error::Result;
 /// Topics of policies are replicated like this; one broker is enough to start with.
 const POLICY_TOPIC_REPLICATION: i32 = 1;
 
-/// What the registry insists on. Without a folder of trusted keys nothing is trusted, so nothing can be approved: the
-/// safe state of a fresh installation.
+/// What the registry insists on. Without trusted keys nothing is trusted, so nothing can be approved: the safe state of a
+/// fresh installation.
 pub fn trust(config: &Config) -> Result<Trust> {
-    if !config.policy.trusted_keys.is_dir() {
-        return Ok(Trust::Signed(TrustedKeys::default()));
-    }
     Ok(Trust::Signed(keys::read_trusted(&config.policy.trusted_keys)?))
 }
 
@@ -38,8 +35,8 @@ pub enum PolicyTopic {
 
 /// Who may decide and whose signatures count: read before anything is written, so that a bad file leaves nothing behind.
 pub struct Access {
-    trust: Trust,
-    tokens: Option<Tokens>,
+    pub trust: Trust,
+    pub tokens: Option<Tokens>,
 }
 
 impl Access {
@@ -58,8 +55,21 @@ pub async fn router(
     topic: PolicyTopic,
     stop: watch::Receiver<bool>,
 ) -> Result<Router> {
+    let delivery = policies(config, store, access, topic, stop).await?;
+    Ok(operations.merge(delivery::router(delivery)).merge(weir_console::router(store.clone())))
+}
+
+/// Follows the registry, and publishes the policy in force to Kafka where a topic is configured. Neither a damaged policy
+/// nor a silent broker keeps the process from starting: both are logged, counted and tried again.
+pub async fn policies(
+    config: &Config,
+    store: &Store,
+    access: Access,
+    topic: PolicyTopic,
+    stop: watch::Receiver<bool>,
+) -> Result<Delivery> {
     let registry = Registry::open(store, access.trust).await?;
-    let delivery = Delivery::open(registry, access.tokens).await?;
+    let delivery = Delivery::open(registry, access.tokens).await;
     let every = Duration::from_millis(config.policy.refresh_ms.max(100));
     tokio::spawn({
         let (delivery, stop) = (delivery.clone(), stop.clone());
@@ -71,10 +81,8 @@ pub async fn router(
             options: config.kafka.properties.clone(),
             ..KafkaConfig::new(&config.kafka.brokers)
         };
-        if topic == PolicyTopic::Create {
-            kafka::ensure_topic(&kafka, POLICY_TOPIC_REPLICATION).await?;
-        }
-        tokio::spawn(kafka::publish_changes(kafka, delivery.active(), stop));
+        let replication = (topic == PolicyTopic::Create).then_some(POLICY_TOPIC_REPLICATION);
+        tokio::spawn(kafka::publish_changes(kafka, replication, delivery.in_force(), stop));
     }
-    Ok(operations.merge(delivery::router(delivery)).merge(weir_console::router(store.clone())))
+    Ok(delivery)
 }

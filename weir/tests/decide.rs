@@ -1,47 +1,28 @@
-//! The sidecar over HTTP: exact propensities, sessions that keep their model, a log without session ids.
+//! The sidecar over HTTP: exact propensities, sessions that keep their model, a log without session ids, and what a
+//! stranger may send.
 
 mod support;
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
+use support::Running;
 
-struct Sidecar {
-    process: Child,
-    url: String,
+fn sidecar(folder: &std::path::Path) -> Running {
+    logging_to(folder, "decisions.jsonl")
 }
 
-impl Sidecar {
-    fn start(folder: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_weir"))
-            .current_dir(folder)
-            .args(["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "decisions.jsonl"])
-            .env("WEIR_LOG", "off")
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let stderr = process.stderr.take().expect("standard error is piped");
-        let line = BufReader::new(stderr).lines().next().expect("it says where it listens").expect("readable");
-        let url = line.rsplit(' ').next().expect("the address is the last word").to_owned();
-        Self { process, url }
-    }
+fn logging_to(folder: &std::path::Path, log: &str) -> Running {
+    Running::start(folder, &["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", log, "--salt", "test"])
+}
 
+impl Running {
     fn ask(&self, body: &Value) -> (u16, Value) {
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent.post(&self.url).send_json(body).expect("the sidecar answers");
-        let status = response.status().as_u16();
-        (status, response.body_mut().read_json().expect("answers are JSON"))
+        self.send(body.to_string())
     }
-}
 
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        if let Err(error) = self.process.kill().and_then(|()| self.process.wait()) {
-            eprintln!("the sidecar was not stopped: {error}");
-        }
+    fn send(&self, body: String) -> (u16, Value) {
+        self.request("POST", "", &[], &body)
     }
 }
 
@@ -49,7 +30,7 @@ impl Drop for Sidecar {
 fn sessions_keep_their_model_and_draws_follow_the_propensities() {
     let folder = tempfile::tempdir().unwrap();
     support::signed_bundle(folder.path());
-    let sidecar = Sidecar::start(folder.path());
+    let sidecar = sidecar(folder.path());
 
     let mut chosen: BTreeMap<String, u32> = BTreeMap::new();
     let sessions = 600;
@@ -92,7 +73,7 @@ fn sessions_keep_their_model_and_draws_follow_the_propensities() {
 fn candidates_restrict_the_choice_and_bad_requests_are_told_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     support::signed_bundle(folder.path());
-    let sidecar = Sidecar::start(folder.path());
+    let sidecar = sidecar(folder.path());
 
     let (status, only) = sidecar.ask(&json!({ "request_id": "r1", "candidates": ["small"] }));
     assert_eq!((status, only["model"].as_str(), only["propensity"].as_f64()), (200, Some("small"), Some(1.0)));
@@ -108,7 +89,7 @@ fn candidates_restrict_the_choice_and_bad_requests_are_told_what_is_wrong() {
 fn a_turn_that_excludes_the_sessions_model_is_answered_but_is_no_draw() {
     let folder = tempfile::tempdir().unwrap();
     support::signed_bundle(folder.path());
-    let sidecar = Sidecar::start(folder.path());
+    let sidecar = sidecar(folder.path());
 
     let (_, first) = sidecar.ask(&json!({ "session_id": "s1" }));
     let kept = first["model"].as_str().unwrap();
@@ -129,9 +110,98 @@ fn a_turn_that_excludes_the_sessions_model_is_answered_but_is_no_draw() {
 fn equal_session_ids_of_two_tenants_are_two_sessions() {
     let folder = tempfile::tempdir().unwrap();
     support::signed_bundle(folder.path());
-    let sidecar = Sidecar::start(folder.path());
+    let sidecar = sidecar(folder.path());
     let (_, first) = sidecar.ask(&json!({ "session_id": "s1", "tenant": "a" }));
     let (_, second) = sidecar.ask(&json!({ "session_id": "s1", "tenant": "b" }));
     let (_, again) = sidecar.ask(&json!({ "session_id": "s1", "tenant": "a" }));
     assert_eq!((&first["sticky"], &second["sticky"], &again["sticky"]), (&json!(false), &json!(false), &json!(true)));
+}
+
+#[test]
+fn replicas_with_one_salt_draw_alike_whatever_keys_they_have() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (_, bundle) = support::signed_bundle(folders[0].path());
+    // The same signed bundle and trusted key, but no tenant's key in common.
+    let mut copy = std::process::Command::new("cp");
+    copy.arg("-r").args([&bundle, &folders[0].path().join("weir-keys")]).arg(folders[1].path());
+    let copied = copy.status().unwrap();
+    assert!(copied.success());
+    weir_store::Keyring::open(folders[0].path().join("weir-keys")).unwrap().tenant_key("acme").unwrap();
+    let replicas = folders.each_ref().map(|folder| sidecar(folder.path()));
+
+    let mut models = BTreeSet::new();
+    for session in 0..60 {
+        for ask in [
+            json!({ "session_id": format!("s-{session}"), "tenant": "acme" }),
+            json!({ "request_id": format!("r-{session}"), "tenant": "acme" }),
+        ] {
+            let [(_, one), (_, other)] = replicas.each_ref().map(|replica| replica.ask(&ask));
+            assert_eq!(one, other, "{ask}");
+            models.insert(one["model"].as_str().unwrap().to_owned());
+        }
+    }
+    assert_eq!(models.len(), 2, "equal answers say something only where both models are drawn");
+    let draws = |tenant: &str| -> Vec<Value> {
+        let ask = |n: u32| replicas[0].ask(&json!({ "session_id": format!("s-{n}"), "tenant": tenant })).1;
+        (0..60).map(|n| ask(n)["model"].clone()).collect()
+    };
+    assert_ne!(draws("acme"), draws("another"), "tenants draw apart");
+}
+
+#[test]
+fn first_turns_that_arrive_together_are_one_draw() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed_bundle(folder.path());
+    let sidecar = sidecar(folder.path());
+    for session in 0..20 {
+        // Other contexts give other probabilities, so two draws would differ in what they log.
+        let answers: Vec<Value> = std::thread::scope(|scope| {
+            let turns: Vec<_> = (0..8)
+                .map(|turn| {
+                    let ask =
+                        json!({ "session_id": format!("s-{session}"), "context": { "fact_check": turn % 2 == 0 } });
+                    let sidecar = &sidecar;
+                    scope.spawn(move || sidecar.ask(&ask).1)
+                })
+                .collect();
+            turns.into_iter().map(|turn| turn.join().unwrap()).collect()
+        });
+        assert_eq!(answers.iter().filter(|answer| answer["sticky"] == json!(false)).count(), 1, "{answers:?}");
+        assert!(answers.iter().all(|answer| answer["model"] == answers[0]["model"]), "{answers:?}");
+        assert!(answers.iter().all(|answer| answer["propensity"] == answers[0]["propensity"]), "{answers:?}");
+    }
+}
+
+#[test]
+fn a_decision_that_cannot_be_logged_is_not_made() {
+    if !std::path::Path::new("/dev/full").exists() {
+        println!("skipped: this system has no /dev/full");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    support::signed_bundle(folder.path());
+    let sidecar = logging_to(folder.path(), "/dev/full");
+    for _ in 0..2 {
+        let (status, answer) = sidecar.ask(&json!({ "session_id": "s1" }));
+        assert_eq!(status, 503, "nothing was kept for the second turn either: {answer}");
+        assert!(answer["error"].as_str().unwrap().contains("must not be used"), "{answer}");
+    }
+}
+
+#[test]
+fn a_stranger_fills_neither_the_disk_nor_the_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed_bundle(folder.path());
+    let sidecar = sidecar(folder.path());
+    for tenant in 0..50 {
+        assert_eq!(sidecar.ask(&json!({ "session_id": "s", "tenant": format!("t-{tenant}") })).0, 200);
+    }
+    assert!(!folder.path().join("weir-keys/tenants").exists(), "a request made a key");
+    let (status, answer) = sidecar.ask(&json!({ "session_id": "" }));
+    assert_eq!(status, 400);
+    assert!(answer["error"].as_str().unwrap().contains("session_id is empty"), "{answer}");
+    let (status, answer) = sidecar.ask(&json!({ "context": "my secret prompt" }));
+    assert_eq!((status, answer["error"].as_str()), (400, Some("context must be an object")));
+    let (status, answer) = sidecar.send(format!(r#"{{"request_id": "{}"}}"#, "x".repeat(1 << 20)));
+    assert_eq!(status, 413, "{answer}");
 }

@@ -1,13 +1,18 @@
 //! `weir check`: what is wrong with configuration, connections and permissions, and how to mend it.
 
+use std::time::Duration;
+
 use serde::Serialize;
+use weir_policy_runtime::Trust;
 use weir_store::{Keyring, Store};
 
+use super::run::stream_estimator;
 use super::{configuration, print_json};
 use crate::cli::Common;
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::http::Listener;
+use crate::services::Access;
 
 #[derive(Serialize)]
 struct Finding {
@@ -24,15 +29,16 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("store", store(&config).await),
         finding("keys", keys(&config)),
         finding("kafka", kafka(&config).await),
-        finding("http", Listener::bind(&config.http.listen).await.map(|listener| listener.url())),
-        finding("policy", trusted(&config)),
+        finding("http", http(&config).await),
+        finding("policy", access(&config)),
+        finding("estimators", estimators(&config)),
     ];
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if common.json {
         print_json(&findings)?;
     } else {
         for finding in &findings {
-            println!("{:<6} {:<7} {}", if finding.ok { "ok" } else { "FAILED" }, finding.part, finding.says);
+            println!("{:<6} {:<10} {}", if finding.ok { "ok" } else { "FAILED" }, finding.part, finding.says);
         }
     }
     if failed == 0 { Ok(()) } else { Err(Failure::user(format!("{failed} of {} checks failed", findings.len()))) }
@@ -62,10 +68,37 @@ async fn kafka(config: &Config) -> Result<String> {
     Ok(format!("{}: {}", config.kafka.brokers, topics.join(", ")))
 }
 
-/// No trusted key is fine until a policy is to be approved, so it is said and not failed.
-fn trusted(config: &Config) -> Result<String> {
-    match weir_policy_publisher::keys::read_trusted(&config.policy.trusted_keys) {
-        Ok(keys) => Ok(format!("{} trusted keys", keys.iter().count())),
-        Err(failure) => Ok(format!("no policy can be approved yet: {failure}")),
+/// A port that is taken by a Weir is the port of the one that runs.
+async fn http(config: &Config) -> Result<String> {
+    let taken = match Listener::bind(&config.http.listen).await {
+        Ok(listener) => return Ok(listener.url()),
+        Err(taken) => taken,
+    };
+    let url = format!("http://{}/healthz", config.http.listen);
+    let answer = tokio::task::spawn_blocking(move || {
+        let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).build();
+        ureq::Agent::from(config).get(&url).call().ok()?.body_mut().read_to_string().ok()
+    });
+    match answer.await {
+        Ok(Some(text)) if text.trim() == "ok" => Ok(format!("a Weir listens on {} already", config.http.listen)),
+        _ => Err(taken),
     }
+}
+
+/// No trusted key is fine until a policy is to be approved, so it is said and not failed.
+fn access(config: &Config) -> Result<String> {
+    let access = Access::read(config)?;
+    let keys = match &access.trust {
+        Trust::Signed(keys) if !keys.is_empty() => format!("{} trusted keys", keys.iter().count()),
+        _ => {
+            let folder = config.policy.trusted_keys.display();
+            format!("no policy can be approved yet: {folder} holds no *.pub file")
+        }
+    };
+    let tokens = if access.tokens.is_some() { "decisions over HTTP need a token" } else { "no decisions over HTTP" };
+    Ok(format!("{keys}; {tokens}"))
+}
+
+fn estimators(config: &Config) -> Result<String> {
+    Ok(if stream_estimator(config)?.is_some() { "hallucination".to_owned() } else { "none".to_owned() })
 }

@@ -1,0 +1,321 @@
+//! `weir decide`: a sidecar that scores the active policy, explores within its limits, and logs what it intended.
+//!
+//! `POST /v1/decide` takes what is known of a request and answers with a model and the exact probability with which it
+//! was drawn. The draw is a salted hash of tenant and session, so every replica with the same salt gives the same session
+//! the same draw; the first choice is then kept for the session's life while its model stays allowed, and the propensity
+//! that is logged with later turns is the one of that first draw: the session, not the turn, is what was randomised.
+
+mod ask;
+mod follow;
+mod log;
+mod sessions;
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde::Serialize;
+use tokio::sync::watch;
+use weir_policy_publisher::keys;
+use weir_policy_runtime::{Scratch, Trust, sticky_uniform_of};
+use weir_schemas::TenantKey;
+use weir_store::Keyring;
+
+use self::ask::Ask;
+use self::follow::Source;
+use self::log::{DecisionLog, Line};
+use self::sessions::{Assignment, Sessions};
+use super::stop_on_signal;
+use crate::cli::{Common, DecideArgs};
+use crate::config::Config;
+use crate::error::{Failure, Result};
+use crate::http::{self, Listener, Readiness};
+use crate::policy_client::Loaded;
+use crate::training::now_ms;
+
+/// One candidate with the probability with which it would have been drawn.
+#[derive(Debug, Serialize, Clone, PartialEq)]
+struct Candidate {
+    model: String,
+    propensity: f64,
+}
+
+/// The answer; with an id and a time it is the logged line.
+#[derive(Debug, Serialize)]
+struct Answer {
+    model: String,
+    /// Null for a turn that was not randomised over its candidates.
+    propensity: Option<f64>,
+    policy_id: String,
+    /// The session's first choice was kept.
+    sticky: bool,
+    candidates: Vec<Candidate>,
+}
+
+impl Answer {
+    fn of(drawn: &Assignment, sticky: bool) -> Self {
+        Self {
+            model: drawn.model.clone(),
+            propensity: Some(drawn.propensity),
+            policy_id: drawn.policy_id.clone(),
+            sticky,
+            candidates: drawn.candidates.clone(),
+        }
+    }
+}
+
+/// Sessions and log together, under one lock: of two first turns of a session one is logged and kept, and the other is
+/// answered with it.
+struct Desk {
+    sessions: Sessions,
+    log: DecisionLog,
+}
+
+struct Sidecar {
+    active: watch::Receiver<Option<Loaded>>,
+    desk: Arc<Mutex<Desk>>,
+    pseudonyms: Pseudonyms,
+    salt: Vec<u8>,
+}
+
+/// A session by the names that memory and log know it by; the session's own id stays with the caller.
+struct Session {
+    key: String,
+    logged: String,
+}
+
+/// Who a session is, to those who may not know its id.
+struct Pseudonyms {
+    /// Tenants' keys, for those that ingest has met: then log and tables name a session alike. A request must not make
+    /// a key, or anybody who can ask could fill the disk.
+    keyring: Keyring,
+    /// This process's own key, which nobody else holds.
+    own: TenantKey,
+}
+
+impl Pseudonyms {
+    fn session(&self, tenant: &str, session: &str) -> Result<Session> {
+        // The length keeps tenant and session apart: equal ids of two tenants are two sessions.
+        let key = self.own.pseudonym(&format!("{}:{tenant}", tenant.len()), session);
+        let logged = match self.keyring.known_tenant_key(tenant)? {
+            Some(tenants) => tenants.pseudonym("session_id", session),
+            None => key.clone(),
+        };
+        Ok(Session { key, logged })
+    }
+}
+
+/// Runs the sidecar until a signal stops it.
+pub async fn run(common: &Common, args: DecideArgs) -> Result<()> {
+    let config = Config::load(common.config.as_deref())?;
+    let folder = args.trusted_keys.as_ref().unwrap_or(&config.policy.trusted_keys);
+    let trusted = keys::read_trusted(folder)?;
+    if trusted.is_empty() {
+        return Err(Failure::user(format!(
+            "no key is trusted: {} holds no *.pub file; copy there the public keys of those who may sign policies",
+            folder.display()
+        )));
+    }
+    // Whatever can be wrong is found out before a file is written.
+    let source = Source::open(&args.policy, Trust::Signed(trusted))?;
+    let salt = salt(args.salt)?;
+    let listener = Listener::bind(&args.listen).await?;
+    let desk = Desk { sessions: Sessions::default(), log: DecisionLog::open(args.log.as_deref())? };
+    let desk = Arc::new(Mutex::new(desk));
+    let (active_sender, active) = watch::channel(None);
+    let stop = stop_on_signal();
+    let readiness = Readiness::of(&[http::POLICY]);
+    let metrics = http::install_metrics()?;
+    source.follow(active_sender, desk.clone(), readiness.clone(), stop.clone());
+    eprintln!("weir decide answers at {}/v1/decide", listener.url());
+    let pseudonyms = Pseudonyms { keyring: Keyring::reading(&config.keys.path), own: TenantKey::new(rand::random()) };
+    let sidecar = Arc::new(Sidecar { active, desk, pseudonyms, salt });
+    let router = Router::new()
+        .route("/v1/decide", post(decide))
+        .layer(DefaultBodyLimit::max(ask::MAX_BODY_BYTES))
+        .with_state(sidecar);
+    listener.serve(router.merge(http::operations(metrics, readiness)), stop).await
+}
+
+/// Whoever knows the salt can choose a session id that draws the model of their choice, so there is no default.
+fn salt(given: Option<String>) -> Result<Vec<u8>> {
+    match given {
+        Some(salt) if salt.is_empty() => {
+            Err(Failure::user("--salt is empty: give a secret, the same to every replica, or leave it out"))
+        }
+        Some(salt) => Ok(salt.into_bytes()),
+        None => {
+            tracing::warn!(
+                "no --salt was given: this process draws with a secret of its own, so after a restart, and on another \
+                 replica, sessions draw anew; make one with `openssl rand -hex 16` and give it to every replica"
+            );
+            Ok(rand::random::<[u8; 16]>().to_vec())
+        }
+    }
+}
+
+async fn decide(State(sidecar): State<Arc<Sidecar>>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let sentence = format!("the body has more than {} bytes: send less context", ask::MAX_BODY_BYTES);
+            return refuse(StatusCode::PAYLOAD_TOO_LARGE, &sentence);
+        }
+        Err(rejection) => return refuse(rejection.status(), "the body could not be read: send it again"),
+    };
+    let ask = match Ask::parse(&body) {
+        Ok(ask) => ask,
+        Err(sentence) => return refuse(StatusCode::BAD_REQUEST, &sentence),
+    };
+    let Some(loaded) = sidecar.active.borrow().clone() else {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "no policy is in force: route as you would without Weir");
+    };
+    match sidecar.answer(&ask, &loaded) {
+        Ok(answer) => {
+            metrics::counter!("weir_decide_decisions_total", "model" => answer.model.clone()).increment(1);
+            axum::Json(answer).into_response()
+        }
+        Err(failure) if failure.is_users() => refuse(StatusCode::UNPROCESSABLE_ENTITY, &failure.to_string()),
+        Err(failure) => refuse(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
+    }
+}
+
+fn refuse(status: StatusCode, sentence: &str) -> Response {
+    metrics::counter!("weir_decide_refusals_total", "status" => status.as_u16().to_string()).increment(1);
+    (status, axum::Json(serde_json::json!({ "error": sentence }))).into_response()
+}
+
+impl Sidecar {
+    /// Decides. What was randomised is the session, over the candidates of its first turn: that choice, its propensity
+    /// and its candidates stay with the session. A turn whose own candidates exclude the session's model is answered from
+    /// what is left, but it is not a draw that an estimator may use, so it carries no propensity and changes nothing.
+    fn answer(&self, ask: &Ask, loaded: &Loaded) -> Result<Answer> {
+        let Some(session) = &ask.session_id else {
+            let answer = Answer::of(&self.draw(ask, loaded, false)?, false);
+            self.desk().write(ask, None, &answer)?;
+            return Ok(answer);
+        };
+        let session = self.pseudonyms.session(ask.tenant(), session)?;
+        let actions = loaded.policy.actions();
+        loop {
+            let mut desk = self.desk();
+            let kept = desk.sessions.kept(&session.key, actions);
+            if let Some(kept) = kept.filter(|kept| ask.may_serve(&kept.model)) {
+                let answer = Answer::of(kept, true);
+                desk.write(ask, Some(&session), &answer)?;
+                return Ok(answer);
+            }
+            let leaves = kept.is_some();
+            // The network runs without the lock, so another turn of the session may come first; it then decides.
+            drop(desk);
+            let drawn = self.draw(ask, loaded, leaves)?;
+            let mut desk = self.desk();
+            if desk.sessions.kept(&session.key, actions).is_some() != leaves {
+                continue;
+            }
+            let mut answer = Answer::of(&drawn, false);
+            if leaves {
+                answer.propensity = None;
+            }
+            desk.write(ask, Some(&session), &answer)?;
+            if !leaves {
+                desk.sessions.keep(session.key, drawn);
+            }
+            return Ok(answer);
+        }
+    }
+
+    fn draw(&self, ask: &Ask, loaded: &Loaded, leaves: bool) -> Result<Assignment> {
+        thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
+        let actions = loaded.policy.actions();
+        let allowed: Vec<bool> = actions.iter().map(|action| ask.may_serve(&action.model)).collect();
+        if !allowed.contains(&true) {
+            return Err(Failure::user(format!(
+                "none of the candidates is known to the policy; it knows {}",
+                actions.iter().map(|action| action.model.as_str()).collect::<Vec<_>>().join(", ")
+            )));
+        }
+        SCRATCH.with_borrow_mut(|scratch| {
+            let uniform = self.uniform(ask, leaves);
+            let decision =
+                loaded.policy.decide(&ask.context.as_context(), &allowed, uniform, scratch).map_err(Failure::user)?;
+            let candidates = actions
+                .iter()
+                .zip(scratch.propensities())
+                .filter(|(_, propensity)| **propensity > 0.0)
+                .map(|(action, propensity)| Candidate { model: action.model.clone(), propensity: *propensity })
+                .collect();
+            Ok(Assignment {
+                model: actions[decision.action].model.clone(),
+                propensity: decision.propensity,
+                policy_id: loaded.id.to_string(),
+                candidates,
+                since_ms: now_ms(),
+            })
+        })
+    }
+
+    /// A function of what the caller sent and of the salt alone, so that replicas draw alike.
+    fn uniform(&self, ask: &Ask, leaves: bool) -> f64 {
+        let draw = |what: &str, id: &str| sticky_uniform_of(&self.salt, &[what, ask.tenant(), id]);
+        match (&ask.session_id, &ask.request_id) {
+            // A session that must leave its model for a turn draws anew: its first draw is used up.
+            (Some(session), _) if leaves => draw("leave", session),
+            (Some(session), _) => draw("session", session),
+            (None, Some(request)) => draw("request", request),
+            (None, None) => rand::random::<f64>(),
+        }
+    }
+
+    fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+        self.desk.lock().expect("no holder panics")
+    }
+}
+
+impl Desk {
+    fn write(&mut self, ask: &Ask, session: Option<&Session>, answer: &Answer) -> Result<()> {
+        self.log.write(&Line {
+            decided_ms: now_ms(),
+            request_id: ask.request_id.as_deref(),
+            session_id: session.map(|session| session.logged.as_str()),
+            tenant: ask.tenant.as_deref(),
+            intended_model: &answer.model,
+            propensity: answer.propensity,
+            policy_version: &answer.policy_id,
+            candidates: &answer.candidates,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_salt_is_refused_and_a_missing_one_is_drawn() {
+        assert!(salt(Some(String::new())).is_err());
+        assert_eq!(salt(Some("shared".into())).unwrap(), b"shared");
+        assert_ne!(salt(None).unwrap(), salt(None).unwrap());
+    }
+
+    #[test]
+    fn a_session_is_known_by_tenant_and_id_and_no_key_is_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = folder.path().join("keys");
+        let pseudonyms = Pseudonyms { keyring: Keyring::reading(&keys), own: TenantKey::new([7; 32]) };
+        let key = |tenant: &str, session: &str| pseudonyms.session(tenant, session).unwrap().key;
+        assert_eq!(key("a", "s"), key("a", "s"));
+        assert_ne!(key("a", "s"), key("b", "s"));
+        assert_ne!(key("a\u{1f}1", "s"), key("a", "1\u{1f}s"));
+        assert!(!keys.exists(), "a request made a key");
+
+        let ingests = Keyring::open(&keys).unwrap().tenant_key("a").unwrap().pseudonym("session_id", "s");
+        assert_eq!(pseudonyms.session("a", "s").unwrap().logged, ingests, "log and tables name a session alike");
+    }
+}
