@@ -53,9 +53,10 @@ const LOGGING_SHARE: f64 = 0.5;
 const WINDOW_MS: i64 = 600_000;
 /// Topic of the active policy.
 const POLICY_TOPIC: &str = "weir.policies";
-/// First moment of the traffic, 2026-01-05T10:00:00Z. Fixed, and in the past of every clock: the traffic is a function of
-/// the seed, daily cycle included, and even the longest demo does not run ahead of the time at which it is ingested.
-const START_MS: i64 = 1_767_607_200_000;
+/// First moment of the traffic, 2026-01-05T13:30:00Z, where the daily cycle is near its peak: a short demo needs every session
+/// it can log. Fixed, and in the past of every clock: the traffic is a function of the seed, daily cycle included, and even
+/// the longest demo does not run ahead of the time at which it is ingested.
+const START_MS: i64 = 1_767_619_800_000;
 /// When each step after the end of traffic has to be over, counted from there, on a machine however slow. What is cut
 /// off is said in the summary.
 const JUDGED_WITHIN: Duration = Duration::from_secs(10);
@@ -167,7 +168,7 @@ impl Setup {
             ..TrainConfig::default()
         };
         // A short demo logs few sessions; judging needs its share of them as much as training does.
-        config.holdout_share = 0.4;
+        config.holdout_share = 0.5;
         // One candidate, judged once, by a gate that is wrong at most once in two hundred times.
         config.evaluation.confidence = 0.99;
         config
@@ -231,9 +232,10 @@ impl Setup {
         let mut warnings = Vec::new();
         let judged = learning.finish(&signal, over + JUDGED_WITHIN, &mut warnings).await?;
 
+        // After a signal too: what was produced is stored, or the sentence on it would be untrue.
         live.say("  traffic has ended; waiting until everything is stored");
         let committed = pipeline.committed.clone();
-        let waits = || committed.total() < board.produced() && !pipeline.ingest_ended() && !*signal.borrow();
+        let waits = || committed.total() < board.produced() && !pipeline.ingest_ended();
         while waits() && over.elapsed() < STORED_WITHIN {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
