@@ -453,3 +453,53 @@ async fn batches_that_do_not_fit_are_refused() {
     }
     assert_eq!(table.version(), 1);
 }
+
+#[tokio::test]
+async fn replacing_takes_every_row_away_in_the_commit_that_brings_the_new_ones() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 1)]).await.unwrap();
+    let refused = table.replace(vec![rows(&[9])], vec![advance("a", None, 2)]).await;
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
+    let files = |table: &Table| table.delta().snapshot().unwrap().log_data().num_files();
+    assert_eq!(files(&table), 2, "a refused one took rows away");
+    let replaced = table.replace(vec![rows(&[3])], vec![advance("a", Some(1), 2)]).await.unwrap();
+    assert_eq!((replaced.rows, table.position("a").await.unwrap()), (1, Some(2)));
+    let reopened = store.existing("events").await.unwrap().unwrap();
+    assert_eq!(files(&reopened), 1, "one file of the new row");
+    assert!(reopened.appended(replaced.version).await.unwrap().is_empty(), "no followers' rows");
+}
+
+#[tokio::test]
+async fn a_follower_reads_the_columns_that_it_names_and_when_they_were_committed() {
+    let (_folder, store) = on_disk().await;
+    let mut table = store.table(&spec()).await.unwrap();
+    let clock = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
+    let before = i64::try_from(clock()).unwrap();
+    let version = table.commit(vec![rows(&[1, 2])], vec![]).await.unwrap().version;
+    let named = table.appended_columns(version, &["day", "id", "no_such_column"]).await.unwrap();
+    let names: Vec<String> = named[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["id", "day"], "in the table's order");
+    assert_eq!(ids(&named), [1, 2]);
+    let committed_ms = table.committed_ms(version).await.unwrap();
+    assert!((before..=i64::try_from(clock()).unwrap()).contains(&committed_ms), "{committed_ms}");
+    assert!(matches!(table.committed_ms(9).await, Err(StoreError::VersionGone { version: 9, .. })));
+}
+
+#[tokio::test]
+async fn a_store_opened_to_read_makes_no_folder_and_lists_folders_without_what_lies_in_them() {
+    let (folder, store) = on_disk().await;
+    let missing = folder.path().join("missing");
+    let refused = Store::open_to_read(missing.to_str().unwrap());
+    assert!(
+        matches!(&refused, Err(error @ StoreError::BadLocation { .. }) if error.fault() == Fault::User),
+        "{refused:?}"
+    );
+    assert!(!missing.exists());
+    store.table(&spec()).await.unwrap();
+    store.put("tables/other/deep/down.txt", "x".into()).await.unwrap();
+    store.put("tables/note.txt", "x".into()).await.unwrap();
+    let reading = Store::open_to_read(folder.path().to_str().unwrap()).unwrap();
+    assert_eq!(reading.folders("tables").await.unwrap(), ["events", "other"]);
+    assert_eq!(reading.folders("nothing").await.unwrap(), Vec::<String>::new());
+}
