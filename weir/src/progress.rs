@@ -27,6 +27,14 @@ impl Progress {
         Self::shown_later(&template, total)
     }
 
+    /// The same for work that cannot say how far it is.
+    pub fn wait(doing: &'static str, json: bool) -> Self {
+        if json || !std::io::stderr().is_terminal() {
+            return Self(None);
+        }
+        Self::shown_later(&format!("{{spinner}} {doing}, {{elapsed}}"), None)
+    }
+
     fn shown_later(template: &str, total: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -47,6 +55,20 @@ impl Progress {
     pub fn at(&self, done: u64) {
         if let Some(bar) = &self.0 {
             bar.set_position(done);
+        }
+    }
+
+    /// Runs `work`, and shows meanwhile what `done` says.
+    pub async fn during<T>(self, done: impl Fn() -> u64, work: impl Future<Output = T>) -> T {
+        let follow = async {
+            loop {
+                self.at(done());
+                tokio::time::sleep(REDRAWN_EVERY).await;
+            }
+        };
+        tokio::select! {
+            value = work => value,
+            () = follow => unreachable!("it follows for ever"),
         }
     }
 

@@ -14,6 +14,7 @@ use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, EvaluateArgs};
 use crate::config::Config;
 use crate::error::{Failure, Result};
+use crate::progress::Progress;
 use crate::training::InForce;
 use crate::{services, training};
 
@@ -145,10 +146,12 @@ async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<(
         (args.coverage_seeds > 0).then(|| CoverageConfig { seeds: args.coverage_seeds, ..CoverageConfig::default() });
     let main = MatrixConfig { seed: args.seed, coverage, ..MatrixConfig::default() };
     let nq = MatrixConfig { coverage: None, ..main.clone() };
+    let progress = Progress::wait("learning and judging on the score matrix", common.json);
     let reports = [
         matrix_experiment(&load_llmrouter(folder).await?, &main)?,
         matrix_experiment(&load_llmrouter_nq(folder).await?, &nq)?,
     ];
+    drop(progress);
     if common.json {
         return print_json(&reports);
     }

@@ -10,6 +10,7 @@ use weir_policy_runtime::Objective;
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind};
 use crate::error::{Failure, Result};
+use crate::progress::Progress;
 use crate::training::{Beside, InForce};
 use crate::{services, training};
 
@@ -45,7 +46,9 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: O
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
     };
+    let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;
+    drop(progress);
     training::propose(&registry, &proposal, key, "weir learn").await?;
     let report = &proposal.candidate.report;
     if common.json {
@@ -79,7 +82,9 @@ async fn hallucination_estimator(common: &Common, labelled: &[PathBuf], out: &Pa
         pairs.append(hallucination::read_labelled(path).await?);
     }
     let config = hallucination::HallucinationConfig { seed, ..Default::default() };
+    let progress = Progress::wait("training and judging the estimator", common.json);
     let (estimator, report) = hallucination::train_on_labelled(&pairs, &config)?;
+    drop(progress);
     // Written whole or not at all: a reader must never see half an artifact.
     let partial = out.with_extension("partial");
     std::fs::write(&partial, estimator.bytes())

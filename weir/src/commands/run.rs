@@ -13,6 +13,7 @@ use crate::config::{Config, StartAt, TopicFormat};
 use crate::error::{Failure, Result};
 use crate::http::{self, Listener, Readiness};
 use crate::pipeline::{Pipeline, StreamEstimator};
+use crate::progress::Progress;
 use crate::services::{self, Access, PolicyTopic};
 
 /// Runs until drained, stopped or failed.
@@ -67,7 +68,13 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
             None
         }
     };
-    let finished = pipeline.finish().await;
+    let finished = if args.until_drained {
+        let committed = pipeline.committed.clone();
+        let progress = Progress::start("reading the topics to their end:", "rows stored", None, common.json);
+        progress.during(|| committed.total(), pipeline.finish()).await
+    } else {
+        pipeline.finish().await
+    };
     stop_sender.send_replace(true);
     if let Some(http) = http {
         http.await.map_err(|error| Failure::ours(format!("the HTTP services stopped: {error}")))??;

@@ -92,10 +92,8 @@ pub async fn run(common: &Common, args: DemoArgs) -> Result<()> {
     live.finish();
     let complaint = ending.complaint();
     match (complaint, common.json) {
-        (None, true) => return print_json(&ending),
-        (Some(failure), true) => {
-            return Err(failure.with_report(serde_json::to_value(&ending).map_err(Failure::ours)?));
-        }
+        (None, true) => print_json(&ending),
+        (Some(failure), true) => Err(failure.with_report(serde_json::to_value(&ending).map_err(Failure::ours)?)),
         (complaint, false) => {
             println!("{ending}");
             if args.keep.is_some() {
