@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -103,6 +104,34 @@ impl Weir {
     #[must_use]
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts")
+    }
+
+    /// Starts a command that reads a topic, and waits until it has committed so many versions to `table`.
+    #[must_use]
+    pub fn start_until_committed(&self, arguments: &[&str], table: &str, commits: usize) -> Child {
+        let enough = self.versions(table) + commits;
+        let mut child = self.start(arguments);
+        for _ in 0..6_000 {
+            if self.versions(table) >= enough {
+                return child;
+            }
+            let ended = child.try_wait().expect("a child can be asked");
+            assert!(
+                ended.is_none(),
+                "{arguments:?} ended ({ended:?}) before it had committed {commits} versions to {table}"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("{arguments:?} has not committed {commits} versions to {table} in a minute");
+    }
+
+    /// Versions in the log of a table, its creation included; 0 when there is no table yet.
+    #[must_use]
+    pub fn versions(&self, table: &str) -> usize {
+        let log = self.data().join("tables").join(table).join("_delta_log");
+        let Ok(entries) = std::fs::read_dir(log) else { return 0 };
+        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.len() == 25 && name.ends_with(".json")).count()
     }
 
     /// Rows of a query, as JSON objects.

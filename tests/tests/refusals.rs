@@ -32,6 +32,22 @@ fn a_missing_topic_and_a_foreign_cluster_are_refused_in_one_sentence() {
     let rows = weir.number("select count(*) from raw_requests");
     assert!(rows > 0.0);
 
+    // The tables are of one job: another one would read the topics into them a second time.
+    let files = files_below(&weir.data());
+    weir.configure(&format!("[kafka]\nbrokers = \"{}\"\njob = \"another\"\n", first.brokers));
+    let refused = weir.run(&["run", "--until-drained", "--no-http"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.sentence().contains("from another job"), "{}", refused.stderr);
+    assert_eq!(files_below(&weir.data()), files, "the refused job left something behind");
+
+    // A data folder that takes no files, not even from root.
+    let unwritable = Weir::in_subfolder(folder.path(), "unwritable");
+    let toml = format!("[store]\nurl = \"/proc/weir\"\n[kafka]\nbrokers = \"{}\"\n", first.brokers);
+    std::fs::write(unwritable.data().with_file_name("weir.toml"), toml).expect("the test folder is writable");
+    let refused = unwritable.run(&["run", "--until-drained", "--no-http"]);
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert!(refused.sentence().contains("cannot write to the data folder /proc/weir"), "{}", refused.stderr);
+
     // Another cluster with topics of the same names is not what these tables' positions are about.
     let Some(second) = Kafka::start(&folder.path().join("second")) else { return };
     configure(&weir, &second.brokers);
@@ -39,6 +55,6 @@ fn a_missing_topic_and_a_foreign_cluster_are_refused_in_one_sentence() {
         .ok();
     let refused = weir.run(&["run", "--until-drained", "--no-http"]);
     assert_ne!(refused.code, 0);
-    assert!(refused.sentence().contains("cluster"), "{}", refused.stderr);
-    assert_eq!(weir.number("select count(*) from raw_requests"), rows, "rows changed although the job was refused");
+    assert!(refused.sentence().contains("on Kafka cluster"), "{}", refused.stderr);
+    assert_eq!(files_below(&weir.data()), files, "the refused job left something behind");
 }

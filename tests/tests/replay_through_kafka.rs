@@ -15,21 +15,44 @@ use weir_tests::{Kafka, Weir, shared_data};
 /// `kill -9` lands at this many moments of a run.
 const KILLS: usize = 3;
 
-/// Small commits, so that a kill lands between, before and inside them.
-const SMALL_COMMITS: &str = "[ingest]\nflush_rows = 700\nflush_interval_ms = 200\n";
+/// Small commits, so that a kill lands between, before and inside them: so many messages each.
+const SMALL_COMMIT: u32 = 700;
+/// The score matrix has fewer messages, and three kills must leave some.
+const SMALLEST_COMMIT: u32 = 100;
 
 /// Both folders of one test use the same keys, so that pseudonyms compare.
-fn configure(weir: &Weir, folder: &Path, brokers: &str, group: &str) {
+fn configure(weir: &Weir, folder: &Path, brokers: &str, group: &str, flush_rows: u32) {
     let keys = folder.join("keys");
     std::fs::write(
         weir.data().with_file_name("weir.toml"),
         format!(
-            "[store]\nurl = \"{}\"\n[keys]\npath = \"{}\"\n[kafka]\nbrokers = \"{brokers}\"\ngroup_id = \"{group}\"\n{SMALL_COMMITS}",
+            "[store]\nurl = \"{}\"\n[keys]\npath = \"{}\"\n[kafka]\nbrokers = \"{brokers}\"\ngroup_id = \"{group}\"\n\
+             [ingest]\nflush_rows = {flush_rows}\nflush_interval_ms = 200\n",
             weir.data().display(),
             keys.display()
         ),
     )
     .expect("the test folder is writable");
+}
+
+/// Starts a run again and again, and kills each after it has committed and while it has more to read. Each has a consumer
+/// group of its own: Kafka keeps the partitions of a dead member for a while, and there would be nothing to hit.
+fn kill_at_random_moments(weir: &Weir, folder: &Path, brokers: &str, flush_rows: u32) -> u64 {
+    let seed =
+        std::env::var("WEIR_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    eprintln!("WEIR_TEST_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    for kill in 0..KILLS {
+        configure(weir, folder, brokers, &format!("killed-{kill}"), flush_rows);
+        let commits = random.random_range(1..5);
+        let mut child = weir.start_until_committed(&["run", "--until-drained", "--no-http"], "requests", commits);
+        std::thread::sleep(Duration::from_millis(random.random_range(0..100)));
+        let ended = child.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "it ended by itself ({ended:?}) before it was killed (WEIR_TEST_SEED={seed})");
+        child.kill().expect("SIGKILL reaches a child"); // SIGKILL, which nothing can catch
+        child.wait().expect("a killed child ends");
+    }
+    seed
 }
 
 #[test]
@@ -38,8 +61,7 @@ fn the_azure_trace_arrives_once_to_the_row_and_kill_9_changes_nothing() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(kafka) = Kafka::start(folder.path()) else { return };
     let (calm, killed) = (Weir::in_subfolder(folder.path(), "calm"), Weir::in_subfolder(folder.path(), "killed"));
-    configure(&calm, folder.path(), &kafka.brokers, "calm");
-    configure(&killed, folder.path(), &kafka.brokers, "killed");
+    configure(&calm, folder.path(), &kafka.brokers, "calm", SMALL_COMMIT);
 
     let expected = token_columns(&trace);
     let path = trace.display().to_string();
@@ -56,16 +78,11 @@ fn the_azure_trace_arrives_once_to_the_row_and_kill_9_changes_nothing() {
     assert_exact(&calm, expected.prompt.len());
 
     // Another run, killed at random moments, then left to finish.
-    let seed =
-        std::env::var("WEIR_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
-    eprintln!("WEIR_TEST_SEED={seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    for _ in 0..KILLS {
-        let mut child = killed.start(&["run", "--until-drained", "--no-http"]);
-        std::thread::sleep(Duration::from_millis(random.random_range(300..4_000)));
-        child.kill().expect("SIGKILL reaches a child"); // SIGKILL, which nothing can catch
-        child.wait().expect("a killed child ends");
-    }
+    let seed = kill_at_random_moments(&killed, folder.path(), &kafka.brokers, SMALL_COMMIT);
+    assert!(
+        killed.number("select count(*) from raw_requests") < expected.prompt.len() as f64,
+        "nothing was left to do"
+    );
     killed.run(&["run", "--until-drained", "--no-http", "--json"]).ok();
     assert_exact(&killed, expected.prompt.len());
     for (what, query) in COMPARED {
@@ -159,7 +176,7 @@ fn traces_with_relative_times_are_stored_without_dead_letters() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(kafka) = Kafka::start(folder.path()) else { return };
     let weir = Weir::in_subfolder(folder.path(), "traces");
-    configure(&weir, folder.path(), &kafka.brokers, "traces");
+    configure(&weir, folder.path(), &kafka.brokers, "traces", SMALL_COMMIT);
     let mut produced = 0;
     for trace in [mooncake, servegen] {
         let path = trace.display().to_string();
@@ -177,7 +194,7 @@ fn a_policy_learned_from_the_llmrouter_matrix_through_kafka_is_judged_signed_and
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(kafka) = Kafka::start(folder.path()) else { return };
     let weir = Weir::in_subfolder(folder.path(), "matrix");
-    configure(&weir, folder.path(), &kafka.brokers, "matrix");
+    configure(&weir, folder.path(), &kafka.brokers, "matrix", SMALL_COMMIT);
 
     let path = matrix.display().to_string();
     let replayed = weir
@@ -192,6 +209,22 @@ fn a_policy_learned_from_the_llmrouter_matrix_through_kafka_is_judged_signed_and
     assert_eq!(weir.number("select count(*) from raw_requests"), requests as f64);
     assert_eq!(weir.number("select count(*) from raw_feedback"), feedback as f64);
     assert_eq!(weir.number("select count(*) from requests where propensity is null"), 0.0);
+
+    // A second run adds none, and kill -9 changes nothing: neither table of the two loses or doubles a row.
+    weir.run(&["run", "--until-drained", "--no-http", "--json"]).ok();
+    let killed = Weir::in_subfolder(folder.path(), "matrix-killed");
+    let seed = kill_at_random_moments(&killed, folder.path(), &kafka.brokers, SMALLEST_COMMIT);
+    assert!(killed.number("select count(*) from raw_requests") < requests as f64, "nothing was left to do");
+    killed.run(&["run", "--until-drained", "--no-http", "--json"]).ok();
+    for (table, rows) in [("raw_requests", requests), ("raw_feedback", feedback)] {
+        let messages = format!(
+            "select count(distinct source_topic || '/' || source_partition || '/' || source_offset) from {table}"
+        );
+        for (who, folder) in [("calm", &weir), ("killed", &killed)] {
+            let found = [&format!("select count(*) from {table}"), &messages].map(|query| folder.number(query));
+            assert_eq!(found, [rows as f64; 2], "rows and messages of {table}, {who} (WEIR_TEST_SEED={seed})");
+        }
+    }
 
     let key = folder.path().join("signing.key").display().to_string();
     weir.run(&["policy", "keygen", &key]).ok();
