@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -58,12 +56,12 @@ pub fn decode(sample: &[Vec<u8>], rounds: usize) -> Result<Rate, Box<dyn Error>>
     Ok((sample.len() * rounds) as f64 / mark.used().cpu_s)
 }
 
-/// Encode decoded batches as Parquet with the codec that the tables use.
+/// Encode decoded batches as Parquet, as the tables do.
 pub fn encode(batches: &[RecordBatch], rounds: usize) -> Result<Rate, Box<dyn Error>> {
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mark = Mark::now();
     for _ in 0..rounds {
-        let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).build();
+        let properties = weir_store::writer_properties();
         let mut writer = ArrowWriter::try_new(std::io::sink(), batches[0].schema(), Some(properties))?;
         for batch in batches {
             writer.write(batch)?;

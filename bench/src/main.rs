@@ -31,6 +31,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ingest", brokers, events] => ingest::run(brokers, events.parse()?),
+        // What `ingest` starts for its own measurement.
+        ["ingest-alone", brokers, topic] => ingest::alone(brokers, topic),
         ["features", brokers, events] => features::run(brokers, events.parse()?),
         ["decide"] => decide::run(200_000),
         ["decide", decisions] => decide::run(decisions.parse()?),
