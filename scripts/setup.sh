@@ -44,12 +44,16 @@ need() {
   have "$program" || { packages "$@" && have "$program"; }
 }
 
-# librdkafka, zstd and aws-lc are compiled from source.
+# librdkafka, OpenSSL, zstd and aws-lc are compiled from source.
 compilers() {
   need cc gcc libc6-dev || die "no C compiler: install gcc (Debian: gcc libc6-dev), then run this again"
   need c++ g++ || die "no C++ compiler: install g++, then run this again"
   need make make || die "no make: install make, then run this again"
+  # OpenSSL is configured by a Perl script; Debian's minimal perl-base lacks its modules.
+  openssl_perl || { packages perl && openssl_perl; } || die "no full Perl: install perl, then run this again"
 }
+
+openssl_perl() { perl -MFindBin -MIPC::Cmd -MFile::Compare -e 1 >/dev/null 2>&1; }
 
 rustup_init() {
   local target init
