@@ -67,12 +67,14 @@ fn numeric(field: CountField, contexts: &[&OwnedContext]) -> Option<Feature> {
 }
 
 fn embedding(contexts: &[&OwnedContext]) -> Option<Feature> {
-    let mut dims: BTreeMap<usize, usize> = BTreeMap::new();
-    for vector in contexts.iter().filter_map(|context| context.embedding.as_ref()) {
-        *dims.entry(vector.len()).or_default() += 1;
+    let mut spaces: BTreeMap<(usize, Option<&String>), usize> = BTreeMap::new();
+    for context in contexts {
+        if let Some(vector) = &context.embedding {
+            *spaces.entry((vector.len(), context.embedding_model.as_ref())).or_default() += 1;
+        }
     }
-    let (dim, _) = dims.into_iter().filter(|(dim, _)| *dim > 0).max_by_key(|(_, rows)| *rows)?;
-    Some(Feature::Embedding { dim })
+    let ((dim, model), _) = spaces.into_iter().filter(|((dim, _), _)| *dim > 0).max_by_key(|(_, rows)| *rows)?;
+    Some(Feature::Embedding { dim, model: model.cloned() })
 }
 
 #[cfg(test)]

@@ -91,11 +91,22 @@ impl Pipeline {
     }
 
     /// Waits for ingest to end (drained, stopped or failed), then for the derived tables to have caught up.
-    pub async fn finish(self) -> Result<(IngestSummary, Derived)> {
-        let ingested = self.ingest.await.map_err(|error| Failure::ours(format!("ingest stopped: {error}")))?;
+    pub async fn finish(mut self) -> Result<(IngestSummary, Derived)> {
+        let features_stopped = |error| Failure::ours(format!("features stopped: {error}"));
+        let ingested = tokio::select! {
+            ingested = &mut self.ingest => ingested,
+            // It outlives ingest, unless it panics: then nothing would ever be derived again, and nobody would notice.
+            derived = &mut self.derive => {
+                // What ingest has not committed is still in Kafka.
+                self.ingest.abort();
+                derived.map_err(features_stopped)??;
+                return Err(Failure::ours("features stopped before ingest"));
+            }
+        };
+        let ingested = ingested.map_err(|error| Failure::ours(format!("ingest stopped: {error}")))?;
         // The derive loop makes its last pass only after the last commit, so nothing stays behind.
         self.ingest_ended.send_replace(true);
-        let derived = self.derive.await.map_err(|error| Failure::ours(format!("features stopped: {error}")))?;
+        let derived = self.derive.await.map_err(features_stopped)?;
         Ok((ingested?, derived?))
     }
 
@@ -164,4 +175,22 @@ async fn pass(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn features_that_panic_end_the_pipeline_while_ingest_goes_on() {
+        let pipeline = Pipeline {
+            ingest: tokio::spawn(std::future::pending()),
+            derive: tokio::spawn(async { panic!("on purpose") }),
+            ingest_ended: watch::channel(false).0,
+            committed: Committed::default(),
+        };
+        let finished = tokio::time::timeout(Duration::from_secs(10), pipeline.finish()).await.expect("it was noticed");
+        let failure = finished.expect_err("a panic is a failure");
+        assert!(failure.to_string().contains("features stopped"), "{failure}");
+    }
 }

@@ -172,3 +172,39 @@ pub fn load(bundle: &Bundle) -> Result<Loaded> {
     let policy = Policy::load(bundle).map_err(Failure::user)?;
     Ok(Loaded { id: bundle.id.clone(), policy: Arc::new(policy) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use weir_policy_runtime::TrustedKeys;
+
+    use super::*;
+
+    fn client(address: &str) -> Result<PolicyClient> {
+        PolicyClient::new(address, Trust::Signed(TrustedKeys::default()))
+    }
+
+    #[test]
+    fn an_https_address_is_spoken_to_in_tls() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("https://{}", listener.local_addr().unwrap());
+        let heard = std::thread::spawn(move || {
+            let mut first = [0];
+            listener.accept().unwrap().0.read_exact(&mut first).unwrap();
+            first[0]
+        });
+        assert!(client(&address).unwrap().poll().is_err(), "nobody answered");
+        // RFC 8446, section 5.1: the record type of a handshake.
+        assert_eq!(heard.join().unwrap(), 22);
+    }
+
+    #[test]
+    fn what_is_no_address_of_a_weir_is_refused_at_the_start() {
+        for wrong in ["ftp://weir", "https://", "kafka://weir:9092"] {
+            let said = client(wrong).err().unwrap().to_string();
+            assert!(said.contains("write http://HOST:PORT"), "{wrong}: {said}");
+        }
+    }
+}
