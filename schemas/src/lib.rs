@@ -4,7 +4,7 @@
 //! workspace decodes into, a JSON Schema per topic, Rust structs for producers, and adapters that turn other
 //! systems' records into these contracts.
 //!
-//! Each contract is written down once, by [`contract!`](macro@crate::contract): the Rust struct, the Arrow schema,
+//! Each contract is written down once, by the macro `contract!`: the Rust struct, the Arrow schema,
 //! the JSON Schema and the reference page all come from that one table, so they cannot drift apart.
 //!
 //! **Refuses to know:** Kafka, Delta, SQL, files. Everything here is a pure function of values.

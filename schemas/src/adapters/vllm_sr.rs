@@ -7,13 +7,13 @@
 //! What this adapter refuses to invent, because the record does not say it:
 //! - **Propensity** is null: the router draws by sampling at most, and never logs with which probability.
 //! - **Time to first token, queueing, provider, instance, caller, tenant** are not in the record.
-//! - **"Checked and clean"**: `hallucination_detected: false` also means "never looked", see [`feedback`].
+//! - **"Checked and clean"**: `hallucination_detected: false` also means "never looked", see `vllm_sr/feedback.rs`.
 //! - **When the request arrived**: `timestamp` is when the record was made, after routing. For a method that calls
 //!   several models that is after the last of them, so such a call has no end-to-end time.
 //! - **A cut text** is not the text: what the router truncated stays null.
 //!
 //! A record is written when routing ends and updated until the call ends, so one call arrives several times. Its
-//! `id` is our request id, and [`request`] derives a revision that only grows along that way.
+//! `id` is our request id, and `vllm_sr/request.rs` derives a revision that only grows along that way.
 
 mod extra;
 mod feedback;
