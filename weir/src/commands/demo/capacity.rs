@@ -31,11 +31,22 @@ pub struct Fleet {
     /// GPUs of all models that can be served.
     pub gpus: u32,
     /// Interval on `gpus`, from the distributions of the models as if they were independent.
+    #[serde(serialize_with = "ends")]
     pub interval: Option<Interval>,
     pub usd_per_hour: f64,
     pub by_model: BTreeMap<String, u32>,
     /// Models of which no fleet keeps the objectives, and why: their GPUs are missing above.
     pub infeasible: BTreeMap<String, String>,
+}
+
+/// The interval without its hundreds of bins, in which the rest of the summary would be lost.
+fn ends<S: serde::Serializer>(interval: &Option<Interval>, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let ends = interval.as_ref().map(|interval| {
+        serde_json::json!({
+            "low_gpus": interval.low_gpus, "high_gpus": interval.high_gpus, "confidence": interval.confidence,
+        })
+    });
+    ends.serialize(serializer)
 }
 
 /// Sizes the fleet for the mix of `[from_ms, to_ms)`; none when nothing was observed in it.
