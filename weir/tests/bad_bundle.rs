@@ -2,21 +2,11 @@
 
 mod support;
 
-use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use support::{bundle, signed_bundle};
+use support::{bundle, signed_bundle, weir};
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{Bundle, Lineage, Manifest, POLICY_FILE, WEIGHTS_FILE};
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
-}
 
 fn sentence(output: &Output) -> String {
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -3,25 +3,16 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::json::ReaderBuilder;
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
+use support::weir;
 use weir_policy_runtime::{Bundle, Lineage, Manifest};
 use weir_schemas::{Contract, Feedback, Request};
 use weir_store::{Store, TableSpec};
-
-fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
-}
 
 fn done(folder: &Path, arguments: &[&str]) -> String {
     let output = weir(folder, arguments);
