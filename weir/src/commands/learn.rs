@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use weir_learners::ope::Verdict;
 use weir_learners::{TrainConfig, hallucination};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
@@ -59,11 +60,12 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: O
         }));
     }
     println!("{}", report.to_markdown());
-    println!(
-        "proposed {}; `weir policy approve {}` makes it the active one",
-        proposal.bundle.id,
-        proposal.bundle.id.short()
-    );
+    let (id, verdict) = (&proposal.bundle.id, &report.lineup.candidate.verdict);
+    if *verdict == Verdict::Better {
+        println!("proposed {id}; `weir policy approve {}` makes it the active one", id.short());
+    } else {
+        println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", verdict.words());
+    }
     Ok(())
 }
 
