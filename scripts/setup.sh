@@ -2,7 +2,7 @@
 # Makes sure of what a target needs: installs it where it may, else names it in one line.
 #
 #   scripts/setup.sh build   Rust, a C and C++ compiler, make          (`make demo`)
-#   scripts/setup.sh test    build, Java and Maven for real Kafka, Chromium  (`make test`)
+#   scripts/setup.sh test    build, Java and Maven for real Kafka, Go for real S3, Chromium  (`make test`)
 #   scripts/setup.sh check   build, and the linters of `make check`
 #
 # Nothing is written to standard output: that belongs to the command that runs next.
@@ -127,6 +127,20 @@ kafka() {
   rm -f "$log"
 }
 
+# A real S3 server, built with Go.
+s3() {
+  if ! need go golang-go; then
+    echo "setup: no Go: tests against a real S3 server will be skipped; install it (Debian: golang-go)"
+    return 0
+  fi
+  local log
+  log=$(mktemp)
+  if ! tests/s3/s3.sh fetch >"$log" 2>&1; then
+    echo "setup: the S3 server could not be built, its tests will be skipped: $(tail -1 "$log")"
+  fi
+  rm -f "$log"
+}
+
 # The console's test looks at it in a real browser.
 browser() {
   need chromium chromium ||
@@ -169,7 +183,7 @@ install_crate() {
 
 case $want in
   build) compilers && rust ;;
-  test) compilers && rust && kafka && browser ;;
+  test) compilers && rust && kafka && s3 && browser ;;
   check) compilers && rust && cargo_tools ;;
   *) die "unknown part '$want': build, test or check" ;;
 esac

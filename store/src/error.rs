@@ -17,7 +17,7 @@ pub enum Fault {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The data folder cannot be used.
-    #[error("cannot write to the data folder {place}: {why}; give a folder that this user may write to")]
+    #[error("cannot write to the data folder {place}: {why}; give a place that this user may write to")]
     Unwritable {
         /// The folder or URL as given.
         place: String,
@@ -30,6 +30,14 @@ pub enum StoreError {
         /// The location as given.
         place: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// The file that holds an object store's credentials cannot be used.
+    #[error("cannot use the credentials file {path}: {why}; give lines NAME=value, as in the environment")]
+    Credentials {
+        /// The file.
+        path: String,
+        /// What is wrong with it; never what it holds.
         why: String,
     },
     /// A Delta table lies at our table's place, but Weir did not make it.
@@ -147,6 +155,7 @@ impl StoreError {
         match self {
             Self::Unwritable { .. }
             | Self::BadLocation { .. }
+            | Self::Credentials { .. }
             | Self::NotOurs { .. }
             | Self::OtherSchema { .. }
             | Self::VersionGone { .. }

@@ -15,6 +15,7 @@
 //! **Refuses to know:** Kafka, SQL, and what the rows mean.
 
 mod appended;
+mod backend;
 mod commit;
 mod day;
 mod error;
@@ -24,6 +25,7 @@ mod store;
 mod table;
 mod write;
 
+pub use backend::StoreOptions;
 pub use commit::{Advance, Committed};
 pub use day::UtcDay;
 pub use error::{Fault, StoreError};

@@ -5,7 +5,7 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::logstore::{StorageConfig, logstore_with, object_store_factories};
+use deltalake::logstore::{StorageConfig, default_logstore};
 use deltalake::{DeltaTable, ObjectStore, ObjectStoreError, Path};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -13,6 +13,7 @@ use object_store::prefix::PrefixStore;
 use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use url::Url;
 
+use crate::backend::{self, StoreOptions};
 use crate::table::{Table, TableSpec};
 use crate::{Result, StoreError};
 
@@ -38,12 +39,22 @@ pub struct Store {
 impl Store {
     /// Opens a data folder (created if it is not there) or an object store URL, and checks that it can be written to.
     ///
-    /// `memory://` is a store that lives and dies with the returned value.
+    /// `memory://` is a store that lives and dies with the returned value. Object stores take their credentials from the
+    /// environment; [`Store::open_with`] says more.
     ///
     /// # Errors
     /// [`StoreError::BadLocation`] or [`StoreError::Unwritable`].
     pub async fn open(url_or_path: &str) -> Result<Self> {
-        let store = Self::at(locate(url_or_path, Access::Write)?, url_or_path)?;
+        Self::open_with(url_or_path, &StoreOptions::default()).await
+    }
+
+    /// The same with settings of the object store's client. It is checked, too, that the store can create an object only
+    /// if it is not there: the commit protocol rests on that.
+    ///
+    /// # Errors
+    /// [`StoreError::BadLocation`], [`StoreError::Credentials`] or [`StoreError::Unwritable`].
+    pub async fn open_with(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
+        let store = Self::at(locate(url_or_path, Access::Write)?, options)?;
         if store.url.scheme() != "file" {
             store.check_writable(url_or_path).await?;
         }
@@ -56,12 +67,23 @@ impl Store {
     /// # Errors
     /// [`StoreError::BadLocation`].
     pub fn open_to_read(url_or_path: &str) -> Result<Self> {
-        Self::at(locate(url_or_path, Access::Read)?, url_or_path)
+        Self::open_to_read_with(url_or_path, &StoreOptions::default())
     }
 
-    fn at(url: Url, place: &str) -> Result<Self> {
-        let backend: Arc<dyn ObjectStore> =
-            if url.scheme() == "memory" { Arc::new(InMemory::new()) } else { backend_of(&url, place)? };
+    /// The same with settings of the object store's client.
+    ///
+    /// # Errors
+    /// [`StoreError::BadLocation`] or [`StoreError::Credentials`].
+    pub fn open_to_read_with(url_or_path: &str, options: &StoreOptions) -> Result<Self> {
+        Self::at(locate(url_or_path, Access::Read)?, options)
+    }
+
+    fn at(url: Url, options: &StoreOptions) -> Result<Self> {
+        let backend: Arc<dyn ObjectStore> = match url.scheme() {
+            "memory" => Arc::new(InMemory::new()),
+            "file" => backend::local(),
+            _ => backend::remote(&url, options)?,
+        };
         Self::with_backend(backend, url)
     }
 
@@ -175,19 +197,32 @@ impl Store {
         }
     }
 
+    /// The log store that commits by a put that creates or fails, whatever the scheme: no lock table, nothing registered.
     fn unloaded(&self, name: &str) -> Result<DeltaTable> {
-        let log_store = logstore_with(self.backend.clone(), &self.table_url(name), StorageConfig::default())
-            .map_err(|error| StoreError::delta(name, error))?;
-        Ok(DeltaTable::new(log_store))
+        let (url, config) = (self.table_url(name), StorageConfig::default());
+        let root = Path::from_url_path(url.path())
+            .map_err(|error| StoreError::BadLocation { place: url.to_string(), why: error.to_string() })?;
+        let table = Arc::new(PrefixStore::new(self.backend.clone(), root));
+        Ok(DeltaTable::new(default_logstore(table, self.backend.clone(), &url, &config)))
     }
 
     async fn check_writable(&self, place: &str) -> Result<()> {
+        let unwritable = |why: String| StoreError::Unwritable { place: place.to_owned(), why };
         let probe = probe_name();
-        let written = match self.put_new(&probe, Bytes::new()).await {
-            Ok(_) => self.delete(&probe).await,
-            Err(error) => Err(error),
+        let tried = async {
+            self.put_new(&probe, Bytes::from_static(b"first")).await?;
+            let second = self.put_new(&probe, Bytes::from_static(b"second")).await?;
+            self.delete(&probe).await.map(|()| second)
         };
-        written.map_err(|error| StoreError::Unwritable { place: place.to_owned(), why: error.to_string() })
+        match tried.await {
+            Ok(PutNew::Existed) => Ok(()),
+            Ok(PutNew::Created) => Err(unwritable(
+                "the store overwrites an object that it was told to create (If-None-Match: *), so one commit could \
+                 overwrite another"
+                    .to_owned(),
+            )),
+            Err(error) => Err(unwritable(backend::in_short(&error))),
+        }
     }
 }
 
@@ -226,15 +261,4 @@ fn locate(url_or_path: &str, access: Access) -> Result<Url> {
 
 fn probe_name() -> String {
     format!(".write-probe-{:032x}", rand::random::<u128>())
-}
-
-fn backend_of(url: &Url, place: &str) -> Result<Arc<dyn ObjectStore>> {
-    let bad = |why: String| StoreError::BadLocation { place: place.to_owned(), why };
-    let scheme = Url::parse(&format!("{}://", url.scheme())).map_err(|error| bad(error.to_string()))?;
-    let factories = object_store_factories();
-    let factory =
-        factories.get(&scheme).ok_or_else(|| bad(format!("no support for {}:// in this build", url.scheme())))?;
-    let (backend, _) =
-        factory.parse_url_opts(url, &StorageConfig::default()).map_err(|error| bad(error.to_string()))?;
-    Ok(backend)
 }

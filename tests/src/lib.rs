@@ -1,14 +1,16 @@
-//! What the end-to-end tests share: the binary under test, a real Apache Kafka, the public data sets.
+//! What the end-to-end tests share: the binary under test, a real Apache Kafka, a real S3 server, the public data sets.
 //!
-//! A part that is missing makes a test print `skipped: <why>` and return. `WEIR_REQUIRE=kafka,shared` turns such a skip
+//! A part that is missing makes a test print `skipped: <why>` and return. `WEIR_REQUIRE=kafka,s3,shared` turns such a skip
 //! into a failure, so that a machine that can get the parts cannot pass without them.
 
 mod binary;
 mod kafka;
+mod s3;
 mod shared;
 
 pub use binary::{Outcome, Weir};
 pub use kafka::Kafka;
+pub use s3::S3;
 pub use shared::{shared, shared_data};
 
 /// Says why a test did not run, or fails it when `WEIR_REQUIRE` names the part.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_store::StoreOptions;
 
 use crate::error::{Failure, Result};
 
@@ -28,8 +29,21 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSection {
-    /// Data folder.
+    /// Data folder, or the URL of an object store: `s3://bucket/prefix`, `gs://...`, `az://...`, `abfss://...`.
     pub url: String,
+    /// File of lines `NAME=value` with the object store's credentials, named as in the environment.
+    pub credentials: Option<PathBuf>,
+    /// Settings of the object store's client; no secrets.
+    pub options: BTreeMap<String, toml::Value>,
+}
+
+impl StoreSection {
+    /// How the store is reached, beside its URL.
+    pub fn client_options(&self) -> StoreOptions {
+        let text = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let settings = self.options.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        StoreOptions { settings, credentials: self.credentials.clone() }
+    }
 }
 
 /// `[keys]`: tenant keys and dead-letter keys; keep this off the data's backups, or shredding a key means nothing.
@@ -155,7 +169,7 @@ fn one() -> f64 {
 
 impl Default for StoreSection {
     fn default() -> Self {
-        Self { url: "weir-data".into() }
+        Self { url: "weir-data".into(), credentials: None, options: BTreeMap::new() }
     }
 }
 impl Default for KeysSection {

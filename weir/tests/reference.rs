@@ -180,7 +180,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let path = |value: &Path| format!("\"{}\"", value.display());
     let none = || "none".to_owned();
     let Config { store, keys, kafka, ingest, http, policy, objective, estimators } = Config::default();
-    let StoreSection { url } = store;
+    let StoreSection { url, credentials, options } = store;
+    assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
     let KeysSection { path: keys_path } = keys;
     let KafkaSection { brokers, group_id, job, topics, properties } = kafka;
     let IngestSection {
@@ -208,6 +209,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let HallucinationSection { artifact: _, sample_share } = named.hallucination.expect("it was named");
     vec![
         ("store.url", text(&url)),
+        ("store.credentials", none()),
+        ("store.options", "{}".to_owned()),
         ("keys.path", path(&keys_path)),
         ("kafka.brokers", text(&brokers)),
         ("kafka.group_id", text(&group_id)),

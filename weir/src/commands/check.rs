@@ -52,7 +52,7 @@ fn finding(part: &'static str, result: Result<String>) -> Finding {
 }
 
 async fn store(config: &Config) -> Result<String> {
-    Store::open(&config.store.url).await?;
+    Store::open_with(&config.store.url, &config.store.client_options()).await?;
     Ok(config.store.url.clone())
 }
 

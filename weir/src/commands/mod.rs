@@ -76,13 +76,13 @@ fn no_data_folder(common: &Common, command: &str, instead: &str) -> Result<()> {
 /// The store of a command that works on what is there: a folder that is not there is a mistake, not an empty store.
 async fn existing_store(config: &Config) -> Result<Store> {
     is_there(config)?;
-    Ok(Store::open(&config.store.url).await?)
+    Ok(Store::open_with(&config.store.url, &config.store.client_options()).await?)
 }
 
 /// The same for a command that only reads: it leaves no trace, and the folder may be mounted read-only.
 fn store_to_read(config: &Config) -> Result<Store> {
     is_there(config)?;
-    Ok(Store::open_to_read(&config.store.url)?)
+    Ok(Store::open_to_read_with(&config.store.url, &config.store.client_options())?)
 }
 
 fn is_there(config: &Config) -> Result<()> {
@@ -99,7 +99,7 @@ fn is_there(config: &Config) -> Result<()> {
 
 /// Store and keys of a command that writes.
 async fn store_and_keys(config: &Config) -> Result<(Store, Keyring)> {
-    Ok((Store::open(&config.store.url).await?, Keyring::open(&config.keys.path)?))
+    Ok((Store::open_with(&config.store.url, &config.store.client_options()).await?, Keyring::open(&config.keys.path)?))
 }
 
 /// Turns true on the first Ctrl-C or SIGTERM; the second ends the process at once.

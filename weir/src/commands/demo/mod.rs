@@ -173,7 +173,7 @@ impl Setup {
     }
 
     async fn run(self, listener: Listener, live: &Live, signal: watch::Receiver<bool>) -> Result<Ending> {
-        let store = Store::open(&self.config.store.url).await?;
+        let store = Store::open_with(&self.config.store.url, &self.config.store.client_options()).await?;
         let keyring = Keyring::open(&self.config.keys.path)?;
         let like = self.simulation();
         let taught = tokio::task::spawn_blocking(move || teacher::estimator(&like));
