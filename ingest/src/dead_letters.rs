@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arrow::array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use weir_store::{Keyring, UtcDay};
 
-use crate::decode::Reason;
 use crate::tables::{DEAD_LETTERS, dead_letters_spec};
 use crate::{IngestError, Result};
+use weir_decode::Reason;
 
 /// One message that could not be read. `Debug` is not derived: the payload must not reach a log.
 pub(crate) struct DeadLetter {

@@ -31,10 +31,11 @@ mod topic_id;
 
 pub use broker::probe;
 pub use config::{Format, IngestConfig, Start, TopicConfig};
-pub use decode::{Decoded, Decoder, Incoming, Reason, Rejected};
+pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;
 pub use run::{IngestSummary, run};
 pub use tables::{dead_letters_spec, raw_table_spec};
+pub use weir_decode::{Incoming, Reason};
 
 /// What this crate's functions return.
 pub type Result<T, E = IngestError> = std::result::Result<T, E>;

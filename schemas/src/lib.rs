@@ -26,7 +26,7 @@ pub use contract::{Contract, Field, FieldKind, Requirement};
 pub use feedback::Feedback;
 pub use gpu_telemetry::GpuTelemetry;
 pub use json_schema::json_schema;
-pub use privacy::{Pseudonym, TenantKey};
+pub use privacy::{Pseudonym, Pseudonyms, TenantKey};
 pub use reference::reference_page;
 pub use requests::{Candidate, Request, ToolCall};
 pub use units::{EventTimeMs, Propensity, PropensityError, Tokens, Usd};

@@ -5,18 +5,20 @@
 //! passes the same list: otherwise it would be a way around it. An adapter's `extra` is ours: it holds no text and is
 //! kept.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::builder::{MapBuilder, MapFieldNames, StringBuilder};
 use arrow::array::{Array, ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray, new_null_array};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use serde_json::{Map, Value};
-use weir_schemas::{Contract, TenantKey};
+use weir_schemas::{Contract, Pseudonyms};
 use weir_store::{Keyring, UtcDay};
 
 use super::{Incoming, Piece, batch_error};
+use crate::Result;
 use crate::tables::{self, EVENT_DATE, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
-use crate::{IngestError, Result};
 
 /// The contract's column for unknown fields.
 pub(super) const EXTRA: &str = "extra";
@@ -86,32 +88,48 @@ impl Door {
             .ok_or_else(|| batch_error(self.contract, "it has no time column"))?;
         // Neighbours mostly share their day: print it when it changes.
         let mut last: Option<(UtcDay, String)> = None;
-        let dates = times.values().iter().map(|time_ms| {
+        let mut dates = StringBuilder::with_capacity(times.len(), times.len() * "2026-01-01".len());
+        for time_ms in times.values() {
             let day = UtcDay::of_ms(*time_ms);
             match &last {
-                Some((known, text)) if *known == day => text.clone(),
-                _ => last.insert((day, day.to_string())).1.clone(),
+                Some((known, text)) if *known == day => dates.append_value(text),
+                _ => dates.append_value(&last.insert((day, day.to_string())).1),
             }
-        });
-        Ok(StringArray::from_iter_values(dates.collect::<Vec<_>>()))
+        }
+        Ok(dates.finish())
     }
 
     fn pseudonyms(&self, batch: &RecordBatch, field: &str) -> Result<StringArray> {
         let text = |name: &str| batch.column_by_name(name).and_then(|column| column.as_string_opt::<i32>());
         let values = text(field).ok_or_else(|| batch_error(self.contract, format!("it has no text column {field}")))?;
         let tenants = text("tenant");
-        let mut last: Option<(&str, TenantKey)> = None;
-        let pseudonyms = values.iter().enumerate().map(|(row, value)| -> Result<Option<String>, IngestError> {
-            let Some(value) = value else { return Ok(None) };
-            let tenant =
-                tenants.filter(|tenants| tenants.is_valid(row)).map_or(DEFAULT_TENANT, |tenants| tenants.value(row));
-            let key = match &last {
-                Some((known, key)) if *known == tenant => key,
-                _ => &last.insert((tenant, self.keyring.tenant_key(tenant)?)).1,
+        let tenant_of = |row: usize| match tenants {
+            Some(tenants) if tenants.is_valid(row) => tenants.value(row),
+            _ => DEFAULT_TENANT,
+        };
+        // Callers and sessions come back within a batch; a look-up costs a tenth of a keyed hash.
+        let mut known: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
+        let mut last: Option<(&str, Pseudonyms)> = None;
+        let mut pseudonyms = StringBuilder::with_capacity(values.len(), values.len() * 32);
+        for (row, value) in values.iter().enumerate() {
+            let Some(value) = value else {
+                pseudonyms.append_null();
+                continue;
             };
-            Ok(Some(key.pseudonym(field, value)))
-        });
-        pseudonyms.collect()
+            let tenant = tenant_of(row);
+            let digits = match known.entry((tenant, value)) {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(place) => {
+                    let key = match &last {
+                        Some((of, key)) if *of == tenant => key,
+                        _ => &last.insert((tenant, self.keyring.tenant_key(tenant)?.pseudonyms(field))).1,
+                    };
+                    *place.insert(key.of(value))
+                }
+            };
+            pseudonyms.append_value(std::str::from_utf8(&digits).unwrap_or_default());
+        }
+        Ok(pseudonyms.finish())
     }
 
     /// Allowed unknown fields as JSON text. Only this reads a message a second time, and only when a list is set.

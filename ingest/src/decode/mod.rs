@@ -1,39 +1,20 @@
 //! Messages to record batches: many at once, with each bad message set apart and its neighbours untouched.
 
-mod blanks;
-mod candidates;
 mod door;
-mod json;
-mod reason;
-mod validate;
 
 use std::collections::{BTreeMap, HashSet};
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::{Field, Schema};
 use serde::Serialize;
+use weir_decode::{Incoming, JsonDecoder, Piece, Reason, Row, RowDecoder, check};
 use weir_schemas::Contract;
 use weir_schemas::adapters::vllm_sr;
 use weir_store::Keyring;
 
-pub use reason::Reason;
-
-use crate::decode::door::Door;
-use crate::decode::json::JsonDecoder;
+use crate::decode::door::{Door, EXTRA};
 use crate::{Format, IngestError, Result};
-
-/// One Kafka message, borrowed.
-#[derive(Debug, Clone, Copy)]
-pub struct Incoming<'a> {
-    /// Partition that it came from.
-    pub partition: i32,
-    /// Its offset there.
-    pub offset: i64,
-    /// Its Kafka timestamp, ms since the Unix epoch, if it has one.
-    pub timestamp_ms: Option<i64>,
-    /// Its value; `None` is a tombstone.
-    pub payload: Option<&'a [u8]>,
-}
 
 /// A message that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,25 +54,12 @@ pub struct Decoder {
     tables: Vec<TableDecoder>,
 }
 
-/// One contract's part: bytes of one JSON object per row.
+/// One contract's part: bytes of one record per row.
 #[derive(Debug)]
 struct TableDecoder {
     contract: &'static Contract,
-    json: JsonDecoder,
+    rows: Box<dyn RowDecoder>,
     door: Door,
-}
-
-/// One row to decode, and the message that it belongs to.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Row<'a> {
-    message: usize,
-    bytes: &'a [u8],
-}
-
-/// Rows that decoded together.
-struct Piece<'a> {
-    batch: RecordBatch,
-    rows: Vec<Row<'a>>,
 }
 
 impl Decoder {
@@ -103,7 +71,7 @@ impl Decoder {
         let allowed_unknown = if adapted { &[] } else { allowed_unknown };
         let tables = format.contracts().into_iter().map(|contract| TableDecoder {
             contract,
-            json: JsonDecoder::new(contract, keep_text, adapted),
+            rows: json_rows(contract, keep_text, adapted),
             door: Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown),
         });
         Self { format, tables: tables.collect() }
@@ -137,13 +105,12 @@ impl Decoder {
 
         let mut pieces_by_table = Vec::with_capacity(self.tables.len());
         for (table, rows) in self.tables.iter_mut().zip(&rows_by_table) {
-            let (mut pieces, rejected) = table.json.decode(rows);
-            reasons.extend(rejected);
-            for piece in &mut pieces {
-                blanks::to_null(table.contract, piece);
-                validate::validate(table.contract, piece, messages, &mut reasons);
+            let mut read = table.rows.decode(rows);
+            reasons.extend(read.rejected);
+            for piece in &mut read.pieces {
+                check(table.contract, piece, messages, &mut reasons);
             }
-            pieces_by_table.push(pieces);
+            pieces_by_table.push(read.pieces);
         }
         // A message is the unit: when one of its rows is bad, all of them are held back.
         let bad: HashSet<usize> = reasons.keys().copied().collect();
@@ -157,6 +124,19 @@ impl Decoder {
         decoded.rejected = reasons.into_iter().map(|(message, reason)| Rejected { message, reason }).collect();
         Ok(decoded)
     }
+}
+
+/// A decoder of JSON objects of a contract. Columns that the door would drop are not even read. `keep_extra` is for rows
+/// that an adapter wrote: there `extra` is the adapter's, not the sender's.
+fn json_rows(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> Box<dyn RowDecoder> {
+    let dropped = |field: &Field| {
+        let name = field.name().as_str();
+        (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name))
+    };
+    let contract_schema = contract.arrow_schema();
+    let read: Vec<_> = contract_schema.fields().iter().filter(|field| !dropped(field)).cloned().collect();
+    let decoder = JsonDecoder::new(&Schema::new(read)).expect("a contract's fields all have a JSON form");
+    Box::new(decoder)
 }
 
 /// JSON objects per table, in the order of [`Format::contracts`], each with the message that it came from.

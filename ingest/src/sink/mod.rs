@@ -35,11 +35,12 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
+use weir_decode::Incoming;
 use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay};
 
 use crate::broker::Known;
 use crate::dead_letters::{self, DeadLetter};
-use crate::decode::{Decoder, Incoming};
+use crate::decode::Decoder;
 use crate::identity::{self, Source};
 use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
 use arrow::datatypes::Float64Type;
 use weir_schemas::{Bounds, Contract};
 
-use super::Piece;
+use crate::Piece;
 
 /// `DCGM_INT64_BLANK` is 0x7ffffffffffffff0; as a 64-bit float it and all its codes are 2^63.
 const INT64_BLANK: f64 = 9_223_372_036_854_775_808.0;
@@ -27,7 +27,7 @@ fn is_blank(value: f64, bounds: Option<Bounds>) -> bool {
 }
 
 /// Takes the blanks out of the piece's DCGM columns.
-pub(super) fn to_null(contract: &Contract, piece: &mut Piece<'_>) {
+pub(crate) fn to_null(contract: &Contract, piece: &mut Piece<'_>) {
     let schema = piece.batch.schema();
     let mut columns = piece.batch.columns().to_vec();
     let mut any = false;

@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, PrimitiveArray};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Float64Type, Int32Type, Int64Type};
 use weir_schemas::{Bounds, Contract, FieldKind, Requirement};
 
-use super::{Incoming, Piece, Reason, candidates};
+use crate::{Incoming, Piece, Reason, blanks, candidates};
 
 /// 2000-01-01T00:00:00Z in ms: earlier times are seconds taken for milliseconds, or an unset clock.
 const EARLIEST_MS: i64 = 946_684_800_000;
@@ -48,13 +48,16 @@ fn rows_of(column: &dyn Array, offsets: &[i32], elements: &[usize]) -> Vec<usize
     elements.iter().map(row_of).filter(|row| *row < column.len() && column.is_valid(*row)).collect()
 }
 
-/// Adds a reason for each message of the piece that breaks a rule; the first rule broken counts.
-pub(super) fn validate(
+/// Holds a decoded piece against its contract: DCGM's blanks become null, and each message with a row that breaks a rule
+/// gets a reason, the first rule broken. `messages` are those that the piece's rows point into.
+pub fn check(
     contract: &Contract,
-    piece: &Piece<'_>,
+    piece: &mut Piece<'_>,
     messages: &[Incoming<'_>],
     reasons: &mut BTreeMap<usize, Reason>,
 ) {
+    blanks::to_null(contract, piece);
+    let piece = &*piece;
     let mut reject = |row: usize, reason: Reason| {
         reasons.entry(piece.rows[row].message).or_insert(reason);
     };

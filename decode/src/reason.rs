@@ -1,5 +1,6 @@
 //! Why a message is a dead letter: in our words only, since a parser's words quote the payload.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a message could not be read.
@@ -17,8 +18,8 @@ pub enum Reason {
     NotAnObject,
     /// A field has another type than its contract says, or a string is not UTF-8.
     WrongType {
-        /// The contract's field.
-        field: &'static str,
+        /// The field: of the contract, or one that the operator declared.
+        field: Cow<'static, str>,
     },
     /// A value of some field cannot be read.
     Unreadable,

@@ -1,4 +1,4 @@
-//! One JSON object per row to one record batch, with arrow-json's tape decoder.
+//! The same with arrow-json's tape decoder: what [`super::JsonDecoder`] is held against, in tests and by fuzzing.
 //!
 //! The decoder reads a stream and knows no message borders, and one bad byte spoils it. So after each row we check
 //! that exactly one record came of it and none is open, and whatever fails as a batch is halved until the offenders
@@ -11,10 +11,8 @@ use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, Schema, Sche
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
-use weir_schemas::Contract;
 
-use super::door::EXTRA;
-use super::{Piece, Reason, Row};
+use crate::{Piece, Reason, Row, RowsDecoded};
 
 /// Rows that are decoded at a time.
 const BATCH_ROWS: usize = 4_096;
@@ -22,11 +20,9 @@ const BATCH_ROWS: usize = 4_096;
 /// Up to here 64-bit floats hold every whole number: later than any event time.
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// Decodes rows of one contract; columns that the door would drop are not even read.
-pub(super) struct JsonDecoder {
-    contract: &'static Contract,
-    /// The contract's, all nullable: required columns are checked afterwards, row by row; here they would fail the
-    /// batch.
+/// Decodes rows of one schema.
+pub struct Oracle {
+    /// All nullable: required columns are checked afterwards, row by row; here they would fail the batch.
     schema: SchemaRef,
     /// As `schema`, with integers read as numbers: asked for integers, the reader cuts 12.7 to 12 without a word.
     wire_schema: SchemaRef,
@@ -34,29 +30,26 @@ pub(super) struct JsonDecoder {
     decoder: Option<Decoder>,
 }
 
-impl JsonDecoder {
-    /// `keep_extra` is for rows that an adapter wrote: there `extra` is the adapter's, not the sender's.
-    pub(super) fn new(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> Self {
-        let dropped =
-            |name: &str| (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name));
-        let contract_schema = contract.arrow_schema();
-        let read = contract_schema.fields().iter().filter(|field| !dropped(field.name()));
-        let fields: Vec<_> = read.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+impl Oracle {
+    /// A decoder of objects with these fields, all read as nullable.
+    #[must_use]
+    pub fn new(schema: &Schema) -> Self {
+        let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
         let on_the_wire = fields.iter().map(|field| match field.data_type() {
             DataType::Int32 | DataType::Int64 => field.clone().with_data_type(DataType::Float64),
             _ => field.clone(),
         });
         let wire_schema = Arc::new(Schema::new(on_the_wire.collect::<Vec<_>>()));
-        Self { contract, schema: Arc::new(Schema::new(fields)), wire_schema, decoder: None }
+        Self { schema: Arc::new(Schema::new(fields)), wire_schema, decoder: None }
     }
 
     /// Pieces in row order, and the message and reason of each row that is no such object.
-    pub(super) fn decode<'a>(&mut self, rows: &[Row<'a>]) -> (Vec<Piece<'a>>, Vec<(usize, Reason)>) {
-        let (mut pieces, mut rejected) = (Vec::new(), Vec::new());
+    pub fn decode<'a>(&mut self, rows: &[Row<'a>]) -> RowsDecoded<'a> {
+        let mut decoded = RowsDecoded::default();
         for rows in rows.chunks(BATCH_ROWS) {
-            self.halve(rows, &mut pieces, &mut rejected);
+            self.halve(rows, &mut decoded.pieces, &mut decoded.rejected);
         }
-        (pieces, rejected)
+        decoded
     }
 
     fn halve<'a>(&mut self, rows: &[Row<'a>], pieces: &mut Vec<Piece<'a>>, rejected: &mut Vec<(usize, Reason)>) {
@@ -115,10 +108,7 @@ impl JsonDecoder {
                 DataType::Int64 => whole::<Int64Type>(column, -WHOLE_MAX, WHOLE_MAX, |number| number as i64),
                 _ => return Ok(column.clone()),
             };
-            integers.ok_or_else(|| {
-                let field = self.contract.field(field.name()).map_or("", |field| field.name);
-                Reason::WrongType { field }
-            })
+            integers.ok_or_else(|| Reason::WrongType { field: field.name().clone().into() })
         });
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         RecordBatch::try_new(self.schema.clone(), columns).map_err(|_| Reason::Unreadable)
@@ -128,9 +118,9 @@ impl JsonDecoder {
     fn reason_of(&self, error: &ArrowError) -> Reason {
         let words = error.to_string();
         let named = words.split_once("whilst decoding field '").and_then(|(_, rest)| rest.split_once('\''));
-        let field = named.and_then(|(name, _)| self.contract.field(name));
+        let field = named.and_then(|(name, _)| self.schema.field_with_name(name).ok());
         match field {
-            Some(field) => Reason::WrongType { field: field.name },
+            Some(field) => Reason::WrongType { field: field.name().clone().into() },
             None if words.contains("expected {") => Reason::NotAnObject,
             None => Reason::Unreadable,
         }
@@ -151,8 +141,8 @@ fn whole<T: ArrowPrimitiveType>(
     (plain || numbers.iter().flatten().all(fits)).then(|| Arc::new(numbers.unary::<_, T>(convert)) as ArrayRef)
 }
 
-impl std::fmt::Debug for JsonDecoder {
+impl std::fmt::Debug for Oracle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JsonDecoder").field("contract", &self.contract.name).finish_non_exhaustive()
+        f.debug_struct("Oracle").field("schema", &self.schema).finish_non_exhaustive()
     }
 }

@@ -1,0 +1,181 @@
+//! Objects whose members are columns: the message itself, and structs inside it.
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::Fields;
+
+use super::column::{Column, NotTaken, Scratch};
+use super::cursor::{Broken, Cursor, Text};
+
+/// No column.
+const NONE: u16 = u16::MAX;
+
+/// What to do with a value whose type is not its column's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnConflict {
+    /// The message is a dead letter.
+    #[default]
+    DeadLetter,
+    /// The value becomes null, and is counted.
+    Null,
+    /// The value is kept where the column can hold it without loss (see [`super::JsonDecoder`]); else dead letter.
+    Widen,
+}
+
+/// A value that its column did not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Conflict {
+    pub(super) column: u16,
+    pub(super) why: NotTaken,
+}
+
+/// Columns by the names of an object's members.
+#[derive(Debug)]
+pub(super) struct Object {
+    columns: Vec<Column>,
+    names: Names,
+    /// Of the row at hand; mostly empty.
+    conflicts: Vec<Conflict>,
+}
+
+impl Object {
+    /// `None` when a field has a type that no JSON value is read as. `nested` integers are exact.
+    pub(super) fn new(fields: &Fields, nested: bool) -> Option<Self> {
+        let columns = fields.iter().map(|field| Column::new(field, nested)).collect::<Option<Vec<_>>>()?;
+        Some(Self { columns, names: Names::new(fields)?, conflicts: Vec::new() })
+    }
+
+    /// Takes the members of the object at the cursor, which stands on its brace, as slot `row` of the columns.
+    pub(super) fn push(&mut self, row: usize, cursor: &mut Cursor<'_>, scratch: &mut Scratch) -> Result<(), NotTaken> {
+        self.read(row, cursor, scratch, |_, _, _, _| false)?;
+        match self.conflicts.pop() {
+            None => Ok(()),
+            Some(_) => Err(NotTaken::Conflict),
+        }
+    }
+
+    /// As [`Object::push`], but conflicts are left for the caller to look at. `mend` is asked first: it may take the
+    /// value in another way, from the place in the text that is given to it.
+    pub(super) fn read(
+        &mut self,
+        row: usize,
+        cursor: &mut Cursor<'_>,
+        scratch: &mut Scratch,
+        mut mend: impl FnMut(&mut Column, u16, &mut Cursor<'_>, &mut Scratch) -> bool,
+    ) -> Result<(), Broken> {
+        self.conflicts.clear();
+        cursor.advance(1);
+        let mut previous = NONE;
+        loop {
+            match cursor.next_member()? {
+                b'"' => {}
+                b'}' => {
+                    cursor.advance(1);
+                    return Ok(());
+                }
+                _ => return Err(Broken::NotJson),
+            }
+            let found = self.names.find(previous, cursor, &mut scratch.text)?;
+            previous = found;
+            cursor.colon()?;
+            let Some(column) = self.columns.get_mut(usize::from(found)) else {
+                cursor.skip_value(&mut scratch.text, &mut scratch.nesting)?;
+                continue;
+            };
+            if column.len() > row {
+                // Named twice: the last one counts, whatever the one before was.
+                column.truncate(row);
+            } else {
+                column.pad(row);
+            }
+            if !self.conflicts.is_empty() {
+                self.conflicts.retain(|conflict| conflict.column != found);
+            }
+            let start = cursor.at();
+            match column.push(cursor, scratch) {
+                Ok(()) => {}
+                Err(NotTaken::Broken(broken)) => return Err(broken),
+                Err(why) => {
+                    column.truncate(row);
+                    cursor.go_back(start);
+                    cursor.peek();
+                    if !mend(column, found, cursor, scratch) {
+                        column.truncate(row);
+                        cursor.go_back(start);
+                        cursor.skip_value(&mut scratch.text, &mut scratch.nesting)?;
+                        self.conflicts.push(Conflict { column: found, why });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Values of the row read last that no column took.
+    pub(super) fn conflicts(&self) -> &[Conflict] {
+        &self.conflicts
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        for column in &mut self.columns {
+            column.truncate(len);
+        }
+    }
+
+    /// All columns with `len` slots each; empty afterwards.
+    pub(super) fn finish(&mut self, fields: &Fields, len: usize) -> Vec<ArrayRef> {
+        self.columns.iter_mut().zip(fields).map(|(column, field)| column.finish(field.data_type(), len)).collect()
+    }
+}
+
+/// Finds columns by name. Senders mostly write their members in one order, so the column that followed last time is
+/// tried first: one comparison of bytes, nothing hashed.
+#[derive(Debug)]
+struct Names {
+    /// Each name with its closing quote; empty for a name that JSON has to escape.
+    quoted: Vec<Box<[u8]>>,
+    names: Vec<Box<[u8]>>,
+    /// Columns by the length of their names.
+    by_length: Vec<Vec<u16>>,
+    /// What followed each column last; the last element is for the start, and for names that are no column.
+    followed: Vec<u16>,
+}
+
+impl Names {
+    /// `None` when there are more fields than we have numbers for.
+    fn new(fields: &Fields) -> Option<Self> {
+        let count = u16::try_from(fields.len()).ok().filter(|count| *count < NONE)?;
+        let names: Vec<Box<[u8]>> = fields.iter().map(|field| field.name().as_bytes().into()).collect();
+        let quoted = |name: &[u8]| -> Box<[u8]> {
+            let is_plain = name.iter().all(|byte| !matches!(byte, b'"' | b'\\'));
+            if is_plain { [name, b"\""].concat().into() } else { Box::default() }
+        };
+        let mut by_length = vec![Vec::new(); names.iter().map(|name| name.len() + 1).max().unwrap_or(0)];
+        for (column, name) in (0..count).zip(&names) {
+            by_length[name.len()].push(column);
+        }
+        let quoted = names.iter().map(|name| quoted(name)).collect();
+        Some(Self { quoted, names, by_length, followed: vec![NONE; usize::from(count) + 1] })
+    }
+
+    /// The column of the name at the cursor, which stands on the opening quote, or `NONE`; the cursor moves past it.
+    #[inline]
+    fn find(&mut self, previous: u16, cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Result<u16, Broken> {
+        let slot = usize::from(previous).min(self.followed.len() - 1);
+        let guess = self.followed[slot];
+        if let Some(quoted) = self.quoted.get(usize::from(guess))
+            && !quoted.is_empty()
+            && cursor.rest()[1..].starts_with(quoted)
+        {
+            cursor.advance(1 + quoted.len());
+            return Ok(guess);
+        }
+        let name = match cursor.string(scratch)? {
+            Text::Plain(plain) => plain,
+            Text::Unescaped => scratch.as_slice(),
+        };
+        let same_length = self.by_length.get(name.len()).map(Vec::as_slice).unwrap_or_default();
+        let found = same_length.iter().copied().find(|column| *self.names[usize::from(*column)] == *name);
+        let found = found.unwrap_or(NONE);
+        self.followed[slot] = found;
+        Ok(found)
+    }
+}

@@ -1,0 +1,23 @@
+//! Bytes to record batches: many messages at once, each bad one set apart with a reason, its neighbours untouched.
+//!
+//! **In:** rows, each the bytes of one record, and a schema or an event contract. **Out:** record batches of the good rows
+//! in their order, and a [`Reason`] for each other one. Which of the two depends on a row's bytes and its Kafka timestamp
+//! only, never on the clock or on its neighbours: read again, it is judged the same.
+//!
+//! One decoder for each encoding, all behind [`RowDecoder`]; [`check`] then holds what was decoded against the contract.
+//!
+//! **Refuses to know:** Kafka, tables, keys, files, the network. No byte of a message reaches a reason.
+
+mod blanks;
+mod candidates;
+mod json;
+mod reason;
+mod row;
+mod validate;
+
+#[cfg(any(test, feature = "oracle"))]
+pub use json::oracle;
+pub use json::{JSON_TEXT, JsonDecoder, OnConflict, UnsupportedSchema};
+pub use reason::Reason;
+pub use row::{Incoming, Piece, Row, RowDecoder, RowsDecoded};
+pub use validate::check;
