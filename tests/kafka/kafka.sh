@@ -91,6 +91,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# Tests that wait until the broker gives a member up must not wait for six seconds.
+group.min.session.timeout.ms=500
 # A missing topic must stay missing.
 auto.create.topics.enable=false
 CONF

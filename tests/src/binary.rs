@@ -57,6 +57,18 @@ impl Weir {
         Self { program, folder: folder.to_owned() }
     }
 
+    /// Another build of the binary; everything goes below `folder`, where `weir.toml` is the caller's to write.
+    #[must_use]
+    pub fn of_program(program: &Path, folder: &Path) -> Self {
+        Self { program: program.to_owned(), folder: folder.to_owned() }
+    }
+
+    /// The binary itself.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// The same with a folder of its own below `folder`, for tests that compare two.
     #[must_use]
     pub fn in_subfolder(folder: &Path, name: &str) -> Self {

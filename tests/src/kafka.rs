@@ -33,6 +33,29 @@ impl Kafka {
         assert!(brokers.contains(':'), "the script's last line is host:port, not {brokers:?}");
         Some(Self { script, folder, brokers })
     }
+
+    /// Stops the broker as an operator does. Its topics stay.
+    pub fn stop(&self) {
+        self.script("stop");
+    }
+
+    /// Kills the broker, which cannot prepare for it. Its topics stay.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("pid")).expect("the broker runs");
+        let killed = Command::new("bash").args(["-c", &format!("kill -9 {}", pid.trim())]).status();
+        assert!(killed.is_ok_and(|status| status.success()), "the broker cannot be killed");
+    }
+
+    /// Starts a broker that was stopped or killed, at the same address, and waits until it can serve.
+    pub fn start_again(&self) {
+        self.script("start");
+    }
+
+    fn script(&self, command: &str) {
+        let output = Command::new("bash").arg(&self.script).args([command, "--dir"]).arg(&self.folder).output();
+        let output = output.expect("bash runs the script");
+        assert!(output.status.success(), "kafka.sh {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
 }
 
 impl Drop for Kafka {

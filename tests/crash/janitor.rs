@@ -1,0 +1,79 @@
+//! Cleans up when the harness is gone, however it went: a shell that waits for the end of a pipe from it.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Ends the noted processes that are still ours, the broker, and the folder with what is mounted in it.
+const CLEAN_UP: &str = r#"
+trap '' INT TERM HUP
+cat >/dev/null
+while read -r pid; do
+    grep -qF -- "$FOLDER" <(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ") && kill -9 "$pid"
+done 2>/dev/null <"$FOLDER/pids"
+bash "$KAFKA_SCRIPT" stop --dir "$FOLDER/kafka" >/dev/null 2>&1
+grep -F " $FOLDER/" /proc/self/mounts | cut -d' ' -f2 | while read -r mounted; do umount --lazy "$mounted"; done
+rm -rf -- "$FOLDER"
+"#;
+
+/// The shell; it starts to clean up when this is dropped, and is waited for.
+pub struct Janitor {
+    shell: Child,
+    /// Where processes are noted.
+    pub pids: PathBuf,
+}
+
+impl Janitor {
+    /// Watches over a folder, in whose `kafka` a broker may run.
+    pub fn of(folder: &Path) -> Self {
+        let pids = folder.join("pids");
+        std::fs::write(&pids, "").expect("the folder is writable");
+        let shell = Command::new("bash")
+            .args(["-c", CLEAN_UP])
+            .env("FOLDER", folder)
+            .env("KAFKA_SCRIPT", Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh"))
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("bash can be run");
+        Self { shell, pids }
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        if let Err(error) = self.shell.wait() {
+            eprintln!("not cleaned up: {error}");
+        }
+    }
+}
+
+/// Notes a process that is ours. It must have the folder's name in its environment.
+pub fn note(pids: &Path, pid: u32) {
+    let noted = OpenOptions::new().append(true).open(pids).and_then(|mut file| writeln!(file, "{pid}"));
+    noted.expect("a process can be noted");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_noted_ends_and_the_folder_goes() {
+        let folder = tempfile::tempdir().unwrap().keep();
+        let janitor = Janitor::of(&folder);
+        let ours = Command::new("sleep").arg("600").env("WEIR_CRASH_FOLDER", &folder).spawn().unwrap();
+        let other = Command::new("sleep").arg("600").spawn().unwrap();
+        for child in [&ours, &other] {
+            note(&janitor.pids, child.id());
+        }
+        let [mut ours, mut other] = [ours, other];
+        drop(janitor);
+        assert!(!ours.wait().unwrap().success());
+        assert!(other.try_wait().unwrap().is_none(), "a process that is not ours was ended");
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert!(!folder.exists());
+    }
+}
