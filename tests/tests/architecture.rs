@@ -8,8 +8,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("schemas", &[]),
     ("policy-runtime", &[]),
     ("fleet", &["policy-runtime", "features"]),
+    ("adapters", &["schemas"]),
     ("store", &["schemas"]),
-    ("ingest", &["schemas", "store"]),
+    ("ingest", &["schemas", "adapters", "store"]),
     ("features", &["schemas", "store"]),
     ("traffic", &["schemas", "policy-runtime"]),
     ("learners", &["schemas", "store", "features", "fleet", "policy-runtime"]),
@@ -20,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "weir",
         &[
             "schemas",
+            "adapters",
             "store",
             "ingest",
             "features",
@@ -41,7 +43,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("rdkafka", &["ingest", "policy-publisher", "weir", "bench", "tests"]),
     ("burn", &["learners"]),
     ("deltalake", &["store", "features", "sql"]),
-    ("datafusion", &["features", "sql", "learners"]),
+    ("datafusion", &["adapters", "features", "sql", "learners"]),
     ("axum", &["policy-publisher", "console", "weir"]),
 ];
 

@@ -1,0 +1,67 @@
+SELECT
+  id AS request_id,
+  epoch_ms(startTime) AS arrival_ms,
+  -- Releases before 1.80 have no session_id: there trace_id is the client's session where it names one.
+  coalesce(nullif(session_id, ''), trace_id) AS session_id,
+  coalesce(metadata.user_api_key_org_id, metadata.user_api_key_team_id) AS tenant,
+  coalesce(
+    nullif(end_user, ''),
+    metadata.user_api_key_end_user_id,
+    metadata.user_api_key_user_id,
+    metadata.user_api_key_hash
+  ) AS caller,
+  tag_map(request_tags) AS gateway_tags,
+  'litellm' AS router,
+  CASE WHEN status = 'success' AND stream THEN 1000.0 * (completionStartTime - startTime) END AS ttft_ms,
+  CASE
+    WHEN status = 'success' AND stream AND completion_tokens > 1
+    THEN 1000.0 * (endTime - completionStartTime) / (completion_tokens - 1)
+  END AS tpot_ms,
+  1000.0 * (endTime - startTime) AS end_to_end_ms,
+  CASE
+    WHEN call_type IN ('completion', 'acompletion') THEN 'chat_completions'
+    WHEN call_type IN ('responses', 'aresponses') THEN 'responses'
+    WHEN call_type LIKE '%anthropic_messages' THEN 'messages'
+    ELSE call_type
+  END AS api,
+  json_length(messages, '$') AS message_count,
+  json_words(model_parameters, 'tools[*].function.name') AS tools_offered,
+  array_transform(
+    json_words(response, 'choices[*].message.tool_calls[*].function.name'),
+    name -> named_struct('name', name)
+  ) AS tools_called,
+  CASE
+    WHEN json_word(messages, '[0].role') IN ('system', 'developer')
+    THEN text_hash(json_text(messages, '[0].content'))
+  END AS system_prompt_hash,
+  metadata.routing_decision.tier AS complexity,
+  model_group AS requested_model,
+  metadata.routing_decision.cause AS decision,
+  coalesce(metadata.routing_decision.routed_model, model_group, model) AS intended_model,
+  CASE WHEN status = 'success' THEN coalesce(model_group, model) END AS executed_model,
+  1 + TRY_CAST(json_number(hidden_params.additional_headers, '["x-litellm-attempted-retries"]') AS INT) AS attempt,
+  custom_llm_provider AS provider,
+  json_word(model_parameters, 'reasoning_effort') AS reasoning_effort,
+  model_id AS instance,
+  -- A call that failed counts 0 where nothing was counted.
+  CASE WHEN status = 'success' OR prompt_tokens > 0 THEN prompt_tokens END AS prompt_tokens,
+  TRY_CAST(json_number(metadata.usage_object, 'prompt_tokens_details.cached_tokens') AS INT) AS cached_prompt_tokens,
+  CASE WHEN status = 'success' OR completion_tokens > 0 THEN completion_tokens END AS completion_tokens,
+  TRY_CAST(json_number(metadata.usage_object, 'completion_tokens_details.reasoning_tokens') AS INT)
+    AS reasoning_tokens,
+  CASE WHEN status = 'success' THEN 200 ELSE TRY_CAST(error_information.error_code AS INT) END AS http_status,
+  CASE WHEN status <> 'success' THEN coalesce(nullif(error_information.error_class, ''), 'unknown') END AS error_class,
+  json_word(response, 'choices[0].finish_reason') AS finish_reason,
+  cache_hit AS semantic_cache_hit,
+  CASE WHEN status = 'success' OR response_cost > 0 THEN response_cost END AS cost_usd,
+  messages AS prompt_text,
+  CASE
+    WHEN status = 'success'
+    THEN coalesce(json_text(response, 'choices[0].message.content'), json_text(response, 'choices[0].text'), response)
+  END AS response_text,
+  map(['litellm_model', 'litellm_call_type'], [model, call_type]) AS extra
+FROM message
+WHERE call_type IS NULL OR NOT regexp_like(
+  call_type,
+  'embed|image|speech|transcription|rerank|moderation|search|ocr|video|file|batch|fine_tun|assistant|thread|vector_store|mcp|realtime|container|pass_through'
+)
