@@ -21,6 +21,11 @@ macro_rules! built_in {
 const BUILT_IN: &[BuiltIn] = built_in! {
     "litellm": "requests.sql";
     "otel_genai_spans": "requests.sql";
+    "otel_genai_logs": "feedback.sql";
+    "envoy_ai_gateway": "requests.sql";
+    "vllm_sr_log_lines": "router_events.sql";
+    "vllm_metrics": "gpu_telemetry.sql";
+    "dcgm_exporter": "gpu_telemetry.sql";
 };
 
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {

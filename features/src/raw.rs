@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
+use weir_schemas::{Contract, contracts};
 
 /// A raw table: its name under the store, its name in SQL, its columns.
 pub(crate) struct RawTable {
@@ -13,7 +13,7 @@ pub(crate) struct RawTable {
     pub(crate) schema: SchemaRef,
 }
 
-/// The raw tables of the three contracts and the dead letters.
+/// The raw tables of the contracts and the dead letters.
 pub(crate) fn raw_tables() -> Vec<RawTable> {
     let of = |contract: &'static Contract| RawTable {
         name: contract.name,
@@ -35,7 +35,7 @@ pub(crate) fn raw_tables() -> Vec<RawTable> {
             Field::new("sealed_payload", DataType::Binary, false),
         ])),
     };
-    vec![of(Request::contract()), of(Feedback::contract()), of(GpuTelemetry::contract()), dead_letters]
+    contracts().into_iter().map(of).chain([dead_letters]).collect()
 }
 
 /// The columns of a contract's raw table: the contract's, the UTC day of event time (`YYYY-MM-DD`, the partition

@@ -17,6 +17,7 @@ mod json_schema;
 mod privacy;
 mod reference;
 mod requests;
+mod router_events;
 mod units;
 
 pub mod adapters;
@@ -29,10 +30,12 @@ pub use json_schema::json_schema;
 pub use privacy::{Pseudonym, Pseudonyms, TenantKey};
 pub use reference::reference_page;
 pub use requests::{Candidate, Request, ToolCall};
+pub use router_events::RouterEvent;
 pub use units::{EventTimeMs, Propensity, PropensityError, Tokens, Usd};
 
-/// The three topics that Weir reads, in the order in which documents list them.
+/// What Weir stores raw, in the order in which documents list it. Producers send the first three as they are; rows of the
+/// others come from adapters only.
 #[must_use]
-pub fn contracts() -> [&'static Contract; 3] {
-    [Request::contract(), Feedback::contract(), GpuTelemetry::contract()]
+pub fn contracts() -> [&'static Contract; 4] {
+    [Request::contract(), Feedback::contract(), GpuTelemetry::contract(), RouterEvent::contract()]
 }

@@ -41,17 +41,19 @@ const ANALYTICS: &[Analytics] = analytics! {
     "models": "one row per model: traffic, errors, tokens, latency, cost";
     "quality": "mean quality per policy version and model, over the requests that somebody judged";
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
+    "router_requests": "one row per request of a router that logs line by line, joined from raw_router_events";
     "gpu_pools": "GPUs and engines per pool: utilisation, power, memory, queues, KV cache";
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 11] = [
+const TABLES: [View; 12] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
     View { name: "raw_requests", doc: "request messages as they came" },
     View { name: "raw_feedback", doc: "feedback messages as they came" },
     View { name: "raw_gpu_telemetry", doc: "GPU and engine samples as they came" },
+    View { name: "raw_router_events", doc: "log lines of routers as they came" },
     View { name: "dead_letters", doc: "messages that could not be read, and why" },
     View { name: "workload_minute", doc: "partial counts and sums per minute; sum them by key" },
     View { name: "workload_sketch", doc: "partial sketches per 10 minutes; merge them by key" },

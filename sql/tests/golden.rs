@@ -13,7 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use common::append;
 use serde_json::{Value, json};
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
-use weir_schemas::{Feedback, GpuTelemetry, Request};
+use weir_schemas::{Feedback, GpuTelemetry, Request, RouterEvent};
 use weir_sql::{Context, SqlError};
 use weir_store::Store;
 
@@ -178,6 +178,52 @@ async fn windows(folder: &Path) -> Context {
 #[test]
 fn arrival_rates_are_over_the_seconds_that_were_observed() {
     passes("arrivals.slt", windows);
+}
+
+/// The lines of four requests, in an order that no router writes, and one half of them a second time.
+async fn router_events(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let line = |id: &str, kind: &str, after_ms: i64, more: Value| {
+        let mut row = json!({ "request_id": id, "kind": kind, "event_ms": T0_MS + after_ms, "router": "r" });
+        for (name, value) in more.as_object().expect("more fields") {
+            row[name] = value.clone();
+        }
+        row
+    };
+    let usage = json!({ "model": "small", "prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.5,
+        "completion_latency_ms": 900.0 });
+    let done = json!({ "replay_id": "p1", "recorded_ms": T0_MS + 14, "requested_model": "auto", "model": "large",
+        "decision": "code", "domain": "math", "http_status": 200, "end_to_end_ms": 950.0, "prompt_tokens": 1,
+        "semantic_cache_hit": false, "session_id": "s", "turn": 2, "axes": { "language": "en" } });
+    let decided = json!({ "requested_model": "auto", "model": "large", "decision": "code", "reason_code": "auto_routing",
+        "routing_latency_ms": 14.0 });
+    let first = [
+        line("q1", "router_replay_complete", 960, done),
+        line("q1", "llm_usage", 955, usage.clone()),
+        // Its decision was lost with a crash.
+        line("q2", "llm_usage", 10, json!({ "model": "small", "prompt_tokens": 7, "semantic_cache_hit": true })),
+        // A second model's usage, and the first one's again.
+        line("q3", "llm_usage", 30, json!({ "model": "large", "prompt_tokens": 3 })),
+        line("q3", "llm_usage", 20, json!({ "model": "small", "prompt_tokens": 2 })),
+    ];
+    let second = [
+        line("q1", "routing_decision", 15, decided),
+        line("q1", "llm_usage", 955, usage),
+        line(
+            "q4",
+            "router_replay_start",
+            5,
+            json!({ "model": "small", "recorded_ms": T0_MS, "lifecycle_state": "in_progress" }),
+        ),
+    ];
+    append(&store, RouterEvent::contract(), 0, &first).await;
+    append(&store, RouterEvent::contract(), 5, &second).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn lines_of_a_request_are_one_row_in_whatever_order_they_came() {
+    passes("router_requests.slt", router_events);
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) fn map(columns: &[ArrayRef]) -> Result<ArrayRef> {
         let there = members.is_some();
         for (key, value) in members.unwrap_or_default() {
             builder.keys().append_value(key);
-            builder.values().append_option(value);
+            builder.values().append_value(value);
         }
         builder.append(there)?;
     }
@@ -138,11 +138,24 @@ fn as_length(value: &LazyValue<'_>) -> Option<i32> {
     i32::try_from(length).ok()
 }
 
-/// Members by name; the last of a name counts.
-fn as_members(value: &LazyValue<'_>) -> Option<std::collections::BTreeMap<String, Option<String>>> {
+/// Members by name that are not null; the last of a name counts. Lists of texts are joined by commas.
+fn as_members(value: &LazyValue<'_>) -> Option<std::collections::BTreeMap<String, String>> {
     if value.get_type() != JsonType::Object {
         return None;
     }
     let members = sonic_rs::to_object_iter(value.as_raw_str()).map_while(std::result::Result::ok);
-    Some(members.map(|(key, value)| (key.to_string(), as_text(&value))).collect())
+    Some(
+        members
+            .filter_map(|(key, value)| Some((key.to_string(), joined(&value).or_else(|| as_text(&value))?)))
+            .collect(),
+    )
+}
+
+fn joined(value: &LazyValue<'_>) -> Option<String> {
+    if value.get_type() != JsonType::Array {
+        return None;
+    }
+    let elements = sonic_rs::to_array_iter(value.as_raw_str());
+    let texts = elements.map(|element| element.ok()?.as_str().map(str::to_owned));
+    Some(texts.collect::<Option<Vec<_>>>()?.join(","))
 }

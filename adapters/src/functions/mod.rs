@@ -8,7 +8,7 @@
 //! | `json_texts(json, path)` | the list of them at a path with `[*]` |
 //! | `json_number(json, path)` | the number at a path |
 //! | `json_length(json, path)` | how many elements or members the list or object at a path has |
-//! | `json_map(json, path)` | the object at a path as a map to text |
+//! | `json_map(json, path)` | the object at a path as a map to text: `null` is left out, lists of texts are joined by commas |
 //! | `json_word(json, path)`, `json_words(json, path)` | as `json_text` and `json_texts`, but code words only |
 //! | `word(text)` | the text if it is a code word, else NULL |
 //! | `text_hash(text)` | the first 128 bits of its SHA-256 in hex digits |

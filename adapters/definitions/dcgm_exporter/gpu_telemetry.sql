@@ -1,0 +1,20 @@
+SELECT
+  timestamp_ms AS event_ms,
+  coalesce(labels['Hostname'], labels['hostname'], message_key) AS instance,
+  coalesce(labels['UUID'], labels['gpu']) || coalesce('/' || labels['GPU_I_ID'], '') AS gpu,
+  labels['modelName'] AS gpu_model,
+  DCGM_FI_DEV_GPU_UTIL,
+  DCGM_FI_DEV_MEM_COPY_UTIL,
+  DCGM_FI_DEV_FB_USED,
+  DCGM_FI_DEV_FB_FREE,
+  DCGM_FI_DEV_POWER_USAGE,
+  DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION,
+  DCGM_FI_DEV_GPU_TEMP,
+  DCGM_FI_DEV_MEMORY_TEMP,
+  DCGM_FI_DEV_SM_CLOCK,
+  DCGM_FI_DEV_MEM_CLOCK,
+  DCGM_FI_PROF_GR_ENGINE_ACTIVE,
+  DCGM_FI_PROF_SM_ACTIVE,
+  DCGM_FI_PROF_PIPE_TENSOR_ACTIVE,
+  DCGM_FI_PROF_DRAM_ACTIVE
+FROM message
