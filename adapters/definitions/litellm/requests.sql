@@ -8,6 +8,7 @@ SELECT
     nullif(end_user, ''),
     metadata.user_api_key_end_user_id,
     metadata.user_api_key_user_id,
+    json_word(model_parameters, 'user'),
     metadata.user_api_key_hash
   ) AS caller,
   tag_map(request_tags) AS gateway_tags,
@@ -35,10 +36,11 @@ SELECT
     THEN text_hash(json_text(messages, '[0].content'))
   END AS system_prompt_hash,
   metadata.routing_decision.tier AS complexity,
-  model_group AS requested_model,
+  -- Without a router there is no group.
+  coalesce(nullif(model_group, ''), model) AS requested_model,
   metadata.routing_decision.cause AS decision,
-  coalesce(metadata.routing_decision.routed_model, model_group, model) AS intended_model,
-  CASE WHEN status = 'success' THEN coalesce(model_group, model) END AS executed_model,
+  coalesce(metadata.routing_decision.routed_model, nullif(model_group, ''), model) AS intended_model,
+  CASE WHEN status = 'success' THEN coalesce(nullif(model_group, ''), model) END AS executed_model,
   1 + TRY_CAST(json_number(hidden_params.additional_headers, '["x-litellm-attempted-retries"]') AS INT) AS attempt,
   custom_llm_provider AS provider,
   json_word(model_parameters, 'reasoning_effort') AS reasoning_effort,
