@@ -8,6 +8,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use weir_store::{Keyring, Store};
 
+use crate::decode::{Stage, Staged};
 use crate::sink::{Found, Sink};
 use crate::source::{Control, Event, Source};
 use crate::{IngestConfig, IngestError, Result, broker, events};
@@ -70,6 +71,8 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
     arriving: &mut mpsc::Receiver<Event>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
+    let mut stage = Stage::new(sink.decoders());
+    let mut open = true;
     loop {
         let (flush_at, look_again_at) = (sink.flush_at(), sink.look_again_at());
         tokio::select! {
@@ -87,12 +90,16 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
                     return Ok(());
                 }
             }
-            event = arriving.recv() => {
-                let event = event.ok_or(IngestError::PollThread)?;
-                if handle(sink, event).await? == Next::End {
+            staged = stage.next(), if !stage.is_empty() => {
+                if handle(sink, staged?).await? == Next::End {
                     return Ok(());
                 }
             }
+            event = arriving.recv(), if open && stage.has_room() => match event {
+                Some(event) => stage.push(event),
+                None => open = false,
+            },
+            else => return Err(IngestError::PollThread),
         }
     }
 }
@@ -103,14 +110,19 @@ enum Next {
     End,
 }
 
-async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, event: Event) -> Result<Next> {
-    match event {
-        Event::Messages(chunk) => {
-            sink.take(&chunk)?;
+async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Staged) -> Result<Next> {
+    let event = match staged {
+        Staged::Event(event) => event,
+        Staged::Chunk(chunk) => {
+            sink.take(chunk).await?;
             if sink.is_full() {
                 sink.flush().await?;
             }
+            return Ok(Next::GoOn);
         }
+    };
+    match event {
+        Event::Messages(_) => unreachable!("the stage has decoded it"),
         Event::Assigned { generation, partitions, starts } => {
             // The callback waits for this answer. Dropped without one, it parks the partitions until the next assignment.
             if let Some(found) = sink.assign(generation, &partitions).await? {
@@ -232,7 +244,14 @@ mod tests {
     }
 
     async fn ends(sink: &mut Sink<impl FnMut(&str, i64, u64) + Send>, event: Event) -> bool {
-        handle(sink, event).await.unwrap() == Next::End
+        pass(sink, event).await.unwrap() == Next::End
+    }
+
+    /// Through the stage, as in a run.
+    async fn pass(sink: &mut Sink<impl FnMut(&str, i64, u64) + Send>, event: Event) -> Result<Next> {
+        let mut stage = Stage::new(sink.decoders());
+        stage.push(event);
+        handle(sink, stage.next().await?).await
     }
 
     #[tokio::test]
@@ -262,15 +281,15 @@ mod tests {
             let table = store.existing("requests").await.unwrap().unwrap();
             table.position(&config().app_id("llm", 0)).await.unwrap()
         };
-        handle(&mut sink, assigned(1)).await.unwrap();
-        handle(&mut sink, messages(0..2)).await.unwrap();
+        pass(&mut sink, assigned(1)).await.unwrap();
+        pass(&mut sink, messages(0..2)).await.unwrap();
         sink.flush().await.unwrap();
         assert_eq!((position().await, sink.flush_at()), (Some(2), None));
         // A transaction marker at offset 2: no message tells of it.
         let ends = |generation| Event::Ends { generation, ends: vec![(HELD.partition, 3)] };
-        handle(&mut sink, ends(7)).await.unwrap();
+        pass(&mut sink, ends(7)).await.unwrap();
         assert_eq!(sink.flush_at(), None, "news of another assignment");
-        handle(&mut sink, ends(1)).await.unwrap();
+        pass(&mut sink, ends(1)).await.unwrap();
         assert!(sink.flush_at().is_some(), "nothing would ever commit it");
         sink.flush().await.unwrap();
         assert_eq!(position().await, Some(3));
@@ -302,9 +321,9 @@ mod tests {
     #[tokio::test]
     async fn an_offset_that_kafka_refuses_and_says_it_holds_ends_the_run() {
         let (_folder, _store, mut sink) = bench(vec![]).await;
-        handle(&mut sink, assigned(1)).await.unwrap();
-        handle(&mut sink, Event::OffsetGone).await.unwrap();
-        let error = handle(&mut sink, assigned(2)).await.map(|_| ()).unwrap_err();
+        pass(&mut sink, assigned(1)).await.unwrap();
+        pass(&mut sink, Event::OffsetGone).await.unwrap();
+        let error = pass(&mut sink, assigned(2)).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, IngestError::OffsetRefused { .. }), "{error}");
     }
 
@@ -313,12 +332,12 @@ mod tests {
         let (_folder, _store, mut sink) = bench(vec![]).await;
         let large = |json: &str| Some(format!("{json}{}", " ".repeat(600 << 10)).into_bytes());
         let two = [r#"{"request_id": "a", "arrival_ms": 1700000000000}"#, "bad"].map(large);
-        handle(&mut sink, assigned(1)).await.unwrap();
+        pass(&mut sink, assigned(1)).await.unwrap();
         for ((offset, payload), commits) in (0..).zip(two).zip([0, 2]) {
             let mut chunk = Chunk::default();
             let (topic, at) = ("llm".to_owned(), Timestamp::CreateTime(1_700_000_000_000));
             chunk.push(0, &OwnedMessage::new(payload, None, topic, at, 0, offset, None));
-            handle(&mut sink, Event::Messages(chunk)).await.unwrap();
+            pass(&mut sink, Event::Messages(chunk)).await.unwrap();
             assert_eq!(sink.summary.commits, commits, "after message {offset} of 600 KiB, at 1 MiB");
         }
         assert!(!sink.is_full(), "what is durable no longer counts");

@@ -354,7 +354,9 @@ fn offset(len: usize) -> Result<i32, NotTaken> {
 }
 
 fn finish_offsets(offsets: &mut Vec<i32>) -> OffsetBuffer<i32> {
-    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, vec![0])))
+    let mut next = Vec::with_capacity(offsets.len());
+    next.push(0);
+    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, next)))
 }
 
 /// Strings, end to end.
@@ -386,7 +388,8 @@ impl Texts {
     #[inline]
     fn push(&mut self, text: &[u8]) {
         if self.bytes.capacity() == 0 {
-            self.bytes.reserve(self.expected);
+            // A little more than last time: growing copies.
+            self.bytes.reserve(self.expected + self.expected / 8);
         }
         self.bytes.extend_from_slice(text);
         // A batch holds some MiB of messages, and unescaping never lengthens: far from 2 GiB.

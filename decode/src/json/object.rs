@@ -130,8 +130,8 @@ impl Object {
 /// tried first: one comparison of bytes, nothing hashed.
 #[derive(Debug)]
 struct Names {
-    /// Each name with its closing quote; empty for a name that JSON has to escape.
-    quoted: Vec<Box<[u8]>>,
+    /// Each name with its closing quote; none for a name that JSON has to escape.
+    quoted: Vec<Quoted>,
     names: Vec<Box<[u8]>>,
     /// Columns by the length of their names.
     by_length: Vec<Vec<u16>>,
@@ -144,15 +144,11 @@ impl Names {
     fn new(fields: &Fields) -> Option<Self> {
         let count = u16::try_from(fields.len()).ok().filter(|count| *count < NONE)?;
         let names: Vec<Box<[u8]>> = fields.iter().map(|field| field.name().as_bytes().into()).collect();
-        let quoted = |name: &[u8]| -> Box<[u8]> {
-            let is_plain = name.iter().all(|byte| !matches!(byte, b'"' | b'\\'));
-            if is_plain { [name, b"\""].concat().into() } else { Box::default() }
-        };
         let mut by_length = vec![Vec::new(); names.iter().map(|name| name.len() + 1).max().unwrap_or(0)];
         for (column, name) in (0..count).zip(&names) {
             by_length[name.len()].push(column);
         }
-        let quoted = names.iter().map(|name| quoted(name)).collect();
+        let quoted = names.iter().map(|name| Quoted::new(name)).collect();
         Some(Self { quoted, names, by_length, followed: vec![NONE; usize::from(count) + 1] })
     }
 
@@ -162,10 +158,9 @@ impl Names {
         let slot = usize::from(previous).min(self.followed.len() - 1);
         let guess = self.followed[slot];
         if let Some(quoted) = self.quoted.get(usize::from(guess))
-            && !quoted.is_empty()
-            && cursor.rest()[1..].starts_with(quoted)
+            && quoted.starts(&cursor.rest()[1..])
         {
-            cursor.advance(1 + quoted.len());
+            cursor.advance(1 + quoted.len);
             return Ok(guess);
         }
         let name = match cursor.string(scratch)? {
@@ -177,5 +172,43 @@ impl Names {
         let found = found.unwrap_or(NONE);
         self.followed[slot] = found;
         Ok(found)
+    }
+}
+
+/// A name and its closing quote, in words of eight bytes: short comparisons are not worth a call.
+#[derive(Debug)]
+struct Quoted {
+    words: Box<[u64]>,
+    /// Which bytes of the last word count.
+    mask: u64,
+    len: usize,
+}
+
+impl Quoted {
+    fn new(name: &[u8]) -> Self {
+        if name.iter().any(|byte| matches!(byte, b'"' | b'\\')) {
+            return Self { words: Box::default(), mask: 0, len: 0 };
+        }
+        let quoted = [name, b"\""].concat();
+        let word = |bytes: &[u8]| {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_le_bytes(word)
+        };
+        let last = (quoted.len() - 1) % 8 + 1;
+        Self { words: quoted.chunks(8).map(word).collect(), mask: u64::MAX >> (64 - 8 * last), len: quoted.len() }
+    }
+
+    /// Does `text` start with the name and its quote? Near the end of a text the answer may be a needless no.
+    #[inline]
+    fn starts(&self, text: &[u8]) -> bool {
+        let Some(text) = text.get(..self.words.len() * 8) else { return false };
+        let (Some((last, words)), Some((end, chunks))) =
+            (self.words.split_last(), text.as_chunks::<8>().0.split_last())
+        else {
+            return false;
+        };
+        words.iter().zip(chunks).all(|(word, chunk)| *word == u64::from_le_bytes(*chunk))
+            && *last == u64::from_le_bytes(*end) & self.mask
     }
 }

@@ -1,6 +1,7 @@
 //! Messages to record batches: many at once, with each bad message set apart and its neighbours untouched.
 
 mod door;
+mod stage;
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -12,6 +13,8 @@ use weir_decode::{Incoming, JsonDecoder, Piece, Reason, Row, RowDecoder, check};
 use weir_schemas::Contract;
 use weir_schemas::adapters::vllm_sr;
 use weir_store::Keyring;
+
+pub(crate) use stage::{DecodedChunk, Decoders, OfTopic, Stage, Staged};
 
 use crate::decode::door::{Door, EXTRA};
 use crate::{Format, IngestError, Result};

@@ -35,12 +35,11 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
-use weir_decode::Incoming;
 use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay};
 
 use crate::broker::Known;
 use crate::dead_letters::{self, DeadLetter};
-use crate::decode::Decoder;
+use crate::decode::{DecodedChunk, Decoders, OfTopic};
 use crate::identity::{self, Source};
 use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};
@@ -59,6 +58,7 @@ pub(crate) struct Sink<F> {
     keyring: Keyring,
     control: Arc<Control>,
     on_commit: F,
+    decoders: Arc<Decoders>,
     topics: Vec<Topic>,
     topic_names: Vec<String>,
     /// Raw tables, then `dead_letters`.
@@ -83,7 +83,6 @@ pub(crate) struct Sink<F> {
 }
 
 struct Topic {
-    decoder: Decoder,
     /// Indices of the tables that it feeds.
     feeds: Vec<usize>,
     /// Partitions that it had when the first writer came; those above were added later.
@@ -143,9 +142,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                 };
                 feeds.push(index);
             }
-            let decoder =
-                Decoder::new(&topic.topic, topic.format, keyring.clone(), config.keep_text, &config.allowed_unknown);
-            topics.push(Topic { decoder, feeds, partitions_at_first: i32::MAX });
+            topics.push(Topic { feeds, partitions_at_first: i32::MAX });
         }
         for (topic, source) in topics.iter_mut().zip(&sources) {
             for table in &topic.feeds {
@@ -156,7 +153,9 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         }
         tables.push(Target::new(store.table(&dead_letters_spec()).await?));
         let topic_names = config.topics.iter().map(|topic| topic.topic.clone()).collect();
+        let decoders = Arc::new(Decoders::new(&config, &keyring));
         let mut sink = Self {
+            decoders,
             config,
             keyring,
             control,
@@ -179,6 +178,11 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         };
         sink.expire_keys()?;
         Ok(sink)
+    }
+
+    /// The decoders of the topics, for whoever decodes beside us.
+    pub(crate) fn decoders(&self) -> Arc<Decoders> {
+        self.decoders.clone()
     }
 
     /// Reads the tables' positions and says where each partition starts; `None` when storage is in trouble, and another
@@ -299,45 +303,44 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(())
     }
 
-    /// Decodes a chunk into the buffers. Messages of partitions that are not held, or already seen, are passed over.
-    pub(crate) fn take(&mut self, chunk: &Chunk) -> Result<()> {
-        let mut by_topic: BTreeMap<usize, Vec<Incoming<'_>>> = BTreeMap::new();
-        for entry in &chunk.entries {
-            let Some(progress) = self.partitions.get_mut(&entry.partition) else { continue };
-            if progress.see(entry.offset) {
-                let incoming = Incoming {
-                    partition: entry.partition.1,
-                    offset: entry.offset,
-                    timestamp_ms: entry.timestamp_ms,
-                    payload: chunk.payload(entry),
-                };
-                by_topic.entry(entry.partition.0).or_default().push(incoming);
-            }
+    /// Takes a chunk into the buffers. Messages of partitions that are not held, or already seen, are passed over.
+    pub(crate) async fn take(&mut self, decoded: DecodedChunk) -> Result<()> {
+        let DecodedChunk { chunk, mut topics } = decoded;
+        let mut wanted = Vec::with_capacity(chunk.entries.len());
+        wanted.extend(
+            chunk.entries.iter().map(|entry| {
+                self.partitions.get_mut(&entry.partition).is_some_and(|progress| progress.see(entry.offset))
+            }),
+        );
+        if wanted.contains(&false) {
+            // Rare: what is left over from before a restart.
+            topics = self.decoders.decode(&chunk, |entry| wanted[entry])?;
         }
-        for (topic, messages) in by_topic {
-            self.take_of(topic, &messages)?;
+        for of_topic in topics {
+            self.take_of(&chunk, of_topic).await?;
         }
         Ok(())
     }
 
-    fn take_of(&mut self, index: usize, messages: &[Incoming<'_>]) -> Result<()> {
-        let topic = &mut self.topics[index];
-        let decoded = topic.decoder.decode(messages)?;
+    async fn take_of(&mut self, chunk: &Chunk, of_topic: OfTopic) -> Result<()> {
+        let OfTopic { topic: index, entries, decoded } = of_topic;
         self.oldest.get_or_insert_with(Instant::now);
-        self.buffered += messages.len();
-        let bytes = messages.iter().filter_map(|message| message.payload).map(|payload| payload.len() as u64).sum();
+        self.buffered += entries.len();
+        let messages = || entries.iter().map(|entry| chunk.incoming(*entry));
+        let bytes = messages().filter_map(|message| message.payload).map(|payload| payload.len() as u64).sum();
         self.buffered_bytes += bytes;
         events::Decoded {
             job: &self.config.job,
             topic: &self.topic_names[index],
-            messages: messages.len() as u64,
+            messages: entries.len() as u64,
             bytes,
             tombstones: decoded.tombstones,
         }
         .emit();
-        self.summary.messages += messages.len() as u64;
+        self.summary.messages += entries.len() as u64;
         self.summary.bytes += bytes;
         self.summary.tombstones += decoded.tombstones;
+        let topic = &self.topics[index];
         for (contract, batch) in decoded.batches {
             let target = topic.feeds.iter().find(|feed| self.tables[**feed].table.name() == contract.name);
             if let Some(target) = target {
@@ -345,7 +348,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             }
         }
         self.letters.extend(decoded.rejected.into_iter().map(|rejected| {
-            let message = &messages[rejected.message];
+            let message = chunk.incoming(entries[rejected.message]);
             DeadLetter {
                 topic: index,
                 partition: message.partition,

@@ -39,6 +39,7 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use weir_decode::Incoming;
 
 use self::held::Held;
 use crate::broker::KnownTopic;
@@ -114,13 +115,16 @@ pub(crate) struct Chunk {
 pub(crate) struct Entry {
     pub(crate) partition: PartitionKey,
     pub(crate) offset: i64,
-    pub(crate) timestamp_ms: Option<i64>,
+    timestamp_ms: Option<i64>,
     payload: Option<Range<usize>>,
 }
 
 impl Chunk {
-    pub(crate) fn payload(&self, entry: &Entry) -> Option<&[u8]> {
-        entry.payload.clone().map(|range| &self.bytes[range])
+    /// The message of the entry of that index.
+    pub(crate) fn incoming(&self, entry: usize) -> Incoming<'_> {
+        let Entry { partition, offset, timestamp_ms, payload } = &self.entries[entry];
+        let payload = payload.clone().map(|range| &self.bytes[range]);
+        Incoming { partition: partition.1, offset: *offset, timestamp_ms: *timestamp_ms, payload }
     }
 
     pub(crate) fn push(&mut self, topic: usize, message: &impl Message) {
@@ -134,6 +138,7 @@ impl Chunk {
         self.entries.push(Entry { partition, offset: message.offset(), timestamp_ms, payload });
     }
 
+    #[inline]
     fn is_full(&self, flush_rows: usize) -> bool {
         self.entries.len() >= CHUNK_MESSAGES.min(flush_rows) || self.bytes.len() >= CHUNK_BYTES
     }
@@ -191,6 +196,7 @@ impl Source {
             control: control.clone(),
             events: sender,
             pending: Mutex::default(),
+            is_full: AtomicBool::new(false),
             held: Mutex::new(Held::new()),
         };
         let consumer: BaseConsumer<Context> = consumer_config(config).create_with_context(context)?;
@@ -224,6 +230,14 @@ fn consumer_config(config: &IngestConfig) -> ClientConfig {
     client
 }
 
+/// What a poll brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Polled {
+    Message,
+    News,
+    Nothing,
+}
+
 struct Poller {
     consumer: BaseConsumer<Context>,
     control: Arc<Control>,
@@ -245,7 +259,10 @@ impl Poller {
                 return;
             }
             let began = Instant::now();
-            let idle = self.poll_once();
+            let idle = self.poll_once(POLL) == Polled::Nothing && began.elapsed() >= POLL;
+            if !idle {
+                self.poll_what_is_there();
+            }
             self.hand_over(idle);
             if self.pending_since.is_none() {
                 self.tell_ends(idle.then_some(began));
@@ -253,6 +270,15 @@ impl Poller {
             self.show_committed();
         }
         self.show_committed();
+    }
+
+    /// What the client holds already, up to a full chunk, without a look at the clock for each message.
+    fn poll_what_is_there(&mut self) {
+        for _ in 0..CHUNK_MESSAGES {
+            if self.poll_once(Duration::ZERO) != Polled::Message || self.context().is_full.load(Ordering::Relaxed) {
+                return;
+            }
+        }
     }
 
     /// To be called when all that was read is handed over; `idle_since` is when the last poll began, if it brought nothing.
@@ -272,25 +298,30 @@ impl Poller {
         }
     }
 
-    /// Takes one message; true when a whole poll interval brought nothing.
-    fn poll_once(&mut self) -> bool {
-        let began = Instant::now();
-        match self.consumer.poll(POLL) {
+    /// Takes one message, if one comes in time.
+    fn poll_once(&mut self, patience: Duration) -> Polled {
+        match self.consumer.poll(patience) {
             Some(Ok(message)) => {
                 let context = self.consumer.client().context();
                 if let Some(topic) = context.topics.iter().position(|topic| topic == message.topic()) {
-                    lock(&context.held).read((topic, message.partition()), message.offset());
-                    lock(&context.pending).push(topic, &message);
+                    let (partition, offset) = ((topic, message.partition()), message.offset());
+                    lock(&context.held).read(partition, offset);
+                    let mut pending = lock(&context.pending);
+                    pending.push(topic, &message);
+                    if pending.is_full(context.config.flush_rows) {
+                        context.is_full.store(true, Ordering::Relaxed);
+                    }
+                    drop(pending);
                     self.pending_since.get_or_insert_with(Instant::now);
                 }
-                false
+                Polled::Message
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => false,
+            Some(Err(KafkaError::PartitionEOF(_))) => Polled::News,
             Some(Err(error)) => {
                 self.trouble(error);
-                false
+                Polled::News
             }
-            None => began.elapsed() >= POLL,
+            None => Polled::Nothing,
         }
     }
 
@@ -324,8 +355,7 @@ impl Poller {
 
     fn hand_over(&mut self, idle: bool) {
         let Some(since) = self.pending_since else { return };
-        let flush_rows = self.context().config.flush_rows;
-        let ripe = idle || since.elapsed() >= CHUNK_AGE || lock(&self.context().pending).is_full(flush_rows);
+        let ripe = idle || self.context().is_full.load(Ordering::Relaxed) || since.elapsed() >= CHUNK_AGE;
         if !ripe {
             return;
         }
@@ -367,9 +397,9 @@ impl Poller {
         let give_up = Instant::now() + REVOKE_WAIT;
         while lock(&self.context().held).assigned && Instant::now() < give_up && !self.stopping() {
             // What still arrives is of the old assignment, and the sink has dropped that.
-            self.poll_once();
+            self.poll_once(POLL);
         }
-        *lock(&self.context().pending) = Chunk::default();
+        self.context().take_pending();
         self.pending_since = None;
         self.paused = false;
         self.subscribe()
@@ -405,17 +435,24 @@ struct Context {
     control: Arc<Control>,
     events: mpsc::Sender<Event>,
     pending: Mutex<Chunk>,
+    /// Is the pending chunk worth handing over?
+    is_full: AtomicBool,
     held: Mutex<Held>,
 }
 
 impl Context {
+    fn take_pending(&self) -> Chunk {
+        self.is_full.store(false, Ordering::Relaxed);
+        std::mem::take(&mut *lock(&self.pending))
+    }
+
     /// Blocks while the channel is full; a sink that has gone is told nothing, and `stopping` sees it.
     fn send(&self, event: Event) {
         self.events.blocking_send(event).ok();
     }
 
     fn try_send_pending(&self, patience: Duration) -> bool {
-        let chunk = std::mem::take(&mut *lock(&self.pending));
+        let chunk = self.take_pending();
         if chunk.entries.is_empty() {
             return true;
         }
@@ -428,6 +465,7 @@ impl Context {
             };
             if began.elapsed() >= patience {
                 if let Event::Messages(chunk) = event {
+                    self.is_full.store(chunk.is_full(self.config.flush_rows), Ordering::Relaxed);
                     *lock(&self.pending) = chunk;
                 }
                 return false;
@@ -514,7 +552,7 @@ impl Context {
         lock(&self.held).assigned = false;
         let keys = self.keys(partitions);
         // In order: first what was read of them, then that they are gone.
-        let chunk = std::mem::take(&mut *lock(&self.pending));
+        let chunk = self.take_pending();
         if !chunk.entries.is_empty() {
             self.send(Event::Messages(chunk));
         }

@@ -1,0 +1,140 @@
+//! Decoding beside the sink: chunks are decoded on as many threads as there are cores, while the sink commits and the
+//! poll thread reads on, and everything is handed on in the order in which it came.
+//!
+//! What is decoded here may turn out to be unwanted (a chunk of an assignment that has ended): decoding has no effect but
+//! its result, so that costs nothing but time.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::task::JoinHandle;
+use weir_decode::Incoming;
+use weir_store::Keyring;
+
+use crate::decode::{Decoded, Decoder};
+use crate::source::{Chunk, Event};
+use crate::{IngestConfig, Result};
+
+/// Chunks under way beyond one for each core: the next is there when one is done.
+const AHEAD: usize = 1;
+
+/// Decoders of each topic. A thread takes one, or makes one, and puts it back: there are never more than threads.
+#[derive(Debug)]
+pub(crate) struct Decoders {
+    config: IngestConfig,
+    keyring: Keyring,
+    idle: Vec<Mutex<Vec<Decoder>>>,
+}
+
+/// The messages of one topic in a chunk, and what became of them.
+pub(crate) struct OfTopic {
+    pub(crate) topic: usize,
+    /// The chunk's entries that were decoded, by index; `decoded` counts messages in this order.
+    pub(crate) entries: Vec<usize>,
+    pub(crate) decoded: Decoded,
+}
+
+/// A chunk and what became of its messages.
+pub(crate) struct DecodedChunk {
+    pub(crate) chunk: Chunk,
+    pub(crate) topics: Vec<OfTopic>,
+}
+
+impl Decoders {
+    pub(crate) fn new(config: &IngestConfig, keyring: &Keyring) -> Self {
+        let idle = config.topics.iter().map(|_| Mutex::default()).collect();
+        Self { config: config.clone(), keyring: keyring.clone(), idle }
+    }
+
+    /// Decodes the chunk's entries that are `wanted`, topic by topic.
+    pub(crate) fn decode(&self, chunk: &Chunk, wanted: impl Fn(usize) -> bool) -> Result<Vec<OfTopic>> {
+        let mut topics = Vec::new();
+        for topic in 0..self.idle.len() {
+            let of_topic = |entry: &usize| chunk.entries[*entry].partition.0 == topic && wanted(*entry);
+            let entries: Vec<usize> = (0..chunk.entries.len()).filter(of_topic).collect();
+            if entries.is_empty() {
+                continue;
+            }
+            let messages: Vec<Incoming<'_>> = entries.iter().map(|entry| chunk.incoming(*entry)).collect();
+            let mut decoder = self.take(topic);
+            let decoded = decoder.decode(&messages)?;
+            self.idle[topic].lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
+            topics.push(OfTopic { topic, entries, decoded });
+        }
+        Ok(topics)
+    }
+
+    fn take(&self, topic: usize) -> Decoder {
+        let idle = self.idle[topic].lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| {
+            let config = &self.config;
+            let of_topic = &config.topics[topic];
+            let keyring = self.keyring.clone();
+            Decoder::new(&of_topic.topic, of_topic.format, keyring, config.keep_text, &config.allowed_unknown)
+        })
+    }
+}
+
+/// What comes out of the stage, in order.
+pub(crate) enum Staged {
+    Chunk(DecodedChunk),
+    Event(Event),
+}
+
+enum Waiting {
+    Decoding(JoinHandle<Result<DecodedChunk>>),
+    Event(Option<Event>),
+}
+
+/// Events on their way to the sink.
+pub(crate) struct Stage {
+    decoders: Arc<Decoders>,
+    waiting: VecDeque<Waiting>,
+    room: usize,
+}
+
+impl Stage {
+    pub(crate) fn new(decoders: Arc<Decoders>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { decoders, waiting: VecDeque::new(), room: cores + AHEAD }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.waiting.len() < self.room
+    }
+
+    /// Takes the next event; a chunk begins to be decoded.
+    pub(crate) fn push(&mut self, event: Event) {
+        self.waiting.push_back(match event {
+            Event::Messages(chunk) => {
+                let decoders = self.decoders.clone();
+                Waiting::Decoding(tokio::task::spawn_blocking(move || {
+                    let topics = decoders.decode(&chunk, |_| true)?;
+                    Ok(DecodedChunk { chunk, topics })
+                }))
+            }
+            event => Waiting::Event(Some(event)),
+        });
+    }
+
+    /// The oldest event, once it is ready; never, while there is none. Dropped before it is ready, it stays the oldest.
+    pub(crate) async fn next(&mut self) -> Result<Staged> {
+        let ready = match self.waiting.front_mut() {
+            Some(Waiting::Decoding(decoding)) => match decoding.await {
+                Ok(decoded) => decoded.map(Staged::Chunk),
+                Err(died) => std::panic::resume_unwind(died.into_panic()),
+            },
+            Some(Waiting::Event(event)) => match event.take() {
+                Some(event) => Ok(Staged::Event(event)),
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        };
+        self.waiting.pop_front();
+        ready
+    }
+}
