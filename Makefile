@@ -94,6 +94,11 @@ bench-features: ## Measure what keeping the feature tables level costs beside in
 	@scripts/setup.sh test
 	@bench/kafka.sh features $(ARGS)
 
+.PHONY: bench-commits
+bench-commits: ## Make 10,000 small commits and see whether the last cost what the first did; the last line is JSON
+	@scripts/setup.sh build
+	@$(BENCH) commits $(ARGS)
+
 .PHONY: bench-decide
 bench-decide: ## Measure one routing decision beside its dot products; the last line is JSON
 	@scripts/setup.sh build

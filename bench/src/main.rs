@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ingest BROKERS EVENTS` | Kafka to committed Delta rows | consuming, decoding, encoding alone |
 //! | `features BROKERS EVENTS` | the same with the feature tables kept level | the same without |
+//! | `commits [COMMITS]` | many small commits, latency and memory by the thousand | the first thousand of the same run |
 //! | `decide [DECISIONS]` | one routing decision, and what it allocates | dot products of the same size |
 //! | `ope [ROUNDS]` | an off-policy evaluation with both kinds of interval | one pass over the rows |
 //! | `fleet [REPETITIONS]` | sizing a fleet at every boundary; the simulator | one pool of a given size; an event heap |
@@ -13,6 +14,7 @@
 
 mod allocations;
 mod ceilings;
+mod commits;
 mod decide;
 mod events;
 mod features;
@@ -24,8 +26,8 @@ mod routing;
 mod timing;
 mod usage;
 
-const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS | features BROKERS EVENTS | decide [DECISIONS] | \
-                     ope [ROUNDS] | fleet [REPETITIONS] | routing [FOLDER]";
+const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS | features BROKERS EVENTS | commits [COMMITS] | \
+                     decide [DECISIONS] | ope [ROUNDS] | fleet [REPETITIONS] | routing [FOLDER]";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -34,6 +36,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // What `ingest` starts for its own measurement.
         ["ingest-alone", brokers, topic] => ingest::alone(brokers, topic),
         ["features", brokers, events] => features::run(brokers, events.parse()?),
+        ["commits"] => commits::run(10_000),
+        ["commits", commits] => commits::run(commits.parse()?),
         ["decide"] => decide::run(200_000),
         ["decide", decisions] => decide::run(decisions.parse()?),
         ["ope"] => ope::run(100_000),

@@ -39,8 +39,17 @@ fn cpu_time() -> Duration {
 
 /// Largest resident set so far, MiB (`VmHWM`).
 pub fn rss_peak_mib() -> f64 {
+    status_mib("VmHWM:")
+}
+
+/// Resident set, MiB (`VmRSS`).
+pub fn rss_now_mib() -> f64 {
+    status_mib("VmRSS:")
+}
+
+fn status_mib(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
     let kib: f64 = line.split_whitespace().nth(1).and_then(|field| field.parse().ok()).unwrap_or(0.0);
     kib / 1024.0
 }

@@ -95,8 +95,9 @@ async fn register(
 async fn register_delta(ctx: &SessionContext, table: &Table, sql_name: &str) -> Result<(), FeaturesError> {
     let external = |error| datafusion::error::DataFusionError::External(Box::new(error));
     let state = ctx.state();
-    table.delta().update_datafusion_session(&state).map_err(external)?;
-    let provider = table.delta().table_provider().with_session(Arc::new(state)).await?;
+    let delta = table.delta().await?;
+    delta.update_datafusion_session(&state).map_err(external)?;
+    let provider = delta.table_provider().with_session(Arc::new(state)).await?;
     ctx.register_table(sql_name, provider)?;
     Ok(())
 }

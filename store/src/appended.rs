@@ -1,5 +1,6 @@
 //! The rows that one version added: how readers follow a table without scanning it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
@@ -7,7 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{Schema, SchemaRef};
 use bytes::Bytes;
 use deltalake::Path;
-use deltalake::kernel::{Action, Add};
+use deltalake::kernel::Action;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -18,6 +19,9 @@ use crate::{Result, StoreError};
 
 /// Rows in one batch of the answer.
 const READ_BATCH_ROWS: usize = 16_384;
+
+/// Partition columns and their values, in the log's form.
+pub(crate) type PartitionValues = BTreeMap<String, Option<String>>;
 
 impl Table {
     /// The rows that `version` appended, with all columns of [`Table::schema`]. Empty for a version that only moved
@@ -66,25 +70,32 @@ impl Table {
             if let Action::Add(add) = action
                 && add.data_change
             {
-                batches.extend(self.read_file(add, schema).await?);
+                let values = add.partition_values.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+                batches.extend(self.read_file(&Path::from(add.path.as_str()), &values, schema).await?);
             }
         }
         Ok(batches)
     }
 
-    async fn read_file(&self, add: &Add, schema: &SchemaRef) -> Result<Vec<RecordBatch>> {
-        let bytes = self.delta.object_store().get(&Path::from(add.path.as_str())).await?.bytes().await?;
+    /// The rows of one file, with the partition's values as columns.
+    pub(crate) async fn read_file(
+        &self,
+        location: &Path,
+        values: &PartitionValues,
+        schema: &SchemaRef,
+    ) -> Result<Vec<RecordBatch>> {
+        let bytes = self.objects().get(location).await?.bytes().await?;
         let damaged = |why: String| StoreError::DamagedLog { table: self.name.clone(), place: self.place(), why };
         let mut batches = Vec::new();
         for batch in read_parquet(bytes, schema).map_err(&damaged)? {
-            batches.push(completed(batch, add, schema).map_err(&damaged)?);
+            batches.push(completed(batch, values, schema).map_err(&damaged)?);
         }
         Ok(batches)
     }
 }
 
 /// Files hold neither the partition column nor columns that are younger than they are.
-fn completed(batch: RecordBatch, add: &Add, schema: &SchemaRef) -> Result<RecordBatch, String> {
+fn completed(batch: RecordBatch, values: &PartitionValues, schema: &SchemaRef) -> Result<RecordBatch, String> {
     let rows = batch.num_rows();
     let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, String> {
         if let Some(column) = batch.column_by_name(field.name()) {
@@ -94,7 +105,7 @@ fn completed(batch: RecordBatch, add: &Add, schema: &SchemaRef) -> Result<Record
                 cast(column, field.data_type()).map_err(|error| error.to_string())
             };
         }
-        match add.partition_values.get(field.name()) {
+        match values.get(field.name()) {
             Some(Some(value)) => {
                 let text: ArrayRef = Arc::new(StringArray::from_iter_values(std::iter::repeat_n(value, rows)));
                 cast(&text, field.data_type()).map_err(|error| error.to_string())

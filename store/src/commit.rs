@@ -2,9 +2,9 @@
 //!
 //! One attempt is: load the newest version `v`; read the positions *of that version*; compare them with what the
 //! writer expects; write log entry `v + 1` with a create-only put. If the put succeeds nothing lay between the
-//! comparison and the commit, so the comparison held when the rows landed: a compare-and-set. The Delta library's own
-//! retry loop is switched off (`max_retries` 0), because its conflict check looks only at commits after the snapshot
-//! and, for a commit without positions, would not recognise its own entry.
+//! comparison and the commit, so the comparison held when the rows landed: a compare-and-set. The entry is put by us
+//! and not by the Delta library, whose conflict check looks only at commits after the snapshot and would not recognise
+//! its own entry, and which wants the list of the table's files for it.
 //!
 //! **Unknown outcomes.** A put may time out and land all the same, or be retried below us and then report that its
 //! own object "already exists". Each commit therefore carries a nonce. Before every further attempt we look for it in
@@ -14,8 +14,11 @@
 //! put can never land. So at most one entry holds our nonce, and while `n` is free every failure of ours is
 //! [`StoreError::OutcomeUnknown`], whatever it was: the caller reads positions before it goes on.
 //!
-//! **Housekeeping.** A commit is durable when its log entry is. Loading the new version afterwards is a convenience
-//! whose failure is logged, not returned. Checkpoints and log clean-up are started here and done beside (see
+//! **Sleepers.** A process that slept between loading version `v` and its put may wake after log clean-up has removed
+//! entry `v + 1`, and create it anew, where nobody reads it. Clean-up removes what is older than days and never the newest
+//! entry, so a put that took longer than a minute counts only if entry `v` is still there (see `head`).
+//!
+//! **Housekeeping.** A commit is durable when its log entry is. Checkpoints and log clean-up are started here and done beside (see
 //! `maintain`), so that every writer's log is kept short, whoever it is.
 
 use std::collections::HashSet;
@@ -23,12 +26,14 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
-use deltalake::DeltaTableError;
-use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
-use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::kernel::transaction::CommitData;
+use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::logstore::get_actions;
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::{DeltaTableError, Path};
+use object_store::{PutMode, PutOptions};
 
+use crate::head::{Moment, TRUSTED_FOR, entry_exists};
 use crate::table::Table;
 use crate::{Result, StoreError};
 
@@ -93,17 +98,30 @@ impl Table {
     }
 
     async fn land(&mut self, adds: Vec<Add>, mode: Mode, advances: &[Advance]) -> Result<i64> {
+        let partition_by = Some(self.partition_columns()).filter(|columns| !columns.is_empty());
+        let (mode, removes) = match mode {
+            Mode::Append => (SaveMode::Append, None),
+            Mode::Replace => (SaveMode::Overwrite, Some(Removes::All)),
+        };
+        let operation = DeltaOperation::Write { mode, partition_by, predicate: None };
+        self.land_change(Change { operation, adds, removes }, advances).await
+    }
+
+    /// Lands a change of the table's files together with the advances, once or not at all.
+    pub(crate) async fn land_change(&mut self, change: Change, advances: &[Advance]) -> Result<i64> {
         let nonce = format!("{:032x}", rand::random::<u128>());
-        let schema_before = self.checked_schema_hash()?;
+        let schema_before = self.schema_hash();
         let (mut lost_races, mut failures) = (0_usize, 0_usize);
         // The log entry that a put of ours may have created, or may yet create. While there is one, no error of ours may
         // read as "nothing landed".
         let mut unsettled = None;
         loop {
+            let since = Moment::now();
             match self.settle(&nonce, &mut unsettled).await {
                 Ok(None) => {}
                 Ok(Some(version)) => {
                     events::found_own_commit(&self.name, version);
+                    self.maintain_when_due(version);
                     return Ok(version);
                 }
                 Err(error) if failures < UNKNOWN_MAX && error.retry_helps() => {
@@ -116,14 +134,23 @@ impl Table {
             if lost_races >= LOST_RACES_MAX {
                 return Err(StoreError::Contended { table: self.name.clone(), attempts: lost_races });
             }
-            if let Err(error) = self.check(advances, &schema_before).await {
-                return Err(self.outcome(unsettled, error));
+            if matches!(change.removes, Some(Removes::These(_))) && self.head().has_removes_since() {
+                return Err(self.outcome(unsettled, StoreError::Superseded { table: self.name.clone() }));
             }
+            let prepared = match self.check(advances, &schema_before).await {
+                Ok(()) => self.prepare(&change, advances, &nonce).await,
+                Err(error) => Err(error),
+            };
+            let (actions, bytes) = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => return Err(self.outcome(unsettled, error)),
+            };
             let entry = self.version() + 1;
-            match self.try_put(&adds, mode, advances, &nonce).await {
-                Ok(version) => {
-                    self.after(version).await;
-                    return Ok(version);
+            match self.put_entry(entry.unsigned_abs(), bytes, since).await {
+                Ok(()) => {
+                    self.head_mut().follow(&actions);
+                    self.maintain_when_due(entry);
+                    return Ok(entry);
                 }
                 Err(PutError::LostRace) => {
                     (unsettled, lost_races) = (Some(entry), lost_races + 1);
@@ -137,8 +164,9 @@ impl Table {
                     }
                     pause(failures).await;
                 }
-                Err(PutError::Refused(error)) => {
-                    return Err(self.outcome(unsettled, StoreError::delta(&self.name, error)));
+                Err(PutError::Slept) => {
+                    let why = "this process slept, and the log has been cleaned up past the entry meanwhile".to_owned();
+                    return Err(StoreError::OutcomeUnknown { table: self.name.clone(), why });
                 }
             }
         }
@@ -160,8 +188,12 @@ impl Table {
 
     /// May this commit be put after the loaded version?
     async fn check(&self, advances: &[Advance], schema_before: &Option<String>) -> Result<()> {
-        if self.checked_schema_hash()? != *schema_before {
+        if self.schema_hash() != *schema_before {
             return Err(StoreError::bad_commit(&self.name, "the table's columns changed under this writer"));
+        }
+        if let Some(feature) = self.head().foreign_feature() {
+            let why = format!("another program has switched on {feature}, which weir does not write");
+            return Err(StoreError::bad_commit(&self.name, why));
         }
         self.check_positions(advances).await
     }
@@ -174,38 +206,41 @@ impl Table {
         }
     }
 
-    async fn try_put(&self, adds: &[Add], mode: Mode, advances: &[Advance], nonce: &str) -> Result<i64, PutError> {
-        let snapshot = self.delta.snapshot().map_err(PutError::Refused)?;
-        let (mode, removes) = match mode {
-            Mode::Append => (SaveMode::Append, Vec::new()),
-            Mode::Replace => {
-                let files = snapshot.log_data();
-                (SaveMode::Overwrite, files.iter().map(|file| Action::Remove(file.remove_action(true))).collect())
-            }
+    /// The entry that would follow the known version: its actions and its bytes.
+    async fn prepare(&self, change: &Change, advances: &[Advance], nonce: &str) -> Result<(Vec<Action>, Bytes)> {
+        let mut actions = match &change.removes {
+            None => Vec::new(),
+            Some(Removes::All) => self.remove_all().await?,
+            Some(Removes::These(removes)) => removes.iter().cloned().map(Action::Remove).collect(),
         };
-        let operation = DeltaOperation::Write {
-            mode,
-            partition_by: self.partition_columns().ok().filter(|columns| !columns.is_empty()),
-            predicate: None,
-        };
-        let properties = CommitProperties::default()
-            .with_max_retries(0)
-            .with_create_checkpoint(false)
-            .with_cleanup_expired_logs(Some(false))
-            .with_metadata([(NONCE_KEY.to_owned(), nonce.into())])
-            .with_application_transactions(
-                advances.iter().map(|advance| Transaction::new(&advance.app_id, advance.next)).collect(),
-            );
-        let prepared = CommitBuilder::from(properties)
-            .with_actions(removes.into_iter().chain(adds.iter().cloned().map(Action::Add)).collect())
-            .build(Some(snapshot), self.delta.log_store(), operation)
-            .into_prepared_commit_future()
-            .await
-            .map_err(PutError::Refused)?;
-        // What the prepared commit resolves to is durable; we never await its housekeeping stage.
-        match tokio::time::timeout(PUT_TIMEOUT, prepared.into_future()).await {
-            Ok(Ok(landed)) => Ok(i64::try_from(landed.version).unwrap_or(i64::MAX)),
-            Ok(Err(error)) if lost_race(&error) => Err(PutError::LostRace),
+        actions.extend(change.adds.iter().cloned().map(Action::Add));
+        let transactions = advances.iter().map(|advance| Transaction::new(&advance.app_id, advance.next)).collect();
+        let marks = [(NONCE_KEY.to_owned(), nonce.into())].into();
+        let data = CommitData::new(actions, change.operation.clone(), marks, transactions);
+        let bytes = data.get_bytes().map_err(|error| StoreError::delta(&self.name, error.into()))?;
+        Ok((data.actions, bytes))
+    }
+
+    async fn remove_all(&self) -> Result<Vec<Action>> {
+        let delta = self.delta().await?;
+        let snapshot = delta.snapshot().map_err(|error| self.load_error(error))?;
+        Ok(snapshot.log_data().iter().map(|file| Action::Remove(file.remove_action(true))).collect())
+    }
+
+    /// Puts the entry, which must not be there. `since` is when the version before it was known to be the newest.
+    async fn put_entry(&self, version: u64, bytes: Bytes, since: Moment) -> Result<(), PutError> {
+        let objects = self.objects();
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        let path = LogEntry::path(version);
+        let put = objects.put_opts(&path, bytes.into(), options);
+        match tokio::time::timeout(PUT_TIMEOUT, put).await {
+            Ok(Ok(_)) if since.elapsed() <= TRUSTED_FOR => Ok(()),
+            Ok(Ok(_)) => match entry_exists(self.log.as_ref(), version - 1).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(PutError::Slept),
+                Err(error) => Err(PutError::Unknown(error.to_string())),
+            },
+            Ok(Err(object_store::Error::AlreadyExists { .. })) => Err(PutError::LostRace),
             Ok(Err(error)) => Err(PutError::Unknown(error.to_string())),
             Err(_) => Err(PutError::Unknown(format!("no answer in {} s", PUT_TIMEOUT.as_secs()))),
         }
@@ -240,24 +275,30 @@ impl Table {
         Ok(())
     }
 
-    async fn after(&mut self, version: i64) {
-        if let Err(error) = self.refresh().await {
-            // The next commit loads again.
-            events::not_reloaded(&self.name, version, &error);
-        }
-        self.maintain_when_due(version);
-    }
-
     /// The log entry of a version, unless the log no longer holds it.
     pub(crate) async fn read_commit(&self, version: u64) -> Result<Option<LogEntry>> {
-        let log_store = self.delta.log_store();
-        let bytes = match log_store.read_commit_entry(version).await {
+        let bytes = match self.log.read_commit_entry(version).await {
             Ok(bytes) => bytes,
             Err(DeltaTableError::ObjectStore { source: deltalake::ObjectStoreError::NotFound { .. } }) => None,
             Err(error) => return Err(self.load_error(error)),
         };
         bytes.map(|bytes| LogEntry::parse(version, &bytes).map_err(|error| self.load_error(error))).transpose()
     }
+}
+
+/// What a commit does to the table's files.
+pub(crate) struct Change {
+    pub(crate) operation: DeltaOperation,
+    pub(crate) adds: Vec<Add>,
+    pub(crate) removes: Option<Removes>,
+}
+
+/// Which files leave the table.
+pub(crate) enum Removes {
+    /// All that the version before holds, whichever that turns out to be.
+    All,
+    /// These, which the caller has found in a version since which removes are watched.
+    These(Vec<Remove>),
 }
 
 /// What becomes of the rows that the table holds.
@@ -272,21 +313,8 @@ enum PutError {
     LostRace,
     /// It may have landed.
     Unknown(String),
-    /// It was not even sent.
-    Refused(DeltaTableError),
-}
-
-/// With retries off, the library's answer to "that entry exists" is that it is out of attempts.
-fn lost_race(error: &DeltaTableError) -> bool {
-    matches!(
-        error,
-        DeltaTableError::VersionAlreadyExists(_)
-            | DeltaTableError::Transaction {
-                source: TransactionError::VersionAlreadyExists(_)
-                    | TransactionError::MaxCommitAttempts(_)
-                    | TransactionError::CommitConflict(_)
-            }
-    )
+    /// It landed where the log has been cleaned up: nobody reads it there.
+    Slept,
 }
 
 /// Grows with each failure and differs between writers, so that they do not meet again.
@@ -303,15 +331,13 @@ impl LogEntry {
         get_actions(version, bytes).map(Self)
     }
 
-    pub(crate) fn actions(&self) -> &[Action] {
-        &self.0
+    /// Where the entry of a version lies, in the table's folder.
+    pub(crate) fn path(version: u64) -> Path {
+        Path::from(format!("_delta_log/{version:020}.json"))
     }
 
-    pub(crate) fn transactions(&self) -> impl Iterator<Item = (&str, i64)> {
-        self.0.iter().filter_map(|action| match action {
-            Action::Txn(transaction) => Some((transaction.app_id.as_str(), transaction.version)),
-            _ => None,
-        })
+    pub(crate) fn actions(&self) -> &[Action] {
+        &self.0
     }
 
     /// When it was committed, by its writer's clock, milliseconds since the Unix epoch.
@@ -332,8 +358,6 @@ impl LogEntry {
 
 /// Log lines and counters of this module, together.
 mod events {
-    use crate::StoreError;
-
     pub(super) fn fenced(table: &str, app_id: &str) {
         metrics::counter!("weir_store_fenced_total", "table" => table.to_owned()).increment(1);
         tracing::warn!(table, app_id, "commit fenced: another writer has moved the position");
@@ -347,9 +371,5 @@ mod events {
     pub(super) fn found_own_commit(table: &str, version: i64) {
         metrics::counter!("weir_store_outcomes_resolved_total", "table" => table.to_owned()).increment(1);
         tracing::info!(table, version, "an earlier attempt had landed");
-    }
-
-    pub(super) fn not_reloaded(table: &str, version: i64, error: &StoreError) {
-        tracing::warn!(table, version, %error, "committed, but the new version could not be loaded yet");
     }
 }

@@ -90,6 +90,12 @@ pub enum StoreError {
         /// How often we tried.
         attempts: usize,
     },
+    /// A plan to remove files of one version met a later version that removes files.
+    #[error("table {table}: another process removed files meanwhile; nothing was changed, the next round plans anew")]
+    Superseded {
+        /// The table.
+        table: String,
+    },
     /// The log no longer holds that version.
     #[error(
         "table {table}: version {version} is no longer in the log; `weir rebuild` makes the summaries anew from the rows"
@@ -164,6 +170,7 @@ impl StoreError {
             Self::Fenced { .. }
             | Self::OutcomeUnknown { .. }
             | Self::Contended { .. }
+            | Self::Superseded { .. }
             | Self::DamagedLog { .. }
             | Self::Storage(_)
             | Self::Delta { .. } => Fault::Outside,
@@ -180,6 +187,7 @@ impl StoreError {
             Self::Fenced { .. }
                 | Self::OutcomeUnknown { .. }
                 | Self::Contended { .. }
+                | Self::Superseded { .. }
                 | Self::Storage(_)
                 | Self::Delta { .. }
         )

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! <root>/tables/<name>/            one Delta table each
+//! <root>/upkeep/<name>/             which rounds of upkeep are taken
 //! <root>/followers/<name>/         who follows that table's versions, so that its log is kept for them
 //! <root>/sources/, policies/, ...  objects of the crates above
 //! <keys>/tenants/<hash>.key        a tenant's pseudonym key: shred it and the pseudonyms mean nothing
@@ -19,10 +20,12 @@ mod backend;
 mod commit;
 mod day;
 mod error;
+mod head;
 mod keyring;
 mod maintain;
 mod store;
 mod table;
+mod upkeep;
 mod write;
 
 pub use backend::StoreOptions;
@@ -33,6 +36,7 @@ pub use keyring::Keyring;
 pub use maintain::{Follower, Maintained};
 pub use store::{PutNew, Store};
 pub use table::{Table, TableSpec};
+pub use upkeep::{Upkeep, Upkept};
 pub use write::writer_properties;
 
 /// What this crate's functions return.

@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use deltalake::checkpoints::{cleanup_expired_logs_for, create_checkpoint};
+use delta_kernel::snapshot::Snapshot;
+use deltalake::DeltaTableError;
+use deltalake::checkpoints::cleanup_expired_logs_for;
 use deltalake::table::config::TablePropertiesExt;
 use object_store::ObjectStoreExt;
 use serde::{Deserialize, Serialize};
@@ -87,7 +89,7 @@ impl Table {
         if version / CHECKPOINT_EVERY <= self.last_checkpoint().await? / CHECKPOINT_EVERY {
             return Ok(Maintained::default());
         }
-        create_checkpoint(&self.delta, None).await.map_err(|error| StoreError::delta(&self.name, error))?;
+        self.write_checkpoint().await.map_err(|error| StoreError::delta(&self.name, error))?;
         metrics::counter!("weir_store_checkpoints_total", "table" => self.name.clone()).increment(1);
         let log_files_removed = self.clean_up().await?;
         tracing::info!(table = self.name, version, log_files_removed, "checkpoint written");
@@ -121,16 +123,26 @@ impl Table {
         }));
     }
 
+    /// Written from the log as a stream of batches: the list of files is never held as a whole.
+    async fn write_checkpoint(&self) -> Result<(), DeltaTableError> {
+        let (engine, url, version) = (self.log.engine(None), self.log.root_url().clone(), self.head().version);
+        let write = move || {
+            let snapshot = Snapshot::builder_for(url).at_version(version).build(engine.as_ref())?;
+            snapshot.checkpoint(engine.as_ref(), None).map(|_| ())
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        Ok(written.map_err(|error| DeltaTableError::Generic(error.to_string()))??)
+    }
+
     async fn clean_up(&self) -> Result<usize> {
         let failed = |error| StoreError::delta(&self.name, error);
-        let snapshot = self.delta.snapshot().map_err(failed)?;
-        let log = self.delta.log_store();
-        let newest = snapshot.version();
+        let log = &self.log;
+        let newest = self.head().version;
         let before = |age: Duration| now_ms() - i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
         let followed = self.store.lowest_follower(&self.name).await?;
         let read =
             followed.and_then(|version| u64::try_from(version).ok()).map_or(newest, |version| version.min(newest));
-        let retention = snapshot.table_config().log_retention_duration();
+        let retention = self.head().table_properties().log_retention_duration();
         let mut removed =
             cleanup_expired_logs_for(read, log.as_ref(), before(retention), None).await.map_err(failed)?;
         if read < newest {
@@ -143,9 +155,8 @@ impl Table {
     /// The version named by `_last_checkpoint`; 0, the table's creation, when there is none or it cannot be read (a
     /// hint that is wrong costs one checkpoint, no more).
     async fn last_checkpoint(&self) -> Result<i64> {
-        let log = self.delta.log_store();
-        let path = log.log_path().clone().join("_last_checkpoint");
-        match self.delta.object_store().get(&path).await {
+        let path = self.log.log_path().clone().join("_last_checkpoint");
+        match self.objects().get(&path).await {
             Ok(found) => {
                 let hint: Option<serde_json::Value> = serde_json::from_slice(&found.bytes().await?).ok();
                 Ok(hint.and_then(|hint| hint.get("version")?.as_i64()).unwrap_or(0))

@@ -5,8 +5,8 @@ use std::path::Path as FsPath;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use deltalake::logstore::{StorageConfig, default_logstore};
-use deltalake::{DeltaTable, ObjectStore, ObjectStoreError, Path};
+use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::{ObjectStore, ObjectStoreError, Path};
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotOurs`] and [`StoreError::OtherSchema`] when what lies there is not this table.
     pub async fn table(&self, spec: &TableSpec) -> Result<Table> {
-        Table::open_or_create(self, self.unloaded(&spec.name)?, spec).await
+        Table::open_or_create(self, self.log_store(&spec.name)?, spec).await
     }
 
     /// The table of that name, if it is there.
@@ -126,7 +126,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotOurs`] when what lies there was not made by Weir under that name.
     pub async fn existing(&self, name: &str) -> Result<Option<Table>> {
-        Table::open(self, self.unloaded(name)?, name).await
+        Table::open(self, self.log_store(name)?, name).await
     }
 
     /// Writes an object that must not exist yet.
@@ -198,12 +198,12 @@ impl Store {
     }
 
     /// The log store that commits by a put that creates or fails, whatever the scheme: no lock table, nothing registered.
-    fn unloaded(&self, name: &str) -> Result<DeltaTable> {
+    fn log_store(&self, name: &str) -> Result<LogStoreRef> {
         let (url, config) = (self.table_url(name), StorageConfig::default());
         let root = Path::from_url_path(url.path())
             .map_err(|error| StoreError::BadLocation { place: url.to_string(), why: error.to_string() })?;
         let table = Arc::new(PrefixStore::new(self.backend.clone(), root));
-        Ok(DeltaTable::new(default_logstore(table, self.backend.clone(), &url, &config)))
+        Ok(default_logstore(table, self.backend.clone(), &url, &config))
     }
 
     async fn check_writable(&self, place: &str) -> Result<()> {

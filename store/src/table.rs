@@ -1,20 +1,21 @@
 //! One Delta table of ours: opening, creating, and where its writers stand.
 
-use std::collections::HashMap;
 use std::error::Error;
 use std::io::ErrorKind;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::{Schema, SchemaRef};
 use delta_kernel::Error as KernelError;
 use deltalake::kernel::StructType;
-use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
 use deltalake::kernel::transaction::CommitProperties;
+use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
-use deltalake::{DeltaTable, DeltaTableError, ObjectStoreError};
+use deltalake::{DeltaTable, DeltaTableError, ObjectStore, ObjectStoreError};
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
+use crate::head::{FOLLOWED_MAX, Head, entry_exists};
 use crate::{Result, Store, StoreError};
 
 const NAME_PROPERTY: &str = "weir.table";
@@ -31,22 +32,17 @@ pub struct TableSpec {
     pub partition_by: Option<String>,
 }
 
-/// One Delta table, loaded at one version. Writers never share a value: each opens its own.
+/// One Delta table, known at one version. Writers never share a value: each opens its own.
 #[derive(Debug)]
 pub struct Table {
     pub(crate) store: Store,
     pub(crate) name: String,
-    pub(crate) delta: DeltaTable,
+    pub(crate) log: LogStoreRef,
     pub(crate) schema: SchemaRef,
-    pub(crate) positions: Mutex<Positions>,
+    head: Mutex<Head>,
     /// Maintenance that this value's commits have started.
     pub(crate) maintenance: Option<JoinHandle<()>>,
 }
-
-/// Positions already looked up, all valid at the version that is loaded. A look-up replays the log from its last
-/// checkpoint; remembering the answers and folding in each newer commit keeps a commit's cost flat.
-#[derive(Debug, Default)]
-pub(crate) struct Positions(HashMap<String, Option<i64>>);
 
 impl Table {
     /// The table's name.
@@ -55,10 +51,10 @@ impl Table {
         &self.name
     }
 
-    /// The version that is loaded.
+    /// The version that is known.
     #[must_use]
     pub fn version(&self) -> i64 {
-        self.delta.version().map_or(-1, |version| i64::try_from(version).unwrap_or(i64::MAX))
+        i64::try_from(self.head().version).unwrap_or(i64::MAX)
     }
 
     /// Its columns, the partition column included.
@@ -67,121 +63,132 @@ impl Table {
         self.schema.clone()
     }
 
-    /// The Delta table as it is loaded, for a query engine.
-    #[must_use]
-    pub fn delta(&self) -> &DeltaTable {
-        &self.delta
+    /// The Delta table at that version with the list of its files, for a query engine. Its cost grows with the files:
+    /// nothing on the way of a commit asks for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Storage`] or [`StoreError::DamagedLog`].
+    pub async fn delta(&self) -> Result<DeltaTable> {
+        let mut delta = DeltaTable::new(self.log.clone());
+        let version = self.head().version;
+        delta.load_version(version).await.map_err(|error| self.load_error(error))?;
+        Ok(delta)
     }
 
-    /// Loads the newest version.
+    /// Goes on to the newest version. One read for each version since, and one that finds none.
     ///
     /// # Errors
     /// [`StoreError::Storage`] or [`StoreError::Delta`].
     pub async fn refresh(&mut self) -> Result<()> {
-        // Taken out while the table moves, and put back only when every newer commit is folded in: whatever fails or is
-        // cancelled in between, a position that another writer has moved is never answered from memory.
-        let mut positions = std::mem::take(self.positions.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let before = self.delta.version();
-        self.delta.update_state().await.map_err(|error| self.load_error(error))?;
-        let newer = match (before, self.delta.version()) {
-            (Some(before), Some(now)) => before + 1..=now,
-            _ => return Ok(()),
-        };
-        for version in newer {
-            match self.read_commit(version).await? {
-                Some(commit) => commit.transactions().for_each(|(app_id, at)| positions.fold_in(app_id, at)),
-                None => positions.0.clear(),
+        for _ in 0..FOLLOWED_MAX {
+            let version = self.head().version;
+            match self.read_commit(version + 1).await? {
+                Some(entry) => self.head_mut().follow(entry.actions()),
+                None if !self.head().is_doubtful() => return Ok(()),
+                None if entry_exists(self.log.as_ref(), version).await? => {
+                    self.head_mut().confirmed();
+                    return Ok(());
+                }
+                None => break,
             }
         }
-        *self.positions.get_mut().unwrap_or_else(PoisonError::into_inner) = positions;
+        self.load().await
+    }
+
+    /// Loads the newest version anew, whatever is known.
+    pub(crate) async fn load(&mut self) -> Result<()> {
+        let head = Head::load(&self.log).await.map_err(|error| self.load_error(error))?;
+        *self.head_mut() = head;
         Ok(())
     }
 
-    /// Where `app_id` stands in the loaded version; `None` when it never committed here.
+    /// Where `app_id` stands in the known version; `None` when it never committed here.
     ///
     /// # Errors
     /// [`StoreError::Storage`] or [`StoreError::Delta`].
     pub async fn position(&self, app_id: &str) -> Result<Option<i64>> {
-        let known = self.positions.lock().unwrap_or_else(PoisonError::into_inner).0.get(app_id).copied();
-        if let Some(position) = known {
-            return Ok(position);
-        }
-        let log_store = self.delta.log_store();
-        let snapshot = self.delta.snapshot().map_err(|error| self.load_error(error))?;
-        let position =
-            snapshot.transaction_version(log_store.as_ref(), app_id).await.map_err(|error| self.load_error(error))?;
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner).0.insert(app_id.to_owned(), position);
+        let head = {
+            let head = self.head();
+            if let Some(position) = head.known_position(app_id) {
+                return Ok(position);
+            }
+            head.clone()
+        };
+        let position = head.looked_up(&self.log, app_id).await.map_err(|error| self.load_error(error))?;
+        self.head().remember_position(app_id, position);
         Ok(position)
     }
 
-    pub(crate) async fn open(store: &Store, delta: DeltaTable, name: &str) -> Result<Option<Self>> {
-        let exists = delta.verify_deltatable_existence().await.map_err(|error| StoreError::delta(name, error))?;
+    pub(crate) async fn open(store: &Store, log: LogStoreRef, name: &str) -> Result<Option<Self>> {
+        let exists = log.is_delta_table_location().await.map_err(|error| StoreError::delta(name, error))?;
         if !exists {
             return Ok(None);
         }
-        let mut table = Self {
+        let place = log.root_url().to_string();
+        let head = Head::load(&log).await.map_err(|error| load_error(name, &place, error))?;
+        if head.property(NAME_PROPERTY) != Some(name) {
+            return Err(StoreError::NotOurs { table: name.to_owned(), place });
+        }
+        let schema = head.base().schema();
+        let schema: Schema = schema
+            .as_ref()
+            .try_into_arrow()
+            .map_err(|error| load_error(name, &place, DeltaTableError::Arrow { source: error }))?;
+        Ok(Some(Self {
             store: store.clone(),
             name: name.to_owned(),
-            delta,
-            schema: Schema::empty().into(),
-            positions: Mutex::default(),
+            log,
+            schema: schema.into(),
+            head: Mutex::new(head),
             maintenance: None,
-        };
-        table.refresh().await?;
-        if table.property(NAME_PROPERTY)?.as_deref() != Some(name) {
-            return Err(StoreError::NotOurs { table: name.to_owned(), place: table.place() });
-        }
-        let snapshot = table.delta.snapshot().map_err(|error| table.load_error(error))?;
-        table.schema = snapshot.snapshot().arrow_schema();
-        Ok(Some(table))
+        }))
     }
 
-    pub(crate) async fn open_or_create(store: &Store, delta: DeltaTable, spec: &TableSpec) -> Result<Self> {
-        if let Some(table) = Self::open(store, delta.clone(), &spec.name).await? {
+    pub(crate) async fn open_or_create(store: &Store, log: LogStoreRef, spec: &TableSpec) -> Result<Self> {
+        if let Some(table) = Self::open(store, log.clone(), &spec.name).await? {
             return table.checked_against(spec);
         }
-        let created = create(&delta, spec).await;
+        let created = create(&log, spec).await;
         // Whoever won the race to create it, what lies there now is what counts.
-        match (Self::open(store, delta, &spec.name).await?, created) {
+        match (Self::open(store, log, &spec.name).await?, created) {
             (Some(table), _) => table.checked_against(spec),
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(StoreError::bad_commit(&spec.name, "the table vanished while it was made")),
         }
     }
 
-    pub(crate) fn checked_schema_hash(&self) -> Result<Option<String>> {
-        self.property(SCHEMA_PROPERTY)
+    pub(crate) fn schema_hash(&self) -> Option<String> {
+        self.head().property(SCHEMA_PROPERTY).map(str::to_owned)
     }
 
-    pub(crate) fn partition_columns(&self) -> Result<Vec<String>> {
-        let snapshot = self.delta.snapshot().map_err(|error| self.load_error(error))?;
-        Ok(snapshot.metadata().partition_columns().to_vec())
+    pub(crate) fn partition_columns(&self) -> Vec<String> {
+        self.head().partition_columns().to_vec()
     }
 
     pub(crate) fn place(&self) -> String {
-        self.delta.table_url().to_string()
+        self.log.root_url().to_string()
     }
 
-    /// Storage trouble may pass; anything else that keeps a log from loading is damage.
+    /// The table's folder.
+    pub(crate) fn objects(&self) -> Arc<dyn ObjectStore> {
+        self.log.object_store(None)
+    }
+
     pub(crate) fn load_error(&self, error: DeltaTableError) -> StoreError {
-        match error {
-            DeltaTableError::ObjectStore { source } if !matches!(source, ObjectStoreError::NotFound { .. }) => {
-                StoreError::Storage(source)
-            }
-            other if is_storage_trouble(&other) => {
-                StoreError::Storage(ObjectStoreError::Generic { store: "Delta log", source: Box::new(other) })
-            }
-            other => StoreError::DamagedLog { table: self.name.clone(), place: self.place(), why: other.to_string() },
-        }
+        load_error(&self.name, &self.place(), error)
     }
 
-    fn property(&self, key: &str) -> Result<Option<String>> {
-        let snapshot = self.delta.snapshot().map_err(|error| self.load_error(error))?;
-        Ok(snapshot.metadata().configuration().get(key).cloned())
+    /// Never held across an await.
+    pub(crate) fn head(&self) -> MutexGuard<'_, Head> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn head_mut(&mut self) -> &mut Head {
+        self.head.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn checked_against(self, spec: &TableSpec) -> Result<Self> {
-        if self.property(SCHEMA_PROPERTY)?.as_deref() == Some(&fingerprint(spec)) {
+        if self.schema_hash().as_deref() == Some(&fingerprint(spec)) {
             return Ok(self);
         }
         let difference = difference(&self.schema, &spec.schema);
@@ -189,11 +196,16 @@ impl Table {
     }
 }
 
-impl Positions {
-    pub(crate) fn fold_in(&mut self, app_id: &str, at: i64) {
-        if let Some(position) = self.0.get_mut(app_id) {
-            *position = Some(at);
+/// Storage trouble may pass; anything else that keeps a log from loading is damage.
+fn load_error(table: &str, place: &str, error: DeltaTableError) -> StoreError {
+    match error {
+        DeltaTableError::ObjectStore { source } if !matches!(source, ObjectStoreError::NotFound { .. }) => {
+            StoreError::Storage(source)
         }
+        other if is_storage_trouble(&other) => {
+            StoreError::Storage(ObjectStoreError::Generic { store: "Delta log", source: Box::new(other) })
+        }
+        other => StoreError::DamagedLog { table: table.to_owned(), place: place.to_owned(), why: other.to_string() },
     }
 }
 
@@ -217,7 +229,7 @@ fn is_storage_trouble(error: &DeltaTableError) -> bool {
     false
 }
 
-async fn create(delta: &DeltaTable, spec: &TableSpec) -> Result<()> {
+async fn create(log: &LogStoreRef, spec: &TableSpec) -> Result<()> {
     let failed = |error| StoreError::delta(&spec.name, error);
     let columns: StructType =
         spec.schema.as_ref().try_into_kernel().map_err(|error| StoreError::bad_commit(&spec.name, error))?;
@@ -228,7 +240,7 @@ async fn create(delta: &DeltaTable, spec: &TableSpec) -> Result<()> {
         ("delta.logRetentionDuration", "interval 2 days".to_owned()),
     ];
     CreateBuilder::new()
-        .with_log_store(delta.log_store())
+        .with_log_store(log.clone())
         .with_table_name(&spec.name)
         .with_columns(columns.fields().cloned())
         .with_partition_columns(spec.partition_by.clone())

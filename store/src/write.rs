@@ -36,17 +36,7 @@ impl Table {
             return Ok(Vec::new());
         }
         let failed = |error| StoreError::delta(&self.name, error);
-        let table_config = self.delta.snapshot().map_err(failed)?.table_config();
-        let config = WriterConfig::new(
-            self.schema.clone(),
-            self.partition_columns()?,
-            Some(writer_properties()),
-            None,
-            Some(WRITE_BATCH_ROWS),
-            table_config.num_indexed_cols(),
-            Some(statistics_columns(&self.schema)),
-        );
-        let mut writer = DeltaWriter::new(self.delta.object_store(), config);
+        let mut writer = self.file_writer();
         for batch in &batches {
             if let Err(error) = writer.write(batch).await {
                 // Best effort: what stays behind is unreferenced.
@@ -55,6 +45,21 @@ impl Table {
             }
         }
         writer.close().await.map_err(failed)
+    }
+
+    /// A writer of this table's files.
+    pub(crate) fn file_writer(&self) -> DeltaWriter {
+        let indexed = self.head().table_properties().num_indexed_cols();
+        let config = WriterConfig::new(
+            self.schema.clone(),
+            self.partition_columns(),
+            Some(writer_properties()),
+            None,
+            Some(WRITE_BATCH_ROWS),
+            indexed,
+            Some(statistics_columns(&self.schema)),
+        );
+        DeltaWriter::new(self.objects(), config)
     }
 
     /// The batch with the table's columns in the table's order; absent nullable columns are null.

@@ -208,13 +208,15 @@ async fn a_store_that_dies_after_a_put_leaves_an_unknown_outcome_whatever_it_ans
 
 #[tokio::test]
 async fn a_read_that_fails_while_our_own_entry_is_looked_for_costs_nothing() {
-    for reads_before in 0..4 {
+    // Read before the put, when the put has failed, and to see whose it is.
+    for reads_before in 0..3 {
         let (backend, store) = on_faulty();
         let mut table = store.table(&spec()).await.unwrap();
         backend.faults.lock().unwrap().push(StoreFault::LandsButExists);
         backend.fail_read("00000000000000000001.json", reads_before);
         let committed = table.commit(vec![rows(&[7])], vec![advance("a", None, 1)]).await.unwrap();
         assert_eq!(committed.version, 1, "read {reads_before}");
+        assert!(backend.read_has_failed(), "there is no read {reads_before}");
         table.refresh().await.unwrap();
         assert_eq!(all_ids(&table).await, [7], "read {reads_before}");
     }
@@ -223,7 +225,7 @@ async fn a_read_that_fails_while_our_own_entry_is_looked_for_costs_nothing() {
 #[tokio::test]
 async fn a_log_read_that_fails_once_never_lets_a_stale_writer_through() {
     let mut failed_reads = 0;
-    for reads_before in 0..6 {
+    for reads_before in 0..3 {
         let (backend, store) = on_faulty();
         let mut owner = store.table(&spec()).await.unwrap();
         owner.commit(vec![rows(&[1])], vec![advance("a", None, 1)]).await.unwrap();
@@ -237,7 +239,7 @@ async fn a_log_read_that_fails_once_never_lets_a_stale_writer_through() {
         owner.refresh().await.unwrap();
         assert_eq!(all_ids(&owner).await, [1, 2], "doubled after read {reads_before} failed");
     }
-    assert!(failed_reads >= 2, "only {failed_reads} reads failed: the log is loaded, then folded in");
+    assert!(failed_reads >= 1, "the entry that fences is read");
 }
 
 #[tokio::test]
@@ -379,7 +381,11 @@ async fn a_writer_that_never_asks_for_it_gets_a_checkpoint_that_keeps_positions_
     }
     let reopened = store.existing("events").await.unwrap().unwrap();
     assert_eq!(reopened.position("a").await.unwrap(), Some(100));
-    assert_eq!(reopened.delta().snapshot().unwrap().log_data().num_files(), 2, "the rows' files, one a day");
+    assert_eq!(
+        reopened.delta().await.unwrap().snapshot().unwrap().log_data().num_files(),
+        2,
+        "the rows' files, one a day"
+    );
     assert!(matches!(reopened.appended(7).await, Err(StoreError::VersionGone { version: 7, .. })));
 }
 
@@ -461,12 +467,12 @@ async fn replacing_takes_every_row_away_in_the_commit_that_brings_the_new_ones()
     table.commit(vec![rows(&[1, 2])], vec![advance("a", None, 1)]).await.unwrap();
     let refused = table.replace(vec![rows(&[9])], vec![advance("a", None, 2)]).await;
     assert!(matches!(refused, Err(StoreError::Fenced { .. })), "{refused:?}");
-    let files = |table: &Table| table.delta().snapshot().unwrap().log_data().num_files();
-    assert_eq!(files(&table), 2, "a refused one took rows away");
+    let files = async |table: &Table| table.delta().await.unwrap().snapshot().unwrap().log_data().num_files();
+    assert_eq!(files(&table).await, 2, "a refused one took rows away");
     let replaced = table.replace(vec![rows(&[3])], vec![advance("a", Some(1), 2)]).await.unwrap();
     assert_eq!((replaced.rows, table.position("a").await.unwrap()), (1, Some(2)));
     let reopened = store.existing("events").await.unwrap().unwrap();
-    assert_eq!(files(&reopened), 1, "one file of the new row");
+    assert_eq!(files(&reopened).await, 1, "one file of the new row");
     assert!(reopened.appended(replaced.version).await.unwrap().is_empty(), "no followers' rows");
 }
 

@@ -47,6 +47,9 @@ pub enum Command {
     /// Make the summaries anew from the raw rows, as far back as these are kept: corrections and forgotten redeliveries
     /// come right, and a gap in the log is bridged. Stop `weir run` first, unless its summaries no longer go on.
     Rebuild,
+    /// Keep tables up by hand: checkpoints, retention, small files merged, files that nobody needs deleted. `weir run` and
+    /// `weir serve` do the same beside their work; it is safe beside them.
+    Compact(CompactArgs),
     /// Train a policy or an estimator.
     Learn(LearnArgs),
     /// Judge a bundle on logged traffic, or the learner on a score matrix.
@@ -90,6 +93,15 @@ pub struct DemoArgs {
     /// HTTP listener of the demo (port 0: any free port).
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: String,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CompactArgs {
+    /// The table; all of them when left out.
+    pub table: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

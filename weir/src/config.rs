@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_schemas::contracts;
 use weir_store::StoreOptions;
 
 use crate::error::{Failure, Result};
@@ -16,6 +17,9 @@ use crate::error::{Failure, Result};
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     pub store: StoreSection,
+    pub upkeep: UpkeepSection,
+    /// `[retention]`: days that rows are kept, by table; for ever when a table is not named.
+    pub retention: BTreeMap<String, u32>,
     pub keys: KeysSection,
     pub kafka: KafkaSection,
     pub ingest: IngestSection,
@@ -44,6 +48,20 @@ impl StoreSection {
         let settings = self.options.iter().map(|(name, value)| (name.clone(), text(value))).collect();
         StoreOptions { settings, credentials: self.credentials.clone() }
     }
+}
+
+/// `[upkeep]`: merging small files, retention and clean-up, beside `weir run` and `weir serve`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpkeepSection {
+    /// Time between two rounds, ms; 0 switches them off.
+    pub interval_ms: u64,
+    /// Small files are merged up to about this size, bytes.
+    pub target_file_bytes: u64,
+    /// Files of a day that is not over are left alone for so long, ms.
+    pub settle_ms: u64,
+    /// Bytes read a second while merging; 0 for no limit.
+    pub bytes_per_s: u64,
 }
 
 /// `[keys]`: tenant keys and dead-letter keys; keep this off the data's backups, or shredding a key means nothing.
@@ -172,6 +190,11 @@ impl Default for StoreSection {
         Self { url: "weir-data".into(), credentials: None, options: BTreeMap::new() }
     }
 }
+impl Default for UpkeepSection {
+    fn default() -> Self {
+        Self { interval_ms: 600_000, target_file_bytes: 64 << 20, settle_ms: 3_600_000, bytes_per_s: 32 << 20 }
+    }
+}
 impl Default for KeysSection {
     fn default() -> Self {
         Self { path: "weir-keys".into() }
@@ -250,6 +273,17 @@ impl Config {
             return bad(
                 "kafka.topics is empty: name at least one topic, or leave the section out for the defaults".into()
             );
+        }
+        if let Some((table, _)) = self.retention.iter().find(|(_, days)| **days == 0) {
+            return bad(format!("retention.{table} is 0 days: give 1 or more, or leave it out to keep its rows"));
+        }
+        let dated: Vec<&str> = contracts().iter().map(|contract| contract.name).chain(["dead_letters"]).collect();
+        if let Some(table) = self.retention.keys().find(|table| !dated.contains(&table.as_str())) {
+            let dated = dated.join(", ");
+            return bad(format!("retention.{table}: no table of that name holds raw rows by day; there are: {dated}"));
+        }
+        if self.upkeep.target_file_bytes < 1 << 20 {
+            return bad("upkeep.target_file_bytes is below 1 MiB: the files would be too small to merge".into());
         }
         let ObjectiveSection { quality, usd, gamma, floor: _ } = self.objective;
         for (name, value) in [("quality", Some(quality)), ("usd", Some(usd)), ("gamma", gamma)] {
@@ -335,6 +369,16 @@ mod tests {
     fn a_misspelt_key_is_refused_by_name() {
         let error = toml::from_str::<Config>("[ingest]\nflush_row = 3\n").unwrap_err().to_string();
         assert!(error.contains("flush_row"), "{error}");
+    }
+
+    #[test]
+    fn retention_is_for_tables_that_have_days() {
+        let config: Config = toml::from_str("[retention]\nrequests = 30\ndead_letters = 14\n").unwrap();
+        config.check().unwrap();
+        let said = sentence("[retention]\nrequsts = 30\n");
+        assert!(said.contains("retention.requsts") && said.contains("requests, feedback"), "{said}");
+        let said = sentence("[retention]\nrequests = 0\n");
+        assert!(said.contains("retention.requests is 0 days"), "{said}");
     }
 
     #[test]

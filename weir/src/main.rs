@@ -16,6 +16,7 @@ mod produce;
 mod progress;
 mod services;
 mod training;
+mod upkeep;
 
 use std::process::ExitCode;
 

@@ -179,9 +179,12 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let text = |value: &str| format!("\"{value}\"");
     let path = |value: &Path| format!("\"{}\"", value.display());
     let none = || "none".to_owned();
-    let Config { store, keys, kafka, ingest, http, policy, objective, estimators } = Config::default();
+    let Config { store, upkeep, retention, keys, kafka, ingest, http, policy, objective, estimators } =
+        Config::default();
     let StoreSection { url, credentials, options } = store;
     assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
+    let UpkeepSection { interval_ms, target_file_bytes, settle_ms, bytes_per_s } = upkeep;
+    assert!(retention.is_empty(), "the page says {{}}");
     let KeysSection { path: keys_path } = keys;
     let KafkaSection { brokers, group_id, job, topics, properties } = kafka;
     let IngestSection {
@@ -211,6 +214,11 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("store.url", text(&url)),
         ("store.credentials", none()),
         ("store.options", "{}".to_owned()),
+        ("upkeep.interval_ms", interval_ms.to_string()),
+        ("upkeep.target_file_bytes", target_file_bytes.to_string()),
+        ("upkeep.settle_ms", settle_ms.to_string()),
+        ("upkeep.bytes_per_s", bytes_per_s.to_string()),
+        ("retention", "{}".to_owned()),
         ("keys.path", path(&keys_path)),
         ("kafka.brokers", text(&brokers)),
         ("kafka.group_id", text(&group_id)),

@@ -10,7 +10,7 @@ use crate::{PublisherError, Result};
 
 pub(super) async fn all(table: &Table) -> Result<Vec<RecordBatch>> {
     let damaged = |why: String| PublisherError::Damaged { why };
-    let delta = table.delta();
+    let delta = table.delta().await?;
     let snapshot = delta.snapshot().map_err(|error| damaged(error.to_string()))?;
     let paths: Vec<_> = snapshot.log_data().into_iter().map(|file| file.object_store_path()).collect();
     let objects = delta.object_store();

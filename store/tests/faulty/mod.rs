@@ -1,4 +1,5 @@
 //! An object store that misbehaves on demand where it matters: when a log entry is put.
+#![allow(dead_code)] // each test file uses its part
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, PutMultipartOptions, PutOptions, PutPayload,
     PutResult, Result,
 };
+use tokio::sync::oneshot;
 
 /// What happens to the next put of a log entry.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +48,40 @@ pub struct Faulty {
     pub dead: Arc<AtomicBool>,
     late: Mutex<Option<(Path, PutPayload)>>,
     read_fault: Mutex<Option<ReadFault>>,
+    hold: Mutex<Option<(oneshot::Sender<()>, oneshot::Receiver<()>)>>,
+    writes_left: Mutex<Option<usize>>,
 }
 
 impl Faulty {
+    /// The next put of a log entry waits until the returned sender is used; the receiver says when it has come.
+    pub fn hold_next_entry(&self) -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let (come, has_come) = oneshot::channel();
+        let (go_on, gone_on) = oneshot::channel();
+        *self.hold.lock().unwrap() = Some((come, gone_on));
+        (go_on, has_come)
+    }
+
+    /// After so many more puts the store answers nothing.
+    pub fn die_after_writes(&self, writes: usize) {
+        *self.writes_left.lock().unwrap() = Some(writes);
+    }
+
+    fn count_write(&self) -> Result<()> {
+        let mut left = self.writes_left.lock().unwrap();
+        match left.as_mut() {
+            Some(0) => {
+                *left = None;
+                self.dead.store(true, Ordering::SeqCst);
+                Err(timed_out())
+            }
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// The read of that object after so many others of it fails, once.
     pub fn fail_read(&self, ends_with: &str, reads_before: usize) {
         *self.read_fault.lock().unwrap() = Some(ReadFault { ends_with: ends_with.to_owned(), reads_before });
@@ -93,7 +126,13 @@ impl fmt::Display for Faulty {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         self.alive()?;
+        self.count_write()?;
         let log_entry = location.as_ref().contains("_delta_log") && location.as_ref().ends_with(".json");
+        let held = if log_entry { self.hold.lock().unwrap().take() } else { None };
+        if let Some((come, gone_on)) = held {
+            come.send(()).unwrap();
+            gone_on.await.unwrap();
+        }
         let fault = if log_entry { self.faults.lock().unwrap().pop() } else { None };
         let late = if log_entry { self.late.lock().unwrap().take() } else { None };
         if let Some((location, payload)) = late {
@@ -124,6 +163,7 @@ impl ObjectStore for Faulty {
 
     async fn put_multipart_opts(&self, location: &Path, o: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
         self.alive()?;
+        self.count_write()?;
         self.inner.put_multipart_opts(location, o).await
     }
 

@@ -2,6 +2,7 @@
 //! `--json`.
 
 mod check;
+mod compact;
 mod decide;
 mod demo;
 mod estimate;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Replay(args) => replay::run(&common, args).await,
         Command::Sql(args) => sql::run(&common, args).await,
         Command::Rebuild => rebuild::run(&common).await,
+        Command::Compact(args) => compact::run(&common, args).await,
         Command::Learn(args) => learn::run(&common, args).await,
         Command::Evaluate(args) => evaluate::run(&common, args).await,
         Command::Estimate(args) => estimate::run(&common, args).await,

@@ -15,6 +15,7 @@ use crate::http::{self, Listener, Readiness};
 use crate::pipeline::{Pipeline, StreamEstimator};
 use crate::progress::Progress;
 use crate::services::{self, Access, PolicyTopic};
+use crate::upkeep;
 
 /// Runs until drained, stopped or failed.
 pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
@@ -68,6 +69,7 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
             None
         }
     };
+    let upkeep = upkeep::start(&store, &config, stop.clone());
     let finished = if args.until_drained {
         let committed = pipeline.committed.clone();
         let progress = Progress::start("reading the topics to their end:", "rows stored", None, common.json);
@@ -78,6 +80,10 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
     stop_sender.send_replace(true);
     if let Some(http) = http {
         http.await.map_err(|error| Failure::ours(format!("the HTTP services stopped: {error}")))??;
+    }
+    if let Some(upkeep) = upkeep {
+        // It ends with `stop`; what it had under way is done again by a later round.
+        upkeep.await.map_err(|error| Failure::ours(format!("upkeep stopped: {error}")))?;
     }
     let (ingested, derived) = finished?;
     let summary = serde_json::json!({

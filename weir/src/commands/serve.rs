@@ -5,6 +5,7 @@ use crate::cli::{Common, ServeArgs};
 use crate::error::Result;
 use crate::http::{self, Listener, Readiness};
 use crate::services::{self, Access, PolicyTopic};
+use crate::upkeep;
 
 /// Serves until a signal stops it.
 pub async fn run(common: &Common, args: ServeArgs) -> Result<()> {
@@ -26,5 +27,10 @@ pub async fn run(common: &Common, args: ServeArgs) -> Result<()> {
     )
     .await?;
     eprintln!("weir: console and services at {}", listener.url());
-    listener.serve(router, stop).await
+    let upkeep = upkeep::start(&store, &config, stop.clone());
+    let served = listener.serve(router, stop).await;
+    if let Some(upkeep) = upkeep {
+        upkeep.abort();
+    }
+    served
 }
