@@ -61,7 +61,7 @@ pub fn encode(batches: &[RecordBatch], rounds: usize) -> Result<Rate, Box<dyn Er
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let mark = Mark::now();
     for _ in 0..rounds {
-        let properties = weir_store::writer_properties();
+        let properties = weir_store::writer_properties(&batches[0].schema());
         let mut writer = ArrowWriter::try_new(std::io::sink(), batches[0].schema(), Some(properties))?;
         for batch in batches {
             writer.write(batch)?;

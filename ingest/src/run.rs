@@ -163,7 +163,6 @@ async fn at(moment: Option<Instant>) {
 }
 
 #[cfg(test)]
-#[expect(dead_code, reason = "the store's own tests use more of it")]
 #[path = "../../store/tests/faulty/mod.rs"]
 mod faulty;
 

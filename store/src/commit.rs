@@ -35,6 +35,7 @@ use object_store::{PutMode, PutOptions};
 
 use crate::head::{Moment, TRUSTED_FOR, entry_exists};
 use crate::table::Table;
+use crate::write::Written;
 use crate::{Result, StoreError};
 
 const NONCE_KEY: &str = "weirNonce";
@@ -75,11 +76,16 @@ impl Table {
     /// that do not fit the table.
     pub async fn commit(&mut self, batches: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<Committed> {
         self.check_advances(&advances)?;
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let written = self.write_files(&batches).await?;
+        self.commit_files(written, advances).await
+    }
+
+    pub(crate) async fn commit_files(&mut self, written: Written, advances: Vec<Advance>) -> Result<Committed> {
+        self.check_advances(&advances)?;
+        let Written { adds, rows } = written;
         if rows == 0 && advances.is_empty() {
             return Ok(Committed { version: self.version(), rows });
         }
-        let adds = self.write_files(&batches).await?;
         let version = self.land(adds, Mode::Append, &advances).await?;
         Ok(Committed { version, rows })
     }
@@ -91,8 +97,7 @@ impl Table {
     /// As [`Table::commit`].
     pub async fn replace(&mut self, batches: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<Committed> {
         self.check_advances(&advances)?;
-        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
-        let adds = self.write_files(&batches).await?;
+        let Written { adds, rows } = self.write_files(&batches).await?;
         let version = self.land(adds, Mode::Replace, &advances).await?;
         Ok(Committed { version, rows })
     }

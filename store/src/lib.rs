@@ -37,7 +37,7 @@ pub use maintain::{Follower, Maintained};
 pub use store::{PutNew, Store};
 pub use table::{Table, TableSpec};
 pub use upkeep::{Upkeep, Upkept};
-pub use write::writer_properties;
+pub use write::{RowsWriter, Written, writer_properties};
 
 /// What this crate's functions return.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -1,50 +1,103 @@
-//! Batches to Parquet files, before anybody can see them.
+//! Rows to Parquet files, before anybody can see them.
+//!
+//! Encoding is most of what a commit costs. A [`RowsWriter`] takes rows as they come, on whatever thread, so that little is
+//! left to do when the time to commit has come.
 
-use arrow::array::{Array, RecordBatch, new_null_array};
-use arrow::datatypes::{DataType, SchemaRef};
+use std::borrow::Cow;
+
+use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use delta_kernel::expressions::Scalar;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::table::config::TablePropertiesExt;
-use parquet::basic::Compression;
+use indexmap::IndexMap;
+use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use crate::table::Table;
-use crate::{Result, StoreError};
+use crate::{Advance, Committed, Result, StoreError};
 
 /// Rows that the Parquet writer takes at a time.
 const WRITE_BATCH_ROWS: usize = 8_192;
 
-/// How every file of every table is encoded.
+/// Text columns in which hardly a value comes twice: a dictionary of them is built only to be thrown away.
+const DISTINCT_TEXT: [&str; 4] = ["request_id", "feedback_id", "span_id", "trace_id"];
+
+/// How every file with these columns is encoded.
+///
+/// Whole numbers are written as differences, which fits times, offsets and counters and takes no look-up. Text has a
+/// dictionary, except where values hardly repeat, and no extremes: they would compare every value, prune nothing that
+/// people ask for, and put values where nobody expects them.
 #[must_use]
-pub fn writer_properties() -> WriterProperties {
-    WriterProperties::builder()
+pub fn writer_properties(schema: &Schema) -> WriterProperties {
+    let mut properties = WriterProperties::builder()
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_created_by("weir".to_owned())
-        .build()
+        .set_created_by("weir".to_owned());
+    for field in schema.fields() {
+        let column = ColumnPath::from(field.name().as_str());
+        properties = match field.data_type() {
+            DataType::Int32 | DataType::Int64 => properties
+                .set_column_dictionary_enabled(column.clone(), false)
+                .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED),
+            DataType::Utf8 => properties
+                .set_column_dictionary_enabled(column.clone(), !DISTINCT_TEXT.contains(&field.name().as_str()))
+                .set_column_statistics_enabled(column, EnabledStatistics::None),
+            _ => properties,
+        };
+    }
+    properties.build()
+}
+
+/// Takes rows of one table, and writes them to files that nobody can see yet.
+pub struct RowsWriter {
+    table: String,
+    schema: SchemaRef,
+    partition_columns: Vec<String>,
+    writer: DeltaWriter,
+    rows: u64,
+}
+
+/// Files that a commit can make visible.
+#[derive(Debug, Default)]
+pub struct Written {
+    pub(crate) adds: Vec<Add>,
+    pub(crate) rows: u64,
 }
 
 impl Table {
-    /// Writes the rows as one file per partition value. The files are invisible until a commit names them.
-    pub(crate) async fn write_files(&self, batches: &[RecordBatch]) -> Result<Vec<Add>> {
-        let batches: Vec<RecordBatch> = batches
-            .iter()
-            .filter(|batch| batch.num_rows() > 0)
-            .map(|batch| self.aligned(batch))
-            .collect::<Result<_>>()?;
-        if batches.is_empty() {
-            return Ok(Vec::new());
+    /// A writer of rows for a later [`Table::commit_written`] to this table, through this value or another.
+    #[must_use]
+    pub fn rows_writer(&self) -> RowsWriter {
+        RowsWriter {
+            table: self.name.clone(),
+            schema: self.schema.clone(),
+            partition_columns: self.partition_columns(),
+            writer: self.file_writer(),
+            rows: 0,
         }
-        let failed = |error| StoreError::delta(&self.name, error);
-        let mut writer = self.file_writer();
-        for batch in &batches {
+    }
+
+    /// As [`Table::commit`], of rows that were written before. Without rows it only moves positions.
+    ///
+    /// # Errors
+    /// As [`Table::commit`].
+    pub async fn commit_written(&mut self, written: Written, advances: Vec<Advance>) -> Result<Committed> {
+        self.commit_files(written, advances).await
+    }
+
+    /// Writes the rows as one file per partition value.
+    pub(crate) async fn write_files(&self, batches: &[RecordBatch]) -> Result<Written> {
+        let mut writer = self.rows_writer();
+        for batch in batches {
             if let Err(error) = writer.write(batch).await {
-                // Best effort: what stays behind is unreferenced.
-                writer.abort().await.ok();
-                return Err(failed(error));
+                writer.abort().await;
+                return Err(error);
             }
         }
-        writer.close().await.map_err(failed)
+        writer.close().await
     }
 
     /// A writer of this table's files.
@@ -53,7 +106,7 @@ impl Table {
         let config = WriterConfig::new(
             self.schema.clone(),
             self.partition_columns(),
-            Some(writer_properties()),
+            Some(writer_properties(&self.schema)),
             None,
             Some(WRITE_BATCH_ROWS),
             indexed,
@@ -61,10 +114,57 @@ impl Table {
         );
         DeltaWriter::new(self.objects(), config)
     }
+}
+
+impl RowsWriter {
+    /// Encodes the rows.
+    ///
+    /// # Errors
+    /// [`StoreError::BadCommit`] for rows that do not fit the table; [`StoreError::Delta`] and [`StoreError::Storage`].
+    pub async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let batch = self.aligned(batch)?;
+        let written = match self.only_partition(&batch) {
+            // Mostly all rows are of one day: they need not be sorted into partitions, which copies them.
+            Some(partition) => self.writer.write_partition(batch.clone().into_owned(), &partition).await,
+            None => self.writer.write(&batch).await,
+        };
+        written.map_err(|error| StoreError::delta(&self.table, error))?;
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Ends the files; from here on only a commit is missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Delta`] and [`StoreError::Storage`].
+    pub async fn close(self) -> Result<Written> {
+        let adds = self.writer.close().await.map_err(|error| StoreError::delta(&self.table, error))?;
+        Ok(Written { adds, rows: self.rows })
+    }
+
+    /// Gives up what was written. Best effort: what stays behind is unreferenced.
+    pub async fn abort(self) {
+        self.writer.abort().await.ok();
+    }
+
+    /// The partition that all rows are of, if they are of one.
+    fn only_partition(&self, batch: &RecordBatch) -> Option<IndexMap<String, Scalar>> {
+        let [column] = self.partition_columns.as_slice() else { return None };
+        let values = batch.column_by_name(column)?.as_string_opt::<i32>()?;
+        let first = values.value(0);
+        let is_one = values.null_count() == 0 && values.iter().all(|value| value == Some(first));
+        is_one.then(|| IndexMap::from([(column.clone(), Scalar::from(first))]))
+    }
 
     /// The batch with the table's columns in the table's order; absent nullable columns are null.
-    fn aligned(&self, batch: &RecordBatch) -> Result<RecordBatch> {
-        let bad = |why: String| StoreError::bad_commit(&self.name, why);
+    fn aligned<'a>(&self, batch: &'a RecordBatch) -> Result<Cow<'a, RecordBatch>> {
+        let bad = |why: String| StoreError::bad_commit(&self.table, why);
+        if batch.schema_ref() == &self.schema {
+            return Ok(Cow::Borrowed(batch));
+        }
         if let Some(extra) =
             batch.schema().fields().iter().find(|field| self.schema.field_with_name(field.name()).is_err())
         {
@@ -89,7 +189,7 @@ impl Table {
             }
             columns.push(column);
         }
-        RecordBatch::try_new(self.schema.clone(), columns).map_err(|error| bad(error.to_string()))
+        RecordBatch::try_new(self.schema.clone(), columns).map(Cow::Owned).map_err(|error| bad(error.to_string()))
     }
 }
 

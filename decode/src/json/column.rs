@@ -175,7 +175,7 @@ impl Column {
                 Ok(())
             }
             Self::Int32(numbers) => {
-                let (low, high) = (f64::from(i32::MIN), f64::from(i32::MAX));
+                let (low, high) = (i64::from(i32::MIN), i64::from(i32::MAX));
                 numbers.push_whole(first, cursor, scratch, low, high, |whole| whole as i32)
             }
             Self::Whole64(numbers) => {
@@ -472,8 +472,8 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
         first: u8,
         cursor: &mut Cursor<'_>,
         scratch: &mut Scratch,
-        low: f64,
-        high: f64,
+        low: i64,
+        high: i64,
         convert: impl Fn(i64) -> T::Native,
     ) -> Result<(), NotTaken> {
         let whole = match first {

@@ -4,7 +4,7 @@
 //! same parser, so that they mean the same.
 
 /// Up to here 64-bit floats hold every whole number: later than any event time.
-pub(super) const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
+pub(super) const WHOLE_MAX: i64 = 1 << 53;
 
 /// Powers of ten that 64-bit floats hold exactly.
 const TENS: [f64; 23] = [
@@ -80,18 +80,20 @@ pub(super) fn float32(text: &[u8]) -> Option<f32> {
 
 /// A float as the whole number that it is, within the given limits.
 #[inline]
-pub(super) fn whole(number: f64, low: f64, high: f64) -> Option<i64> {
-    (number.trunc() == number && low <= number && number <= high).then_some(number as i64)
+pub(super) fn whole(number: f64, low: i64, high: i64) -> Option<i64> {
+    // Within the limits every whole number is a float of its own, so the way there and back changes nothing.
+    let whole = number as i64;
+    (whole as f64 == number && low <= whole && whole <= high).then_some(whole)
 }
 
 /// A whole number that a 64-bit float holds: 12, 12.0, 1.2e1, but not 12.7.
 #[inline]
-pub(super) fn whole64(text: &[u8], low: f64, high: f64) -> Option<i64> {
-    let number = match plain_integer(text) {
-        Some(integer) => integer as f64,
-        None => float64(text)?,
-    };
-    whole(number, low, high)
+pub(super) fn whole64(text: &[u8], low: i64, high: i64) -> Option<i64> {
+    match plain_integer(text) {
+        Some(integer) if low <= integer && integer <= high => Some(integer),
+        Some(integer) => whole(integer as f64, low, high),
+        None => whole(float64(text)?, low, high),
+    }
 }
 
 /// Any 64-bit integer, exactly; a number with a point or an exponent only if it is whole.

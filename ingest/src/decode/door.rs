@@ -108,7 +108,7 @@ impl Door {
             _ => DEFAULT_TENANT,
         };
         // Callers and sessions come back within a batch; a look-up costs a tenth of a keyed hash.
-        let mut known: HashMap<(&str, &str), [u8; 32]> = HashMap::new();
+        let mut known: HashMap<(&str, &str), [u8; 32], ahash::RandomState> = HashMap::default();
         let mut last: Option<(&str, Pseudonyms)> = None;
         let mut pseudonyms = StringBuilder::with_capacity(values.len(), values.len() * 32);
         for (row, value) in values.iter().enumerate() {

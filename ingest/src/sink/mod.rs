@@ -27,6 +27,7 @@
 //! the table.
 
 mod progress;
+mod writing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
-use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay};
+use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay, Written};
 
 use crate::broker::Known;
 use crate::dead_letters::{self, DeadLetter};
@@ -43,8 +44,9 @@ use crate::decode::{DecodedChunk, Decoders, OfTopic};
 use crate::identity::{self, Source};
 use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};
+use crate::sink::writing::Writing;
 use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
-use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
+use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION};
 use crate::{IngestConfig, IngestError, Result, TopicConfig, dead_letters_spec, events, raw_table_spec};
 
 /// Restarts in a row, without a commit in between, after which something is wrong for good.
@@ -91,7 +93,8 @@ struct Topic {
 
 struct Target {
     table: Table,
-    rows: Vec<RecordBatch>,
+    /// The rows taken since the last commit, on their way into files.
+    writing: Option<Writing>,
 }
 
 /// How a flush went.
@@ -319,6 +322,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         for of_topic in topics {
             self.take_of(&chunk, of_topic).await?;
         }
+        self.control.reuse(chunk);
         Ok(())
     }
 
@@ -340,11 +344,16 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         self.summary.messages += entries.len() as u64;
         self.summary.bytes += bytes;
         self.summary.tombstones += decoded.tombstones;
-        let topic = &self.topics[index];
         for (contract, batch) in decoded.batches {
-            let target = topic.feeds.iter().find(|feed| self.tables[**feed].table.name() == contract.name);
-            if let Some(target) = target {
-                self.tables[*target].rows.push(batch);
+            let is_its = |feed: &usize| self.tables[*feed].table.name() == contract.name;
+            let Some(feed) = self.topics[index].feeds.iter().position(is_its) else { continue };
+            let batch = match self.already_in(index, feed) {
+                below if below.is_empty() => batch,
+                below => without_rows_below(&batch, &below)?,
+            };
+            if batch.num_rows() > 0 {
+                let Target { table, writing } = &mut self.tables[self.topics[index].feeds[feed]];
+                writing.get_or_insert_with(|| Writing::start(table)).push(batch).await;
             }
         }
         self.letters.extend(decoded.rejected.into_iter().map(|rejected| {
@@ -455,7 +464,9 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             });
         }
         let target = self.tables.len() - 1;
-        self.commit(target, vec![batch], advances.values().cloned().collect()).await?;
+        let writing = Writing::start(&self.tables[target].table);
+        writing.push(batch).await;
+        self.commit(target, writing.end().await?, advances.values().cloned().collect()).await?;
         let mut by_reason: BTreeMap<(usize, &'static str), events::DeadLettered<'_>> = BTreeMap::new();
         for letter in self.letters.iter().filter(is_new_in(&self.partitions)) {
             let class = letter.reason.class();
@@ -476,28 +487,28 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(())
     }
 
+    /// Partitions of which a table holds rows beyond where reading went on, each with the table's position: another table
+    /// was behind, and what this one has comes again.
+    fn already_in(&self, topic: usize, feed: usize) -> HashMap<i32, i64> {
+        let of_topic = self.partitions.iter().filter(|((of, _), _)| *of == topic);
+        of_topic.filter_map(|((_, partition), progress)| Some((*partition, progress.already_in(feed)?))).collect()
+    }
+
     async fn flush_table(&mut self, index: usize) -> Result<()> {
         let mut advances = Vec::new();
-        let mut below: HashMap<(&str, i32), i64> = HashMap::new();
         for ((topic, partition), progress) in &self.partitions {
             let Some(feed) = self.topics[*topic].feeds.iter().position(|table| *table == index) else { continue };
             let name = self.topic_names[*topic].as_str();
             if let Some((expected, next)) = progress.step(feed) {
                 advances.push(Advance { app_id: self.config.app_id(name, *partition), expected, next });
             }
-            if let Some(position) = progress.already_in(feed) {
-                below.insert((name, *partition), position);
-            }
         }
-        let mut rows = std::mem::take(&mut self.tables[index].rows);
-        if !below.is_empty() {
-            rows = rows.iter().map(|batch| without_rows_below(batch, &below)).collect::<Result<_>>()?;
-        }
-        rows.retain(|batch| batch.num_rows() > 0);
-        if rows.is_empty() && advances.is_empty() {
-            return Ok(());
-        }
-        self.commit(index, rows, advances).await?;
+        let written = match self.tables[index].writing.take() {
+            Some(writing) => writing.end().await?,
+            None if advances.is_empty() => return Ok(()),
+            None => Written::default(),
+        };
+        self.commit(index, written, advances).await?;
         for ((topic, _), progress) in &mut self.partitions {
             if let Some(feed) = self.topics[*topic].feeds.iter().position(|table| *table == index) {
                 progress.table_committed(feed);
@@ -506,10 +517,10 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         Ok(())
     }
 
-    async fn commit(&mut self, index: usize, rows: Vec<RecordBatch>, advances: Vec<Advance>) -> Result<()> {
+    async fn commit(&mut self, index: usize, written: Written, advances: Vec<Advance>) -> Result<()> {
         let target = &mut self.tables[index];
         let began = Instant::now();
-        let committed = target.table.commit(rows, advances).await?;
+        let committed = target.table.commit_written(written, advances).await?;
         let (table, took) = (target.table.name(), began.elapsed());
         events::Committed { job: &self.config.job, table, version: committed.version, rows: committed.rows, took }
             .emit();
@@ -531,7 +542,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     fn forget_buffers(&mut self) {
         self.letters.clear();
         for target in &mut self.tables {
-            target.rows.clear();
+            target.writing = None;
         }
         (self.buffered, self.buffered_bytes) = (0, 0);
         self.oldest = None;
@@ -558,7 +569,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
 impl Target {
     fn new(table: Table) -> Self {
-        Self { table, rows: Vec::new() }
+        Self { table, writing: None }
     }
 }
 
@@ -585,18 +596,13 @@ fn is_new_in(partitions: &BTreeMap<PartitionKey, Progress>) -> impl Fn(&&DeadLet
     }
 }
 
-/// The rows whose offset is not below the table's position of their partition.
-fn without_rows_below(batch: &RecordBatch, below: &HashMap<(&str, i32), i64>) -> Result<RecordBatch> {
+/// The rows of one topic whose offset is not below the table's position of their partition.
+fn without_rows_below(batch: &RecordBatch, below: &HashMap<i32, i64>) -> Result<RecordBatch> {
     let bad = |why: String| IngestError::Batch { table: "raw", why };
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| bad(format!("it has no column {name}")));
-    let topics = column(SOURCE_TOPIC)?.as_string::<i32>();
-    let partitions = column(SOURCE_PARTITION)?.as_primitive::<Int32Type>();
-    let offsets = column(SOURCE_OFFSET)?.as_primitive::<Int64Type>();
-    let keep = (0..batch.num_rows()).map(|row| {
-        let position = below.get(&(topics.value(row), partitions.value(row)));
-        Some(position.is_none_or(|position| offsets.value(row) >= *position))
-    });
-    let keep: BooleanArray = keep.collect();
-    debug_assert_eq!(keep.len(), batch.num_rows());
+    let partitions = column(SOURCE_PARTITION)?.as_primitive::<Int32Type>().values();
+    let offsets = column(SOURCE_OFFSET)?.as_primitive::<Int64Type>().values();
+    let keep = |(partition, offset): (&i32, &i64)| below.get(partition).is_none_or(|position| offset >= position);
+    let keep: BooleanArray = partitions.iter().zip(offsets).map(|row| Some(keep(row))).collect();
     filter_record_batch(batch, &keep).map_err(|error| bad(error.to_string()))
 }
