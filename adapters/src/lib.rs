@@ -31,4 +31,4 @@ pub use adapter::{Adapter, Failed, Projected, Projection};
 pub use columns::{JSON_TEXT, is_json_text};
 pub use definition::{Column, Definition, DefinitionText, Input, Output, OutputText};
 pub use error::AdapterError;
-pub use reference::reference_page;
+pub use reference::{describe, reference_page};

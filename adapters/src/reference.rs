@@ -14,30 +14,39 @@ pub fn reference_page() -> String {
          own adapters are written the same way: see [connect other routers](../how-to/connect-other-routers.md).\n",
     );
     for definition in Definition::built_in_names().into_iter().filter_map(Definition::built_in) {
-        page += &format!("\n## `{}`\n\n{}\n\n", definition.name, definition.doc);
-        if let Input::Prometheus { group_by, sum_over } = &definition.input {
-            page += &format!("- One row per set of labels `{}`.\n", group_by.join("`, `"));
-            if !sum_over.is_empty() {
-                page += &format!("- Added up over `{}`.\n", sum_over.join("`, `"));
-            }
-        }
-        if !definition.personal.is_empty() {
-            page += &format!("- Holds people's text: `{}`.\n", definition.personal.join("`, `"));
-        }
-        let columns: Vec<String> =
-            definition.columns.iter().map(|column| format!("  {}", column_text(column))).collect();
-        page += &format!("\nReads:\n\n```text\n{}\n```\n", columns.join(",\n"));
-        for output in &definition.outputs {
-            let each = output.each.as_ref().map_or_else(String::new, |each| format!(", for each `item` of `{each}`"));
-            page += &format!("\nRows of `{}`{each}:\n\n```sql\n{}\n```\n", output.table, output.sql.trim());
-        }
+        page += &format!("\n## `{}`\n\n{}", definition.name, describe(&definition));
     }
     page
 }
 
-fn column_text(column: &Column) -> String {
-    let kind = if column.json { "json".to_owned() } else { type_text(&column.data_type) };
-    format!("{} {kind}", name_text(&column.name))
+/// What an adapter reads and yields, as Markdown.
+#[must_use]
+pub fn describe(definition: &Definition) -> String {
+    let mut page = format!("{}\n\n", definition.doc);
+    if let Input::Prometheus { group_by, sum_over } = &definition.input {
+        page += &format!("- One row per set of labels `{}`.\n", group_by.join("`, `"));
+        if !sum_over.is_empty() {
+            page += &format!("- Added up over `{}`.\n", sum_over.join("`, `"));
+        }
+    }
+    if !definition.personal.is_empty() {
+        page += &format!("- Holds people's text: `{}`.\n", definition.personal.join("`, `"));
+    }
+    let columns: Vec<String> = definition.columns.iter().map(|column| format!("  {column}")).collect();
+    page += &format!("\nReads:\n\n```text\n{}\n```\n", columns.join(",\n"));
+    for output in &definition.outputs {
+        let each = output.each.as_ref().map_or_else(String::new, |each| format!(", for each `item` of `{each}`"));
+        page += &format!("\nRows of `{}`{each}:\n\n```sql\n{}\n```\n", output.table, output.sql.trim());
+    }
+    page
+}
+
+/// As a column definition.
+impl std::fmt::Display for Column {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = if self.json { "json".to_owned() } else { type_text(&self.data_type) };
+        write!(f, "{} {kind}", name_text(&self.name))
+    }
 }
 
 fn name_text(name: &str) -> String {

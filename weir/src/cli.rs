@@ -68,6 +68,11 @@ pub enum Command {
         #[command(subcommand)]
         command: FleetCommand,
     },
+    /// What can be read beside Weir's own events: other systems' messages, projected onto the same tables.
+    Adapters {
+        #[command(subcommand)]
+        command: AdaptersCommand,
+    },
     /// Check configuration, connections and permissions; says what is wrong and how to mend it.
     Check,
 }
@@ -365,6 +370,14 @@ pub struct DecideArgs {
     /// process makes its own, and no other replica draws as it does.
     #[arg(long)]
     pub salt: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdaptersCommand {
+    /// Every adapter with the tables that it fills.
+    List,
+    /// One adapter: the fields that it reads, and its SQL.
+    Show { name: String },
 }
 
 #[derive(Debug, Subcommand)]

@@ -22,6 +22,8 @@ pub struct Config {
     pub retention: BTreeMap<String, u32>,
     pub keys: KeysSection,
     pub kafka: KafkaSection,
+    /// Adapters beside those that come with Weir.
+    pub adapters: Vec<weir_adapters::DefinitionText>,
     pub ingest: IngestSection,
     pub http: HttpSection,
     pub policy: PolicySection,

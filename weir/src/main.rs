@@ -3,6 +3,7 @@
 //! Libraries decide; this crate reads the command line and the configuration, opens the store, connects the parts, and
 //! reports one sentence and an exit code when it cannot.
 
+mod adapters;
 mod capacity;
 mod cli;
 mod commands;

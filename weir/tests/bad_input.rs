@@ -243,6 +243,31 @@ fn a_misspelt_configuration_key_is_named() {
 }
 
 #[test]
+fn an_adapter_that_does_not_compile_is_named_with_its_output_and_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = |adapter: &str| std::fs::write(folder.path().join("weir.toml"), adapter).unwrap();
+    let sql = "SELECT id AS request_id, epoch_ms(at) AS arrival_ms, prompt AS tenant FROM message";
+    let own = |name: &str| {
+        format!(
+            "[[adapters]]\nname = \"{name}\"\ncolumns = \"id text, at text, prompt text\"\npersonal = [\"prompt\"]\n\
+             [[adapters.outputs]]\ntable = \"requests\"\nsql = \"{sql}\"\n"
+        )
+    };
+    config(&own("house"));
+    let said = sentence(&weir(folder.path(), &["adapters", "list"]));
+    assert!(said.contains("adapter house, output requests, column tenant") && said.contains("people's text"), "{said}");
+    config(&own("litellm"));
+    let said = sentence(&weir(folder.path(), &["adapters", "list"]));
+    assert!(said.contains("there is an adapter litellm already"), "{said}");
+    config("");
+    let said = sentence(&weir(folder.path(), &["adapters", "show", "lite"]));
+    assert!(said.contains("there is no adapter lite: take one of litellm, "), "{said}");
+    let shown = weir(folder.path(), &["adapters", "show", "litellm", "--json"]);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).expect("one object");
+    assert_eq!(shown["outputs"][0]["table"], "requests");
+}
+
+#[test]
 fn a_query_that_would_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("data")).unwrap();

@@ -179,7 +179,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let text = |value: &str| format!("\"{value}\"");
     let path = |value: &Path| format!("\"{}\"", value.display());
     let none = || "none".to_owned();
-    let Config { store, upkeep, retention, keys, kafka, ingest, http, policy, objective, estimators } =
+    let Config { store, upkeep, retention, keys, kafka, adapters, ingest, http, policy, objective, estimators } =
         Config::default();
     let StoreSection { url, credentials, options } = store;
     assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
@@ -201,6 +201,13 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let ObjectiveSection { quality, usd, gamma, floor } = objective;
     let EstimatorsSection { hallucination } = estimators;
     assert!(properties.is_empty() && allowed_unknown.is_empty() && tokens.is_none() && hallucination.is_none());
+    assert!(adapters.is_empty(), "the page says []");
+    let adapter: weir_adapters::DefinitionText =
+        toml::from_str("name = \"\"\ncolumns = \"\"\n[[outputs]]\ntable = \"\"\n").expect("the required keys");
+    assert!(adapter.personal.is_empty() && adapter.group_by.is_empty() && adapter.sum_over.is_empty());
+    let weir_adapters::OutputText { table: _, sql: None, sql_file: None, each: None } = &adapter.outputs[0] else {
+        panic!("the page says none");
+    };
     let names: Vec<String> = topics
         .iter()
         .map(|TopicSection { name, format }| {
@@ -227,6 +234,18 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("kafka.topics", names.join(", ")),
         ("kafka.topics.name", "required".to_owned()),
         ("kafka.topics.format", "required".to_owned()),
+        ("adapters", "[]".to_owned()),
+        ("adapters.name", "required".to_owned()),
+        ("adapters.doc", text(&adapter.doc)),
+        ("adapters.input", text(&format!("{:?}", adapter.input).to_lowercase())),
+        ("adapters.columns", "required".to_owned()),
+        ("adapters.personal", "[]".to_owned()),
+        ("adapters.group_by", "[]".to_owned()),
+        ("adapters.sum_over", "[]".to_owned()),
+        ("adapters.outputs.table", "required".to_owned()),
+        ("adapters.outputs.sql", none()),
+        ("adapters.outputs.sql_file", none()),
+        ("adapters.outputs.each", none()),
         ("ingest.flush_rows", flush_rows.to_string()),
         ("ingest.flush_bytes", flush_bytes.to_string()),
         ("ingest.flush_interval_ms", flush_interval_ms.to_string()),

@@ -55,7 +55,10 @@ SELECT
   CASE WHEN status <> 'success' THEN coalesce(nullif(error_information.error_class, ''), 'unknown') END AS error_class,
   json_word(response, 'choices[0].finish_reason') AS finish_reason,
   cache_hit AS semantic_cache_hit,
-  CASE WHEN status = 'success' OR response_cost > 0 THEN response_cost END AS cost_usd,
+  -- 0 also stands for a price that LiteLLM does not know.
+  CASE
+    WHEN response_cost > 0 OR (status = 'success' AND response_cost_failure_debug_info IS NULL) THEN response_cost
+  END AS cost_usd,
   messages AS prompt_text,
   CASE
     WHEN status = 'success'

@@ -29,6 +29,7 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("store", store(&config).await),
         finding("keys", keys(&config)),
         finding("kafka", kafka(&config).await),
+        finding("adapters", adapters(&config)),
         finding("http", http(&config).await),
         finding("policy", access(&config)),
         finding("estimators", estimators(&config)),
@@ -66,6 +67,19 @@ async fn kafka(config: &Config) -> Result<String> {
     weir_ingest::probe(&ingest).await?;
     let topics: Vec<&str> = config.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
     Ok(format!("{}: {}", config.kafka.brokers, topics.join(", ")))
+}
+
+/// All of them are compiled: one that comes with Weir tells of a defect, the configuration's of a mistake.
+fn adapters(config: &Config) -> Result<String> {
+    let definitions = crate::adapters::definitions(config)?;
+    definitions.iter().try_for_each(|definition| crate::adapters::compile(definition).map(drop))?;
+    let own: Vec<&str> = config.adapters.iter().map(|adapter| adapter.name.as_str()).collect();
+    let built_in = definitions.len() - own.len();
+    Ok(if own.is_empty() {
+        format!("{built_in} come with Weir")
+    } else {
+        format!("{built_in} come with Weir; {}", own.join(", "))
+    })
 }
 
 /// A port that is taken by a Weir is the port of the one that runs.

@@ -1,6 +1,7 @@
 //! One file a command. Each opens what it needs, calls a library, and prints: text for people, one JSON object with
 //! `--json`.
 
+mod adapters;
 mod check;
 mod compact;
 mod decide;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Decide(args) => decide::run(&common, args).await,
         Command::Policy { command } => policy::run(&common, command).await,
         Command::Fleet { command } => fleet::run(&common, command).await,
+        Command::Adapters { command } => adapters::run(&common, command),
         Command::Check => check::run(&common).await,
     }
 }
