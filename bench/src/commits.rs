@@ -120,7 +120,12 @@ async fn upkeep_beside(
             _ = stop.changed() => {}
         }
         if let Some(mut table) = store.existing(&name).await? {
-            merged += table.keep_up(&upkeep).await?.merged_files;
+            // A round that fails is followed by another, as in `weir run`.
+            match table.keep_up(&upkeep).await {
+                Ok(done) => merged += done.merged_files,
+                Err(error) if error.retry_helps() => eprintln!("a round of upkeep failed: {error}"),
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(merged)

@@ -159,7 +159,8 @@ impl Table {
                 }
                 Err(PutError::LostRace) => {
                     (unsettled, lost_races) = (Some(entry), lost_races + 1);
-                    pause(lost_races).await;
+                    // Not for long: who waits falls behind the winner's next commits, and loses again.
+                    pause(lost_races.min(3)).await;
                 }
                 Err(PutError::Unknown(why)) => {
                     events::unknown_outcome(&self.name, &why);

@@ -80,7 +80,10 @@ impl Table {
     /// # Errors
     /// [`StoreError::Storage`] or [`StoreError::Delta`].
     pub async fn refresh(&mut self) -> Result<()> {
-        for _ in 0..FOLLOWED_MAX {
+        // A plan that must know of every version's removes is never helped by loading anew.
+        let mut followed = 0;
+        while followed < FOLLOWED_MAX || !self.head().has_removes_since() {
+            followed += 1;
             let version = self.head().version;
             match self.read_commit(version + 1).await? {
                 Some(entry) => self.head_mut().follow(entry.actions()),

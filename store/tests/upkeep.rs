@@ -234,6 +234,25 @@ async fn a_maintainer_that_dies_at_any_write_leaves_the_rows_as_they_were() {
     }
 }
 
+#[tokio::test]
+async fn a_plan_lands_however_many_appends_came_first() {
+    let backend = Arc::new(Faulty::default());
+    let store = Store::with_backend(backend.clone(), Url::parse("memory:///data/").unwrap()).unwrap();
+    let mut maintainer = filled(&store, 30).await;
+    let (gate, opened) = backend.hold_next_entry();
+    let late = tokio::spawn(async move { maintainer.keep_up(&Upkeep::default()).await });
+    opened.await.unwrap();
+    // More than a writer would follow one by one.
+    let mut writer = store.existing("events").await.unwrap().unwrap();
+    for step in 0..250 {
+        writer.commit(vec![], advance("b", step)).await.unwrap();
+    }
+    gate.send(()).unwrap();
+    assert_eq!(late.await.unwrap().unwrap().merged_files, 30);
+    assert_eq!(files(&store).await, 3);
+    assert_eq!(contents(&store).await.len(), 300);
+}
+
 /// Makes every object of the table that is not in the log older than the retention of two days.
 fn age(folder: &std::path::Path) {
     let old = std::time::SystemTime::now() - Duration::from_secs(3 * 86_400);
