@@ -1,8 +1,10 @@
 //! What to read, how, and what an operator allows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use weir_adapters::Adapter;
 use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
 
 use crate::{IngestError, Result};
@@ -25,7 +27,7 @@ const OURS: [&str; 8] = [
 ];
 
 /// What the messages of a topic are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub enum Format {
     /// Messages of the `requests` contract.
     Requests,
@@ -35,17 +37,32 @@ pub enum Format {
     GpuTelemetry,
     /// Replay records of vLLM Semantic Router: requests and feedback.
     VllmSemanticRouter,
+    /// Messages of another system, projected by an adapter.
+    Adapter(Arc<Adapter>),
 }
+
+/// Two adapters are the same when they are the same compiled one: a definition of the same name may say something else.
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Adapter(one), Self::Adapter(other)) => Arc::ptr_eq(one, other),
+            (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
+        }
+    }
+}
+
+impl Eq for Format {}
 
 impl Format {
     /// The raw tables that a message of this format can yield rows for.
     #[must_use]
-    pub fn contracts(self) -> Vec<&'static Contract> {
+    pub fn contracts(&self) -> Vec<&'static Contract> {
         match self {
             Self::Requests => vec![Request::contract()],
             Self::Feedback => vec![Feedback::contract()],
             Self::GpuTelemetry => vec![GpuTelemetry::contract()],
             Self::VllmSemanticRouter => vec![Request::contract(), Feedback::contract()],
+            Self::Adapter(adapter) => adapter.outputs().to_vec(),
         }
     }
 }

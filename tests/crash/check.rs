@@ -72,7 +72,8 @@ pub async fn check(store: &Store, keyring: &Keyring, truth: &Truth, job: &str) -
 /// Every row of a table's newest version.
 async fn batches(store: &Store, name: &str) -> Vec<RecordBatch> {
     let Some(table) = store.existing(name).await.expect("the table can be loaded") else { return Vec::new() };
-    let snapshot = table.delta().snapshot().expect("it is loaded");
+    let table = table.delta().await.expect("the table can be loaded");
+    let snapshot = table.snapshot().expect("it is loaded");
     let files: Vec<String> = snapshot.log_data().iter().map(|file| file.path().into_owned()).collect();
     let mut batches = Vec::new();
     for file in files {

@@ -95,13 +95,37 @@ pub struct TopicSection {
 }
 
 /// What a topic's messages are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum TopicFormat {
     Requests,
     Feedback,
     GpuTelemetry,
     VllmSemanticRouter,
+    /// `adapter:NAME`, one that comes with Weir or stands under `[[adapters]]`.
+    Adapter(String),
+}
+
+impl TryFrom<String> for TopicFormat {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, Self::Error> {
+        Ok(match word.as_str() {
+            "requests" => Self::Requests,
+            "feedback" => Self::Feedback,
+            "gpu_telemetry" => Self::GpuTelemetry,
+            "vllm_semantic_router" => Self::VllmSemanticRouter,
+            other => match other.strip_prefix("adapter:") {
+                Some(name) if !name.is_empty() => Self::Adapter(name.to_owned()),
+                _ => {
+                    return Err(format!(
+                        "there is no format {other:?}: write requests, feedback, gpu_telemetry, vllm_semantic_router, or \
+                         adapter:NAME with a name that `weir adapters list` shows"
+                    ));
+                }
+            },
+        })
+    }
 }
 
 /// `[ingest]`: batching and what is kept.

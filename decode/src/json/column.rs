@@ -20,8 +20,8 @@ use super::number;
 use super::object::Object;
 use super::validity::Validity;
 
-/// Marks a field of type `Utf8` that takes any JSON value, as its JSON text.
-pub const JSON_TEXT: (&str, &str) = ("weir.json", "text");
+/// Metadata key that marks a field of type `Utf8` as taking any JSON value, as its JSON text.
+pub const JSON_TEXT: &str = "weir.json_text";
 
 /// Buffers that many columns share while a message is read.
 #[derive(Debug, Default)]
@@ -85,9 +85,8 @@ pub(super) enum Column {
 impl Column {
     /// A column for values of `field`; `None` for types that no JSON value is read as. `nested` integers are exact.
     pub(super) fn new(field: &FieldRef, nested: bool) -> Option<Self> {
-        let metadata = field.metadata().get(JSON_TEXT.0).map(String::as_str);
         Some(match field.data_type() {
-            DataType::Utf8 if metadata == Some(JSON_TEXT.1) => Self::JsonText(Texts::default()),
+            DataType::Utf8 if field.metadata().contains_key(JSON_TEXT) => Self::JsonText(Texts::default()),
             DataType::Utf8 => Self::Text(Texts::default()),
             DataType::Boolean => Self::Bool { values: BooleanBufferBuilder::new(0), validity: Validity::default() },
             DataType::Int32 => Self::Int32(Numbers::default()),

@@ -55,6 +55,10 @@ impl Door {
         }
     }
 
+    pub(super) fn is_of(&self, contract: &Contract) -> bool {
+        self.contract.name == contract.name
+    }
+
     /// The raw table's rows for a piece that holds good rows only.
     pub(super) fn admit(&self, piece: &Piece<'_>, messages: &[Incoming<'_>]) -> Result<RecordBatch> {
         let rows = piece.batch.num_rows();

@@ -1,22 +1,21 @@
 //! Messages to record batches: many at once, with each bad message set apart and its neighbours untouched.
 
 mod door;
+mod reading;
 mod stage;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Field, Schema};
-use serde::Serialize;
-use weir_decode::{Incoming, JsonDecoder, Piece, Reason, Row, RowDecoder, check};
+use weir_decode::{Incoming, Piece, Reason, Row, check};
 use weir_schemas::Contract;
-use weir_schemas::adapters::vllm_sr;
 use weir_store::Keyring;
 
 pub(crate) use stage::{DecodedChunk, Decoders, OfTopic, Stage, Staged};
 
-use crate::decode::door::{Door, EXTRA};
+use crate::decode::door::Door;
+use crate::decode::reading::{Reading, Reasons};
 use crate::{Format, IngestError, Result};
 
 /// A message that could not be read.
@@ -53,16 +52,8 @@ impl Decoded {
 /// clock or on its neighbours: read again, it is judged the same.
 #[derive(Debug)]
 pub struct Decoder {
-    format: Format,
-    tables: Vec<TableDecoder>,
-}
-
-/// One contract's part: bytes of one record per row.
-#[derive(Debug)]
-struct TableDecoder {
-    contract: &'static Contract,
-    rows: Box<dyn RowDecoder>,
-    door: Door,
+    reading: Reading,
+    doors: Vec<Door>,
 }
 
 impl Decoder {
@@ -70,14 +61,10 @@ impl Decoder {
     /// format the adapter's own keys are kept there, and no others.
     #[must_use]
     pub fn new(topic: &str, format: Format, keyring: Keyring, keep_text: bool, allowed_unknown: &[String]) -> Self {
-        let adapted = format == Format::VllmSemanticRouter;
-        let allowed_unknown = if adapted { &[] } else { allowed_unknown };
-        let tables = format.contracts().into_iter().map(|contract| TableDecoder {
-            contract,
-            rows: json_rows(contract, keep_text, adapted),
-            door: Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown),
-        });
-        Self { format, tables: tables.collect() }
+        let reading = Reading::new(&format, keep_text);
+        let allowed_unknown = if reading.is_native() { allowed_unknown } else { &[] };
+        let door = |contract| Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown);
+        Self { reading, doors: format.contracts().into_iter().map(door).collect() }
     }
 
     /// Decodes a run of messages.
@@ -86,7 +73,6 @@ impl Decoder {
     /// [`IngestError::Store`] when a tenant's key cannot be made; never for what messages hold.
     pub fn decode(&mut self, messages: &[Incoming<'_>]) -> Result<Decoded> {
         let mut decoded = Decoded::default();
-        let mut reasons = BTreeMap::new();
         let present = messages.iter().enumerate().filter_map(|(message, incoming)| {
             let Some(bytes) = incoming.payload else {
                 decoded.tombstones += 1;
@@ -95,83 +81,22 @@ impl Decoder {
             Some(Row { message, bytes })
         });
         let present: Vec<Row<'_>> = present.collect();
-        let adapted;
-        let rows_by_table: Vec<Vec<Row<'_>>> = if self.format == Format::VllmSemanticRouter {
-            adapted = adapt(&present, &mut reasons);
-            adapted
-                .iter()
-                .map(|rows| rows.iter().map(|(message, bytes)| Row { message: *message, bytes }).collect())
-                .collect()
-        } else {
-            vec![present]
-        };
-
-        let mut pieces_by_table = Vec::with_capacity(self.tables.len());
-        for (table, rows) in self.tables.iter_mut().zip(&rows_by_table) {
-            let mut read = table.rows.decode(rows);
-            reasons.extend(read.rejected);
-            for piece in &mut read.pieces {
-                check(table.contract, piece, messages, &mut reasons);
-            }
-            pieces_by_table.push(read.pieces);
+        let mut reasons = Reasons::new();
+        let mut pieces = self.reading.read(&present, messages, &mut reasons)?;
+        for (contract, piece) in &mut pieces {
+            check(contract, piece, messages, &mut reasons);
         }
         // A message is the unit: when one of its rows is bad, all of them are held back.
         let bad: HashSet<usize> = reasons.keys().copied().collect();
-        for (table, pieces) in self.tables.iter_mut().zip(pieces_by_table) {
-            for piece in pieces {
-                if let Some(piece) = without(piece, &bad).map_err(|why| batch_error(table.contract, why))? {
-                    decoded.batches.push((table.contract, table.door.admit(&piece, messages)?));
-                }
+        for (contract, piece) in pieces {
+            let Some(door) = self.doors.iter().find(|door| door.is_of(contract)) else { continue };
+            if let Some(piece) = without(piece, &bad).map_err(|why| batch_error(contract, why))? {
+                decoded.batches.push((contract, door.admit(&piece, messages)?));
             }
         }
         decoded.rejected = reasons.into_iter().map(|(message, reason)| Rejected { message, reason }).collect();
         Ok(decoded)
     }
-}
-
-/// A decoder of JSON objects of a contract. Columns that the door would drop are not even read. `keep_extra` is for rows
-/// that an adapter wrote: there `extra` is the adapter's, not the sender's.
-fn json_rows(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> Box<dyn RowDecoder> {
-    let dropped = |field: &Field| {
-        let name = field.name().as_str();
-        (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name))
-    };
-    let contract_schema = contract.arrow_schema();
-    let read: Vec<_> = contract_schema.fields().iter().filter(|field| !dropped(field)).cloned().collect();
-    let decoder = JsonDecoder::new(&Schema::new(read)).expect("a contract's fields all have a JSON form");
-    Box::new(decoder)
-}
-
-/// JSON objects per table, in the order of [`Format::contracts`], each with the message that it came from.
-type AdaptedRows = [Vec<(usize, Vec<u8>)>; 2];
-
-fn adapt(messages: &[Row<'_>], reasons: &mut BTreeMap<usize, Reason>) -> AdaptedRows {
-    let mut rows = AdaptedRows::default();
-    for Row { message, bytes } in messages {
-        let adapted = match vllm_sr::adapt(bytes) {
-            Ok(adapted) => adapted,
-            Err(error) => {
-                reasons.insert(*message, Reason::Adapter(error.to_string()));
-                continue;
-            }
-        };
-        let encoded = encode(&adapted.requests).and_then(|requests| Ok([requests, encode(&adapted.feedback)?]));
-        match encoded {
-            Ok(encoded) => {
-                for (table, objects) in rows.iter_mut().zip(encoded) {
-                    table.extend(objects.into_iter().map(|object| (*message, object)));
-                }
-            }
-            Err(_) => {
-                reasons.insert(*message, Reason::Adapter("the adapted record has no JSON form".to_owned()));
-            }
-        }
-    }
-    rows
-}
-
-fn encode<T: Serialize>(records: &[T]) -> serde_json::Result<Vec<Vec<u8>>> {
-    records.iter().map(serde_json::to_vec).collect()
 }
 
 /// The piece without rows of bad messages; `None` when nothing is left.

@@ -70,7 +70,7 @@ impl Decoders {
             let config = &self.config;
             let of_topic = &config.topics[topic];
             let keyring = self.keyring.clone();
-            Decoder::new(&of_topic.topic, of_topic.format, keyring, config.keep_text, &config.allowed_unknown)
+            Decoder::new(&of_topic.topic, of_topic.format.clone(), keyring, config.keep_text, &config.allowed_unknown)
         })
     }
 }

@@ -1,12 +1,14 @@
 //! Decoding, from bytes to rows and reasons.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
+use weir_adapters::{Adapter, Definition};
 use weir_schemas::Request;
 
 use super::*;
@@ -465,7 +467,7 @@ proptest! {
             messages.iter().enumerate().map(|(n, garbage)| garbage.clone().unwrap_or_else(|| request(&n.to_string()))).collect();
         let slices: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
         for format in [Format::Requests, Format::Feedback, Format::GpuTelemetry, Format::VllmSemanticRouter] {
-            let decoded = decode(&mut bench.decoder(format, true, &["a", "request_id"]), &slices);
+            let decoded = decode(&mut bench.decoder(format.clone(), true, &["a", "request_id"]), &slices);
             if format == Format::Requests {
                 let ids = ids(&decoded);
                 for (n, garbage) in messages.iter().enumerate().filter(|(_, garbage)| garbage.is_none()) {
@@ -481,4 +483,58 @@ proptest! {
             }
         }
     }
+}
+
+/// An adapter that comes with Weir.
+fn adapter(name: &str) -> Format {
+    let definition = Definition::built_in(name).expect("it comes with Weir");
+    Format::Adapter(Arc::new(Adapter::compile(&definition).unwrap()))
+}
+
+#[test]
+fn what_an_adapter_makes_passes_the_door_like_anything_else() {
+    let bench = Bench::new();
+    let golden = include_bytes!("../../../adapters/golden/litellm/input.jsonl");
+    let messages: Vec<&[u8]> = golden.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let later = |messages: &[&[u8]]| {
+        // The payloads were captured after the moment that other messages here are sent at.
+        let incoming = messages.iter().zip(0..).map(|(bytes, offset)| Incoming {
+            partition: 3,
+            offset,
+            timestamp_ms: None,
+            payload: Some(bytes),
+        });
+        bench.decoder(adapter("litellm"), false, &[]).decode(&incoming.collect::<Vec<_>>()).unwrap()
+    };
+    let decoded = later(&messages);
+    assert_eq!(decoded.rejected, []);
+    let expected: serde_json::Value =
+        serde_json::from_slice(include_bytes!("../../../adapters/golden/litellm/expected.json")).unwrap();
+    let rows = expected.as_array().unwrap().iter().map(|table| table["rows"].as_array().unwrap().len());
+    assert_eq!(decoded.rows(), rows.sum::<usize>() as u64, "what the adapter's own tests expect");
+    for (contract, batch) in &decoded.batches {
+        for column in contract.text_columns {
+            let column = batch.column_by_name(column).unwrap();
+            assert_eq!(column.null_count(), column.len(), "text stays outside");
+        }
+    }
+    let callers = decoded.batches[0].1.column_by_name("caller").unwrap().as_string::<i32>();
+    assert!(callers.iter().flatten().all(|caller| caller.len() == 32), "a caller came in by name");
+
+    let mixed = [b"no json".as_slice(), messages[0], br#"{"id": 7}"#];
+    let decoded = later(&mixed);
+    assert_eq!(reasons(&decoded), [(0, "not_json"), (2, "wrong_type")]);
+    assert_eq!(ids(&decoded).keys().copied().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_scraped_page_becomes_one_row_for_each_gpu() {
+    let bench = Bench::new();
+    let page = include_bytes!("../../../adapters/golden/dcgm_exporter/1.prom");
+    let decoded = decode(&mut bench.decoder(adapter("dcgm_exporter"), false, &[]), &[b"!", page]);
+    assert_eq!(reasons(&decoded), [(0, "adapter")]);
+    let (contract, batch) = &decoded.batches[0];
+    assert_eq!(contract.name, "gpu_telemetry");
+    let offsets = batch.column_by_name("source_offset").unwrap().as_primitive::<Int64Type>();
+    assert!(batch.num_rows() > 1 && offsets.values().iter().all(|offset| *offset == 1));
 }

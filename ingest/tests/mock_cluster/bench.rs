@@ -61,7 +61,8 @@ impl Bench {
     }
 
     pub fn config(&self, topics: &[(&str, Format)]) -> IngestConfig {
-        let topics = topics.iter().map(|(topic, format)| TopicConfig { topic: (*topic).to_owned(), format: *format });
+        let topics =
+            topics.iter().map(|(topic, format)| TopicConfig { topic: (*topic).to_owned(), format: format.clone() });
         IngestConfig {
             brokers: self.cluster.bootstrap_servers(),
             group_id: "weir".to_owned(),

@@ -63,7 +63,7 @@ fn keys(config: &Config) -> Result<String> {
 }
 
 async fn kafka(config: &Config) -> Result<String> {
-    let ingest = super::run::ingest_config(config, false);
+    let ingest = super::run::ingest_config(config, false)?;
     weir_ingest::probe(&ingest).await?;
     let topics: Vec<&str> = config.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
     Ok(format!("{}: {}", config.kafka.brokers, topics.join(", ")))

@@ -8,6 +8,7 @@ use weir_ingest::{Format, IngestConfig, Start, TopicConfig};
 use weir_learners::hallucination;
 
 use super::{configuration, print_json, stop_on_signal, store_and_keys};
+use crate::adapters;
 use crate::cli::{Common, RunArgs};
 use crate::config::{Config, StartAt, TopicFormat};
 use crate::error::{Failure, Result};
@@ -26,7 +27,7 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
     if let Some(listen) = args.listen {
         config.http.listen = listen;
     }
-    let ingest = ingest_config(&config, args.until_drained);
+    let ingest = ingest_config(&config, args.until_drained)?;
     weir_ingest::probe(&ingest).await?;
     let estimator = stream_estimator(&config)?;
     let access = Access::read(&config)?;
@@ -102,22 +103,29 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
 }
 
 /// The ingest job that the configuration describes.
-pub fn ingest_config(config: &Config, stop_when_drained: bool) -> IngestConfig {
+///
+/// # Errors
+/// When a topic names an adapter that is not there or does not compile.
+pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestConfig> {
+    let format = |format: &TopicFormat| -> Result<Format> {
+        Ok(match format {
+            TopicFormat::Requests => Format::Requests,
+            TopicFormat::Feedback => Format::Feedback,
+            TopicFormat::GpuTelemetry => Format::GpuTelemetry,
+            TopicFormat::VllmSemanticRouter => Format::VllmSemanticRouter,
+            TopicFormat::Adapter(name) => {
+                let definition = adapters::definition(config, name)?;
+                Format::Adapter(Arc::new(adapters::compile(&definition)?))
+            }
+        })
+    };
     let topics = config
         .kafka
         .topics
         .iter()
-        .map(|topic| TopicConfig {
-            topic: topic.name.clone(),
-            format: match topic.format {
-                TopicFormat::Requests => Format::Requests,
-                TopicFormat::Feedback => Format::Feedback,
-                TopicFormat::GpuTelemetry => Format::GpuTelemetry,
-                TopicFormat::VllmSemanticRouter => Format::VllmSemanticRouter,
-            },
-        })
-        .collect();
-    IngestConfig {
+        .map(|topic| Ok(TopicConfig { topic: topic.name.clone(), format: format(&topic.format)? }))
+        .collect::<Result<Vec<_>>>()?;
+    Ok(IngestConfig {
         brokers: config.kafka.brokers.clone(),
         group_id: config.kafka.group_id.clone(),
         job: config.kafka.job.clone(),
@@ -134,7 +142,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> IngestConfig {
         },
         kafka: config.kafka.properties.clone(),
         dead_letter_days: config.ingest.dead_letter_days,
-    }
+    })
 }
 
 /// The estimators that the configuration switches on.

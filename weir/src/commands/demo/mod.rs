@@ -194,7 +194,7 @@ impl Setup {
         let pipeline = Pipeline::start(
             store.clone(),
             keyring,
-            ingest_config(&self.config, false),
+            ingest_config(&self.config, false)?,
             Some(estimator.stream),
             readiness.clone(),
             stop.clone(),
