@@ -1,0 +1,248 @@
+"""Sends what LiteLLM knows of each call to Kafka, for Weir's format `adapter:litellm`.
+
+In the proxy, beside config.yaml:      litellm_settings: {callbacks: ["weir_callback.weir"]}
+In a program that uses the library:    litellm.callbacks = [weir_callback.weir]
+
+A message is LiteLLM's StandardLoggingPayload as JSON, keyed by the session. The call that it describes waits for
+nothing: the payload is put into a bounded queue and a thread does the rest. When Kafka is away for longer than the queue
+lasts, payloads are dropped and counted, and a warning says how many.
+
+Prompts, answers, tool arguments, error texts, addresses and headers stay here: only the fields listed below leave. Set
+WEIR_KEEP_TEXT=1 to send the payload whole.
+
+Environment:
+  WEIR_KAFKA_BROKERS     host:port, comma separated; without it nothing is sent, and a warning says so
+  WEIR_KAFKA_TOPIC       default: litellm
+  WEIR_KAFKA_CONFIG      a JSON file of librdkafka's settings: TLS, SASL, compression
+  WEIR_QUEUE_PAYLOADS    how many may wait; default 10000, about 3 kB each
+  WEIR_KEEP_TEXT         1: keep prompts and answers
+  WEIR_METADATA_KEYS     keys of the caller's own metadata to keep, comma separated
+
+Needs confluent-kafka. Tested with LiteLLM 1.110 and confluent-kafka 2.16.
+"""
+
+import atexit
+import json
+import logging
+import os
+import queue
+import threading
+import time
+
+from litellm.integrations.custom_logger import CustomLogger
+
+log = logging.getLogger("weir_callback")
+
+# What leaves, by name. A field that a later LiteLLM adds stays until someone has looked at it.
+FIELDS = frozenset(
+    "id trace_id session_id litellm_call_id call_type stream status status_fields custom_llm_provider startTime endTime "
+    "completionStartTime response_time model model_id model_group api_base cache_hit saved_cache_cost response_cost "
+    "cost_breakdown autorouter_savings total_tokens prompt_tokens completion_tokens request_tags end_user".split()
+)
+METADATA = frozenset(
+    "user_api_key_hash user_api_key_alias user_api_key_org_id user_api_key_team_id user_api_key_team_alias "
+    "user_api_key_project_id user_api_key_user_id user_api_key_end_user_id user_api_key_request_route applied_guardrails "
+    "usage_object".split()
+)
+ROUTING = frozenset(
+    "router_model_name router_type routed_model cause tier request_type score classifier_model classifier_cost "
+    "classifier_confidence classifier_probabilities escalated context_escalated conversation_continuing".split()
+)
+ERROR = frozenset("error_code error_class llm_provider error_rate_limit_category error_rate_limit_type".split())
+HIDDEN = frozenset("model_id litellm_model_name litellm_overhead_time_ms upstream_provider".split())
+HEADERS = frozenset("x-litellm-attempted-retries x-litellm-attempted-fallbacks x-litellm-model-group".split())
+PARAMETERS = frozenset(
+    "temperature top_p n stream max_tokens max_completion_tokens seed reasoning_effort parallel_tool_calls "
+    "service_tier user".split()
+)
+
+IDLE_S = 1.0
+WARN_EVERY_S = 60.0
+
+
+def without_text(payload, metadata_keys=frozenset()):
+    """The payload with the listed fields only: numbers, names and ids; nothing that a person wrote."""
+    kept = pick(payload, FIELDS)
+    metadata = payload.get("metadata") or {}
+    kept["metadata"] = pick(metadata, METADATA)
+    if metadata.get("routing_decision"):
+        kept["metadata"]["routing_decision"] = pick(metadata["routing_decision"], ROUTING)
+    own = pick(metadata.get("requester_metadata") or {}, metadata_keys)
+    if own:
+        kept["metadata"]["requester_metadata"] = own
+    hidden = payload.get("hidden_params") or {}
+    kept["hidden_params"] = pick(hidden, HIDDEN)
+    kept["hidden_params"]["additional_headers"] = pick(hidden.get("additional_headers") or {}, HEADERS)
+    kept["error_information"] = pick(payload.get("error_information") or {}, ERROR)
+    parameters = payload.get("model_parameters") or {}
+    kept["model_parameters"] = pick(parameters, PARAMETERS)
+    # Which tools were offered is a list of names; their descriptions and schemas are not sent.
+    tools = [name for tool in parameters.get("tools") or [] if (name := tool_name(tool))]
+    if tools:
+        kept["model_parameters"]["tools"] = [{"type": "function", "function": {"name": name}} for name in tools]
+    response = payload.get("response")
+    if isinstance(response, dict):
+        kept["response"] = outline(response)
+    if isinstance(payload.get("messages"), list):
+        # How many there were and who spoke, so that turns can be counted.
+        kept["messages"] = [pick(message, {"role"}) for message in payload["messages"] if isinstance(message, dict)]
+    return kept
+
+
+def outline(response):
+    """Of an answer: the model that gave it, the tokens, how it ended, and which tools it called."""
+    kept = pick(response, {"id", "model", "object", "created", "usage"})
+    kept["choices"] = []
+    for choice in response.get("choices") or []:
+        if not isinstance(choice, dict):
+            continue
+        message = choice.get("message") if isinstance(choice.get("message"), dict) else {}
+        called = [name for call in message.get("tool_calls") or [] if (name := tool_name(call))]
+        kept["choices"].append({
+            "index": choice.get("index"),
+            "finish_reason": choice.get("finish_reason"),
+            "message": {"tool_calls": [{"type": "function", "function": {"name": name}} for name in called]},
+        })
+    return kept
+
+
+def tool_name(tool):
+    function = tool.get("function") if isinstance(tool, dict) else None
+    return function.get("name") if isinstance(function, dict) else None
+
+
+def pick(value, names):
+    return {name: value[name] for name in value if name in names}
+
+
+class WeirCallback(CustomLogger):
+    """Puts payloads into a bounded queue; a thread of its own sends them."""
+
+    def __init__(self):
+        super().__init__()
+        self.brokers = os.environ.get("WEIR_KAFKA_BROKERS", "")
+        self.topic = os.environ.get("WEIR_KAFKA_TOPIC", "litellm")
+        self.keep_text = os.environ.get("WEIR_KEEP_TEXT") == "1"
+        self.metadata_keys = frozenset(filter(None, os.environ.get("WEIR_METADATA_KEYS", "").split(",")))
+        self.waiting = queue.Queue(maxsize=int(os.environ.get("WEIR_QUEUE_PAYLOADS", "10000")))
+        self.lock = threading.Lock()
+        self.thread = None
+        self.closing = threading.Event()
+        # Each is written by one place only: `received` and `dropped` under the lock, the others by the thread.
+        self.received = self.dropped = self.sent = self.failed = 0
+        self.warned_at = float("-inf")
+        if not self.brokers:
+            log.warning("WEIR_KAFKA_BROKERS is not set: calls are not sent to Weir")
+
+    # LiteLLM awaits the first two for calls of its asynchronous interface, and calls the others for the rest.
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self.take(kwargs)
+
+    async def async_log_failure_event(self, kwargs, response_obj, start_time, end_time):
+        self.take(kwargs)
+
+    def log_success_event(self, kwargs, response_obj, start_time, end_time):
+        self.take(kwargs)
+
+    def log_failure_event(self, kwargs, response_obj, start_time, end_time):
+        self.take(kwargs)
+
+    def take(self, kwargs):
+        """Never waits and never raises: the call has been answered, and its answer must not depend on us."""
+        payload = kwargs.get("standard_logging_object")
+        if payload is None or not self.brokers:
+            return
+        with self.lock:
+            self.received += 1
+            # Not in __init__: a server forks its workers after it has read the configuration, and threads stay behind.
+            if self.thread is None:
+                self.thread = threading.Thread(target=self.run, name="weir-callback", daemon=True)
+                self.thread.start()
+                atexit.register(self.close)
+            try:
+                # LiteLLM hands the same object to every logger, so what is kept is copied now.
+                self.waiting.put_nowait(self.encode(payload))
+            except queue.Full:
+                self.dropped += 1
+            except (TypeError, ValueError) as error:
+                self.dropped += 1
+                log.warning("a payload cannot be written as JSON: %s", type(error).__name__)
+
+    def encode(self, payload):
+        kept = payload if self.keep_text else without_text(payload, self.metadata_keys)
+        key = payload.get("session_id") or payload.get("trace_id") or ""
+        return key, json.dumps(kept, default=str, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def run(self):
+        producer = self.connect()
+        while producer and not (self.closing.is_set() and self.waiting.empty()):
+            try:
+                key, value = self.waiting.get(timeout=0.1 if self.closing.is_set() else IDLE_S)
+            except queue.Empty:
+                producer.poll(0)
+            else:
+                self.produce(producer, key, value)
+            self.warn()
+        if producer:
+            producer.flush(10)
+
+    def connect(self):
+        try:
+            from confluent_kafka import Producer
+
+            settings = {
+                "bootstrap.servers": self.brokers,
+                "client.id": "weir-litellm",
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 50,
+                # The queue above is the one that is bounded; this one holds what is on its way.
+                "queue.buffering.max.messages": 1000,
+            }
+            if path := os.environ.get("WEIR_KAFKA_CONFIG"):
+                with open(path, encoding="utf-8") as file:
+                    settings |= json.load(file)
+            return Producer(settings)
+        except Exception as error:  # noqa: BLE001 the thread's end: whatever it is, it is said once and calls go on
+            log.error("cannot produce to Kafka, calls are not sent to Weir: %s", error)
+            self.brokers = ""
+            return None
+
+    def produce(self, producer, key, value):
+        while True:
+            try:
+                producer.produce(self.topic, value, key=key, on_delivery=self.delivered)
+                producer.poll(0)
+                return
+            except BufferError:  # Kafka is away or slow: wait here, and let the queue fill
+                producer.poll(0.1)
+                self.warn()
+
+    def delivered(self, error, _message):
+        if error is None:
+            self.sent += 1
+        else:
+            self.failed += 1
+            log.debug("not delivered: %s", error)
+
+    def warn(self):
+        lost = self.dropped + self.failed
+        if lost and time.monotonic() - self.warned_at > WARN_EVERY_S:
+            self.warned_at = time.monotonic()
+            log.warning("calls lost on the way to Weir: %d of %d (queue full: %d, not delivered: %d)",
+                        lost, self.received, self.dropped, self.failed)
+
+    def counters(self):
+        """Payloads since the start: received = sent + failed + dropped + those still on their way."""
+        return {"received": self.received, "sent": self.sent, "failed": self.failed, "dropped": self.dropped}
+
+    def close(self, timeout_s=10.0):
+        """Sends what waits, for at most so long; returns how many are left."""
+        self.closing.set()
+        if self.thread:
+            self.thread.join(timeout_s)
+        self.warn()
+        return self.received - self.sent - self.failed - self.dropped
+
+
+weir = WeirCallback()
