@@ -146,7 +146,7 @@ def main():
         import weir_callback
         litellm.callbacks = [weir_callback.weir]
         made = asyncio.run(traffic(address))
-        left = weir_callback.weir.close(timeout_s=10)
+        left = weir_callback.weir.close(timeout_s=5)
         print(json.dumps({"litellm": version(), "calls": made, "left": left, **weir_callback.weir.counters()}))
     else:
         sys.exit(f"litellm_traffic.py: {mode} is neither payloads nor kafka")

@@ -238,8 +238,8 @@ class WeirCallback(CustomLogger):
 
     def close(self, timeout_s=10.0):
         """Sends what waits, for at most so long; returns how many are left."""
-        self.closing.set()
-        if self.thread:
+        if self.thread and not self.closing.is_set():
+            self.closing.set()
             self.thread.join(timeout_s)
         self.warn()
         return self.received - self.sent - self.failed - self.dropped
