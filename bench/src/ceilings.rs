@@ -10,6 +10,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use weir_decode::{JsonDecoder, Row, RowDecoder};
+
 use crate::events;
 use crate::usage::Mark;
 
@@ -51,6 +53,22 @@ pub fn decode(sample: &[Vec<u8>], rounds: usize) -> Result<Rate, Box<dyn Error>>
         for event in sample {
             let value: sonic_rs::Value = sonic_rs::from_slice(event)?;
             std::hint::black_box(&value);
+        }
+    }
+    Ok((sample.len() * rounds) as f64 / mark.used().cpu_s)
+}
+
+/// Decode every event into columns with our own decoder: what of the decode ceiling is reached.
+pub fn decode_own(sample: &[Vec<u8>], rounds: usize) -> Result<Rate, Box<dyn Error>> {
+    let schema = weir_schemas::Request::contract().arrow_schema();
+    let mut decoder = JsonDecoder::new(&schema).map_err(|_| "the contract cannot be decoded")?;
+    let rows: Vec<Row<'_>> = sample.iter().enumerate().map(|(message, bytes)| Row { message, bytes }).collect();
+    let mark = Mark::now();
+    for _ in 0..rounds {
+        for rows in rows.chunks(4_096) {
+            let decoded = decoder.decode(rows);
+            assert!(decoded.rejected.is_empty(), "the sample is good");
+            std::hint::black_box(&decoded.pieces);
         }
     }
     Ok((sample.len() * rounds) as f64 / mark.used().cpu_s)

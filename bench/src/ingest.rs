@@ -26,6 +26,7 @@ pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
     let sample = ceilings::sample(SAMPLE)?;
     let rounds = usize::try_from((messages / SAMPLE).max(1))?;
     let decode = ceilings::decode(&sample.events, rounds)?;
+    let decode_own = ceilings::decode_own(&sample.events, rounds)?;
     let encode = ceilings::encode(&sample.batches, rounds)?;
     drop(sample);
 
@@ -46,6 +47,7 @@ pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
             "ceiling_share": (per_cpu_s / series_ceiling * 1000.0).round() / 1000.0,
             "consume_ceiling": consume.round(),
             "decode_ceiling": decode.round(),
+            "decode_own": decode_own.round(),
             "encode_ceiling": encode.round(),
             "series_ceiling": series_ceiling.round(),
             "rss_mib_peak": rss_mib_peak.round(),

@@ -35,7 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "traffic",
         ],
     ),
-    ("bench", &["schemas", "store", "ingest", "features", "policy-runtime", "fleet", "learners"]),
+    ("bench", &["schemas", "decode", "store", "ingest", "features", "policy-runtime", "fleet", "learners"]),
     ("tests", &[]),
 ];
 

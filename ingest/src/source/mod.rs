@@ -47,11 +47,11 @@ use crate::topic_id::topic_id;
 use crate::{IngestConfig, IngestError, Result, broker, events};
 
 /// Messages in a chunk, or fewer when less is flushed at a time.
-const CHUNK_MESSAGES: usize = 2_048;
-/// Payload bytes in a chunk.
-const CHUNK_BYTES: usize = 1 << 20;
+const CHUNK_MESSAGES: usize = 8_192;
+/// Payload bytes in a chunk: some thousand events, over which the fixed costs of a batch are spread.
+const CHUNK_BYTES: usize = 4 << 20;
 /// Chunks between the poll thread and the sink.
-const CHUNKS_WAITING: usize = 8;
+const CHUNKS_WAITING: usize = 4;
 /// How long a message waits for others of its chunk.
 const CHUNK_AGE: Duration = Duration::from_millis(20);
 const POLL: Duration = Duration::from_millis(50);
