@@ -38,6 +38,8 @@ pub enum Command {
     Run(RunArgs),
     /// Console, policy delivery and metrics over the tables, without ingest.
     Serve(ServeArgs),
+    /// Receive Prometheus remote-write and OTLP (metrics, traces, logs), and produce to Kafka, at least once.
+    Bridge(BridgeArgs),
     /// Produce simulated traffic to Kafka or to a file.
     Simulate(SimulateArgs),
     /// Produce a public trace or score matrix to Kafka or to a file.
@@ -144,6 +146,19 @@ pub struct ServeArgs {
     /// Listener; overrides `http.listen`.
     #[arg(long)]
     pub listen: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct BridgeArgs {
+    /// Kafka brokers; overrides `kafka.brokers`.
+    #[arg(long)]
+    pub brokers: Option<String>,
+    /// Listener, once or more; overrides `bridge.listen`.
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Vec<String>,
+    /// Create the bridge's topics where they are missing, with this many partitions.
+    #[arg(long, value_name = "PARTITIONS", value_parser = clap::value_parser!(i32).range(1..=1000))]
+    pub create_topics: Option<i32>,
 }
 
 /// Where produced events go.

@@ -29,6 +29,7 @@ pub struct Config {
     pub policy: PolicySection,
     pub objective: ObjectiveSection,
     pub estimators: EstimatorsSection,
+    pub bridge: BridgeSection,
 }
 
 /// `[store]`: where tables and bundles live.
@@ -207,6 +208,32 @@ pub struct HallucinationSection {
     pub sample_share: f64,
 }
 
+/// `[bridge]`: what `weir bridge` receives, and where it waits for Kafka.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BridgeSection {
+    /// Listeners; each speaks remote-write, OTLP over HTTP and OTLP over gRPC.
+    pub listen: Vec<String>,
+    /// File that holds what senders must present as `Authorization: Bearer ...`; `WEIR_BRIDGE_TOKEN` overrides it.
+    pub token_file: Option<PathBuf>,
+    /// What is received: metrics, traces, logs.
+    pub signals: Vec<String>,
+    pub metrics_topic: String,
+    pub traces_topic: String,
+    pub logs_topic: String,
+    /// Folder of the disk buffer.
+    pub buffer: PathBuf,
+    pub buffer_max_bytes: u64,
+    /// Bytes of a request, compressed or not.
+    pub max_body_bytes: usize,
+    /// Keep prompts and responses in attributes and bodies. Personal data: off unless the operator says so.
+    pub keep_text: bool,
+    /// Further attributes that hold text.
+    pub text_attributes: Vec<String>,
+    /// How long stopping waits for Kafka, ms; what is left stays on disk.
+    pub drain_ms: u64,
+}
+
 fn one() -> f64 {
     1.0
 }
@@ -268,6 +295,26 @@ impl Default for PolicySection {
 impl Default for ObjectiveSection {
     fn default() -> Self {
         Self { quality: 1.0, usd: 15.0, gamma: None, floor: 0.02 }
+    }
+}
+
+impl Default for BridgeSection {
+    fn default() -> Self {
+        Self {
+            // OTLP's own ports: gRPC and HTTP.
+            listen: vec!["127.0.0.1:4317".into(), "127.0.0.1:4318".into()],
+            token_file: None,
+            signals: ["metrics", "traces", "logs"].map(str::to_owned).into(),
+            metrics_topic: "gpu_telemetry".into(),
+            traces_topic: "otel_spans".into(),
+            logs_topic: "otel_logs".into(),
+            buffer: "weir-bridge".into(),
+            buffer_max_bytes: 1 << 30,
+            max_body_bytes: 8 << 20,
+            keep_text: false,
+            text_attributes: Vec::new(),
+            drain_ms: 10_000,
+        }
     }
 }
 
@@ -412,6 +459,8 @@ mod tests {
         let config = Config::default();
         assert!(config.http.listen.starts_with("127.0.0.1:"));
         assert!(!config.ingest.keep_text);
+        assert!(config.bridge.listen.iter().all(|listen| listen.starts_with("127.0.0.1:")));
+        assert!(!config.bridge.keep_text);
         config.check().unwrap();
     }
 }

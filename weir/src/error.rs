@@ -125,6 +125,7 @@ from_library!(weir_features::FeaturesError, weir_store::Fault);
 from_library!(weir_sql::SqlError, weir_store::Fault);
 from_library!(weir_learners::LearnError, weir_store::Fault);
 from_library!(weir_policy_publisher::PublisherError, weir_store::Fault);
+from_library!(weir_bridge::BridgeError, weir_bridge::Fault);
 
 impl From<weir_traffic::TrafficError> for Failure {
     fn from(error: weir_traffic::TrafficError) -> Self {

@@ -47,6 +47,8 @@ impl Readiness {
 pub const INGEST: &str = "ingest";
 /// The last pass over the raw tables succeeded.
 pub const FEATURES: &str = "features";
+/// A broker is connected, or there is room on disk until one is.
+pub const BRIDGE: &str = "bridge";
 /// A verified policy is in force.
 pub const POLICY: &str = "policy";
 
@@ -103,6 +105,11 @@ impl Listener {
             )),
         })?;
         Ok(Self(listener))
+    }
+
+    /// Can only this machine reach it?
+    pub fn is_loopback(&self) -> bool {
+        self.0.local_addr().is_ok_and(|address| address.ip().is_loopback())
     }
 
     /// Where it listens, with the port that the system chose when the port was 0.

@@ -69,7 +69,7 @@ fn report_a_failed_print() {
 /// Logs go to standard error, as text on a terminal and as JSON lines elsewhere; `WEIR_LOG` sets the level.
 fn start_logging() {
     let filter = EnvFilter::try_from_env("WEIR_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("warn,weir=info,weir_ingest=info,weir_features=info"));
+        .unwrap_or_else(|_| EnvFilter::new("warn,weir=info,weir_ingest=info,weir_features=info,weir_bridge=info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         builder.with_target(false).compact().init();

@@ -215,7 +215,8 @@ impl KafkaOutput {
     }
 }
 
-async fn create_topics(config: &ClientConfig, topics: &[&str], partitions: i32) -> Result<()> {
+/// Creates the topics that the cluster lacks.
+pub async fn create_topics(config: &ClientConfig, topics: &[&str], partitions: i32) -> Result<()> {
     let admin: AdminClient<DefaultClientContext> =
         config.create().map_err(|error| Failure::user(format!("cannot use these brokers: {error}")))?;
     let wanted: Vec<NewTopic<'_>> =

@@ -179,7 +179,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let text = |value: &str| format!("\"{value}\"");
     let path = |value: &Path| format!("\"{}\"", value.display());
     let none = || "none".to_owned();
-    let Config { store, upkeep, retention, keys, kafka, adapters, ingest, http, policy, objective, estimators } =
+    let Config { store, upkeep, retention, keys, kafka, adapters, ingest, http, policy, objective, estimators, bridge } =
         Config::default();
     let StoreSection { url, credentials, options } = store;
     assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
@@ -208,6 +208,22 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let weir_adapters::OutputText { table: _, sql: None, sql_file: None, each: None } = &adapter.outputs[0] else {
         panic!("the page says none");
     };
+    let list = |names: &[String]| format!("[{}]", names.iter().map(|name| text(name)).collect::<Vec<_>>().join(", "));
+    let BridgeSection {
+        listen: bridge_listen,
+        token_file,
+        signals,
+        metrics_topic,
+        traces_topic,
+        logs_topic,
+        buffer,
+        buffer_max_bytes,
+        max_body_bytes,
+        keep_text: bridge_keep_text,
+        text_attributes,
+        drain_ms,
+    } = bridge;
+    assert!(token_file.is_none());
     let names: Vec<String> = topics
         .iter()
         .map(|TopicSection { name, format }| {
@@ -264,6 +280,18 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("objective.floor", format!("{floor:?}")),
         ("estimators.hallucination.artifact", "required".to_owned()),
         ("estimators.hallucination.sample_share", format!("{sample_share:?}")),
+        ("bridge.listen", list(&bridge_listen)),
+        ("bridge.token_file", none()),
+        ("bridge.signals", list(&signals)),
+        ("bridge.metrics_topic", text(&metrics_topic)),
+        ("bridge.traces_topic", text(&traces_topic)),
+        ("bridge.logs_topic", text(&logs_topic)),
+        ("bridge.buffer", path(&buffer)),
+        ("bridge.buffer_max_bytes", buffer_max_bytes.to_string()),
+        ("bridge.max_body_bytes", max_body_bytes.to_string()),
+        ("bridge.keep_text", bridge_keep_text.to_string()),
+        ("bridge.text_attributes", list(&text_attributes)),
+        ("bridge.drain_ms", drain_ms.to_string()),
     ]
 }
 

@@ -33,6 +33,7 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("http", http(&config).await),
         finding("policy", access(&config)),
         finding("estimators", estimators(&config)),
+        finding("bridge", super::bridge::settings(&config)),
     ];
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if common.json {

@@ -2,6 +2,7 @@
 //! `--json`.
 
 mod adapters;
+mod bridge;
 mod check;
 mod compact;
 mod decide;
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Demo(args) => demo::run(&common, args).await,
         Command::Run(args) => run::run(&common, args).await,
         Command::Serve(args) => serve::run(&common, args).await,
+        Command::Bridge(args) => bridge::run(&common, args).await,
         Command::Simulate(args) => simulate::run(&common, args).await,
         Command::Replay(args) => replay::run(&common, args).await,
         Command::Sql(args) => sql::run(&common, args).await,

@@ -1,0 +1,201 @@
+//! The bridge: telemetry in, Kafka out, because routers and GPUs don't speak Kafka.
+//!
+//! **In:** Prometheus remote-write (1.0 and 2.0) and OTLP (metrics, traces and logs; HTTP with Protocol Buffers or
+//! JSON, and gRPC). **Out:** messages on three topics, at least once.
+//!
+//! A request is answered with "yes" once its messages are on disk. From there an idempotent producer hands them to
+//! Kafka; while Kafka is away the disk fills, and when it is full senders are told when to come again. After a crash
+//! what was on disk is delivered; what Kafka had, and we had not noted, is delivered twice, with the same header
+//! `bridge` (`<segment id>/<index>`). Downstream that changes nothing for requests (one row a request id), and a doubled
+//! sample of `gpu_telemetry` is a row equal to another in identity, time and values.
+//!
+//! # What is produced
+//!
+//! *Metrics*, topic `gpu_telemetry`: the contract of that name. The samples of a request that share time, instance and
+//! GPU are one message, under the exporters' own names; only samples that the contract has a column for are kept, the
+//! others are counted. Key: the instance.
+//!
+//! *Spans*, topic `otel_spans`, one message each. Key: the trace id.
+//!
+//! ```json
+//! {
+//!   "trace_id": "5b8efff798038103d269b633813fc60c", "span_id": "eee19b7ec3c1b174", "parent_span_id": null,
+//!   "name": "chat m", "kind": "client", "start_time_ms": 1700000000000.5, "end_time_ms": 1700000001250.0,
+//!   "status_code": "ok", "scope": "my.instrumentation", "service_name": "router",
+//!   "attributes": {"gen_ai.request.model": "m", "gen_ai.usage.input_tokens": "12"},
+//!   "resource": {"service.name": "router"},
+//!   "events": [{"name": "first_token", "time_ms": 1700000000300.0, "attributes": {}}]
+//! }
+//! ```
+//!
+//! `kind` is internal, server, client, producer, consumer or unspecified; `status_code` is unset, ok or error. Values of
+//! `attributes` and `resource` are strings: scalars as text, lists and maps as JSON text, bytes in base64. An id that is
+//! not there is null. Times are milliseconds since the Unix epoch, with a fraction.
+//!
+//! *Log records*, topic `otel_logs`, one message each: `time_ms`, `observed_time_ms`, `severity` (trace, debug, info,
+//! warn, error, fatal), `event_name`, `trace_id`, `span_id`, `body` (text; JSON text of anything else), `scope`,
+//! `service_name`, `attributes`, `resource`. Key: the trace id, or the service's name.
+//!
+//! Prompts and responses are personal data. Unless the operator keeps text, the attributes that can hold them, the body
+//! of a log record that is an event of GenAI, and a span's `status_message` are dropped before anything is written.
+//!
+//! **Refuses to know:** Delta, SQL, what becomes of a message behind Kafka.
+
+mod attributes;
+mod buffer;
+mod config;
+mod delivery;
+mod error;
+mod events;
+mod message;
+mod receive;
+mod spans;
+mod telemetry;
+mod text;
+
+pub mod proto;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use axum::Router;
+use serde::Serialize;
+
+pub use self::config::BridgeConfig;
+pub use self::delivery::{HEADER, probe};
+pub use self::error::{BridgeError, Fault, Result};
+pub use self::message::Signal;
+
+use self::buffer::{Buffer, Limits};
+use self::delivery::{Delivery, Status};
+use self::receive::Desk;
+
+/// A bridge that runs: its buffer is open, and what is in it goes to Kafka.
+pub struct Bridge {
+    desk: Arc<Desk>,
+    buffer: Arc<Buffer>,
+    status: Arc<Status>,
+    delivery: JoinHandle<Result<()>>,
+}
+
+/// How a bridge is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// A broker is connected.
+    pub kafka_up: bool,
+    /// There is no room on disk: senders are told to come again.
+    pub buffer_full: bool,
+}
+
+impl Standing {
+    /// Can it take anything, now or soon?
+    #[must_use]
+    pub fn ready(self) -> bool {
+        self.kafka_up || !self.buffer_full
+    }
+}
+
+/// What a bridge did, from its start to its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Requests answered.
+    pub requests: u64,
+    /// Of those, the ones that were not answered with "yes".
+    pub refused_requests: u64,
+    /// Messages that senders were told "yes" for, by signal.
+    pub accepted: BTreeMap<&'static str, u64>,
+    /// Messages that Kafka acknowledged, by signal, those of earlier runs included.
+    pub delivered: BTreeMap<&'static str, u64>,
+    /// Messages of earlier runs that were found on disk at the start.
+    pub replayed: u64,
+    /// Bytes of half-written records that a crash had left.
+    pub torn_bytes: u64,
+    /// Samples that the contract has no column for, or rules out.
+    pub ignored_samples: u64,
+    /// Attributes, bodies and status messages that can hold text.
+    pub text_dropped: u64,
+    /// Messages that were refused at the door for their size.
+    pub too_large: u64,
+    /// Messages that Kafka refused for good.
+    pub refused_by_kafka: u64,
+    /// Messages that the disk did not give back.
+    pub lost: u64,
+    /// Messages that stay on disk for the next run.
+    pub left_on_disk: u64,
+}
+
+impl Bridge {
+    /// Opens the buffer and starts to deliver what is in it. Kafka need not be there yet.
+    ///
+    /// # Errors
+    /// When a setting is wrong, or the buffer's folder can't be used.
+    pub fn open(config: BridgeConfig) -> Result<Self> {
+        config.check()?;
+        let limits = Limits { max_bytes: config.buffer_max_bytes, segment_bytes: config.segment_bytes() };
+        let (buffer, ledger) = Buffer::open(&config.buffer, limits)?;
+        let buffer = Arc::new(buffer);
+        let status = Arc::new(Status::default());
+        let delivery = Delivery::new(config.clone(), buffer.clone(), ledger, status.clone())?;
+        let delivery = std::thread::Builder::new()
+            .name("bridge-kafka".into())
+            .spawn(move || delivery.run())
+            .map_err(|error| BridgeError::Thread(error.to_string()))?;
+        Ok(Self { desk: Arc::new(Desk::new(config, buffer.clone())), buffer, status, delivery })
+    }
+
+    /// The receivers, for HTTP/1 and HTTP/2 without TLS.
+    pub fn router(&self) -> Router {
+        receive::router(self.desk.clone())
+    }
+
+    /// How it is now.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing { kafka_up: self.status.kafka_up.load(Ordering::Relaxed), buffer_full: self.buffer.is_full() }
+    }
+
+    /// Has its delivery ended before it was told to?
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.delivery.is_finished()
+    }
+
+    /// Takes nothing more, and waits until Kafka has everything, or the time to drain is over.
+    ///
+    /// # Errors
+    /// When a thread of the bridge has failed.
+    pub async fn close(self) -> Result<Summary> {
+        let Self { desk, buffer, status, delivery } = self;
+        let closing = tokio::task::spawn_blocking({
+            let (buffer, status) = (buffer.clone(), status.clone());
+            move || {
+                buffer.close();
+                status.stopping.store(true, Ordering::Relaxed);
+                delivery.join()
+            }
+        });
+        let joined = closing.await.map_err(|error| BridgeError::Thread(error.to_string()))?;
+        joined.map_err(|_| BridgeError::Thread("the delivery panicked".to_owned()))??;
+        let by_signal = |counts: &[std::sync::atomic::AtomicU64; 3]| {
+            let count = |signal: Signal| (signal.name(), counts[signal.index()].load(Ordering::Relaxed));
+            Signal::ALL.into_iter().map(count).collect()
+        };
+        let counts = &desk.counts;
+        Ok(Summary {
+            requests: counts.requests.load(Ordering::Relaxed),
+            refused_requests: counts.refused_requests.load(Ordering::Relaxed),
+            accepted: by_signal(&counts.accepted),
+            delivered: by_signal(&status.delivered),
+            replayed: buffer.found().messages,
+            torn_bytes: buffer.found().torn_bytes,
+            ignored_samples: counts.ignored_samples.load(Ordering::Relaxed),
+            text_dropped: counts.text_dropped.load(Ordering::Relaxed),
+            too_large: counts.too_large.load(Ordering::Relaxed),
+            refused_by_kafka: status.refused.load(Ordering::Relaxed),
+            lost: status.lost.load(Ordering::Relaxed),
+            left_on_disk: status.left.load(Ordering::Relaxed),
+        })
+    }
+}
