@@ -11,7 +11,12 @@ use crate::text::Text;
 const MOST_DEPTH: usize = 32;
 
 /// An object of strings: scalars as text, lists and maps as JSON text. `dropped` counts what can hold text.
-pub(crate) fn object(attributes: &[KeyValue], text: &Text, in_event_of_genai: bool, dropped: &mut u64) -> Map<String, Value> {
+pub(crate) fn object(
+    attributes: &[KeyValue],
+    text: &Text,
+    in_event_of_genai: bool,
+    dropped: &mut u64,
+) -> Map<String, Value> {
     let mut object = Map::new();
     for KeyValue { key, value } in attributes {
         if text.drops(key) || (in_event_of_genai && text.drops_in_genai_event(key)) {
@@ -100,7 +105,9 @@ mod tests {
     #[test]
     fn scalars_become_text_and_lists_and_maps_become_json_text() {
         let list = AnyValue {
-            array_value: Some(ArrayValue { values: vec![of_string("a"), AnyValue { int_value: Some(2), ..AnyValue::default() }] }),
+            array_value: Some(ArrayValue {
+                values: vec![of_string("a"), AnyValue { int_value: Some(2), ..AnyValue::default() }],
+            }),
             ..AnyValue::default()
         };
         let map = AnyValue {

@@ -73,7 +73,11 @@ impl BridgeConfig {
             return error("a topic of the bridge", "empty".into(), "name it, or take its signal out of bridge.signals");
         }
         if self.buffer_max_bytes < LEAST_BUFFER_BYTES {
-            return error("bridge.buffer_max_bytes", self.buffer_max_bytes.to_string(), "give at least 67108864 (64 MiB)");
+            return error(
+                "bridge.buffer_max_bytes",
+                self.buffer_max_bytes.to_string(),
+                "give at least 67108864 (64 MiB)",
+            );
         }
         if self.max_body_bytes == 0 || self.max_body_bytes > MOST_BODY_BYTES {
             return error("bridge.max_body_bytes", self.max_body_bytes.to_string(), "give 1 to 67108864 (64 MiB)");

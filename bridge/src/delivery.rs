@@ -259,7 +259,8 @@ impl Delivery {
     }
 
     fn take_reports(&mut self) -> Result<usize> {
-        let reports = std::mem::take(&mut *self.producer.context().reports.lock().unwrap_or_else(PoisonError::into_inner));
+        let reports =
+            std::mem::take(&mut *self.producer.context().reports.lock().unwrap_or_else(PoisonError::into_inner));
         let count = reports.len();
         for report in reports {
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -339,7 +340,11 @@ fn ask(config: &BridgeConfig, within: Duration) -> Result<()> {
     for signal in &config.signals {
         let topic = config.topic(*signal);
         if !known.contains(topic) {
-            return Err(BridgeError::MissingTopic { topic: topic.to_owned(), brokers: brokers(), signal: signal.name() });
+            return Err(BridgeError::MissingTopic {
+                topic: topic.to_owned(),
+                brokers: brokers(),
+                signal: signal.name(),
+            });
         }
     }
     Ok(())

@@ -81,7 +81,9 @@ impl BridgeError {
     #[must_use]
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Config { .. } | Self::Setting { .. } | Self::MissingTopic { .. } | Self::BufferInUse { .. } => Fault::User,
+            Self::Config { .. } | Self::Setting { .. } | Self::MissingTopic { .. } | Self::BufferInUse { .. } => {
+                Fault::User
+            }
             Self::Kafka(_) | Self::Unreachable { .. } | Self::Buffer { .. } => Fault::Outside,
             Self::Thread(_) => Fault::Ours,
         }

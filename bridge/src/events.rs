@@ -12,7 +12,8 @@ use crate::message::Signal;
 
 /// A request was answered.
 pub(crate) fn answered(receiver: &'static str, status: u16, body_bytes: usize) {
-    metrics::counter!("weir_bridge_requests_total", "receiver" => receiver, "status" => status.to_string()).increment(1);
+    metrics::counter!("weir_bridge_requests_total", "receiver" => receiver, "status" => status.to_string())
+        .increment(1);
     metrics::counter!("weir_bridge_received_bytes_total", "receiver" => receiver).increment(body_bytes as u64);
     tracing::trace!(receiver, status, body_bytes, "request answered");
 }

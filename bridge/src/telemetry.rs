@@ -302,7 +302,8 @@ fn add_points(pivot: &mut Pivot<'_>, field: Option<&'static Field>, points: &Poi
         // What a point says of itself comes before what its resource says.
         let label = |name: &str| find(attributes, name).or_else(|| find(resource, name));
         let identity = Identity::of(label, is_of_gpu(field));
-        let labels = attributes.iter().map(|attribute| (&attribute.key, find(std::slice::from_ref(attribute), &attribute.key)));
+        let labels =
+            attributes.iter().map(|attribute| (&attribute.key, find(std::slice::from_ref(attribute), &attribute.key)));
         let at_ms = i64::try_from(time_unix_nano / 1_000_000).unwrap_or(0);
         pivot.add(field, &identity, hash(labels), at_ms, value);
     }

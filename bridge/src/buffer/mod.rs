@@ -109,7 +109,8 @@ impl Buffer {
     pub(crate) fn open(folder: &Path, limits: Limits) -> Result<(Self, Ledger)> {
         let failed = |source| BridgeError::Buffer { folder: folder.to_owned(), source };
         segment::make_folder(folder).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+        let lock =
+            File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => {

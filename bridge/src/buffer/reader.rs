@@ -91,7 +91,11 @@ impl Reader {
     fn segment(&self) -> Option<Segment> {
         let state = self.shared.state();
         let number = self.current.as_ref().map(|current| current.number);
-        state.segments.iter().find(|segment| number.map_or(segment.number > self.done, |n| segment.number == n)).cloned()
+        state
+            .segments
+            .iter()
+            .find(|segment| number.map_or(segment.number > self.done, |n| segment.number == n))
+            .cloned()
     }
 
     /// Goes on behind what can't be read.

@@ -96,9 +96,8 @@ mod tests {
     use super::*;
 
     fn message() -> impl Strategy<Value = Message> {
-        (0..Signal::ALL.len(), ".{0,20}", prop::collection::vec(any::<u8>(), 0..200)).prop_map(
-            |(signal, key, payload)| Message { signal: Signal::ALL[signal], key, payload },
-        )
+        (0..Signal::ALL.len(), ".{0,20}", prop::collection::vec(any::<u8>(), 0..200))
+            .prop_map(|(signal, key, payload)| Message { signal: Signal::ALL[signal], key, payload })
     }
 
     proptest! {

@@ -49,7 +49,8 @@ pub(super) fn recover(folder: &Path) -> io::Result<(VecDeque<Segment>, u64)> {
     let mut numbers: Vec<u64> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
-        let number: Option<u64> = name.to_str().and_then(|name| name.strip_suffix(".segment")).and_then(|name| name.parse().ok());
+        let number: Option<u64> =
+            name.to_str().and_then(|name| name.strip_suffix(".segment")).and_then(|name| name.parse().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();

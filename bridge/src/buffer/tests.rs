@@ -8,7 +8,11 @@ use crate::message::Signal;
 const SMALL: Limits = Limits { max_bytes: 64 << 10, segment_bytes: 4 << 10 };
 
 fn message(n: u64) -> Message {
-    Message { signal: Signal::Metrics, key: format!("gpu-{}", n % 3), payload: format!("{{\"n\":{n:0>100}}}").into_bytes() }
+    Message {
+        signal: Signal::Metrics,
+        key: format!("gpu-{}", n % 3),
+        payload: format!("{{\"n\":{n:0>100}}}").into_bytes(),
+    }
 }
 
 /// What the reader gives until it has nothing.

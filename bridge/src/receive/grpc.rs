@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn one_message_is_taken_out_of_its_frame() {
-        let framed = |flag, length: u32, message: &[u8]| Bytes::from([&[flag], &length.to_be_bytes()[..], message].concat());
+        let framed =
+            |flag, length: u32, message: &[u8]| Bytes::from([&[flag], &length.to_be_bytes()[..], message].concat());
         assert_eq!(unframed(&framed(0, 3, b"abc"), false, 9).unwrap(), "abc");
         for wrong in [framed(0, 4, b"abc"), framed(0, 2, b"abc"), framed(1, 3, b"abc"), framed(7, 3, b"abc")] {
             assert!(unframed(&wrong, false, 9).is_err());

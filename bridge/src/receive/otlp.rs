@@ -149,7 +149,9 @@ fn failure(encoding: Encoding, refusal: &Refusal) -> Vec<u8> {
     let status = Status { code: refusal.grpc_code(), message: refusal.sentence(), details: Vec::new() };
     match encoding {
         Encoding::Protobuf => status.encode_to_vec(),
-        Encoding::Json => serde_json::json!({ "code": status.code, "message": status.message }).to_string().into_bytes(),
+        Encoding::Json => {
+            serde_json::json!({ "code": status.code, "message": status.message }).to_string().into_bytes()
+        }
     }
 }
 
@@ -204,7 +206,10 @@ mod tests {
             value = outer;
         }
         assert!(decode(Signal::Traces, Encoding::Protobuf, &value.into()).is_err());
-        let json = format!(r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"k","value":{}"#, r#"{"arrayValue":{"values":["#.repeat(1_000));
+        let json = format!(
+            r#"{{"resourceSpans":[{{"resource":{{"attributes":[{{"key":"k","value":{}"#,
+            r#"{"arrayValue":{"values":["#.repeat(1_000)
+        );
         assert!(decode(Signal::Traces, Encoding::Json, &json.into()).is_err());
     }
 }

@@ -38,11 +38,11 @@ impl Refusal {
     /// The code of gRPC. Senders try again after UNAVAILABLE, and not after the others.
     pub(super) fn grpc_code(&self) -> i32 {
         match self {
-            Self::BadBytes(_) => 3,                                  // INVALID_ARGUMENT
-            Self::TooLarge(_) => 8,                                  // RESOURCE_EXHAUSTED
-            Self::NotReceived(_) | Self::Unsupported(_) => 12,       // UNIMPLEMENTED
-            Self::Slow | Self::Busy | Self::NotTaken(_) => 14,       // UNAVAILABLE
-            Self::WrongToken => 16,                                  // UNAUTHENTICATED
+            Self::BadBytes(_) => 3,                            // INVALID_ARGUMENT
+            Self::TooLarge(_) => 8,                            // RESOURCE_EXHAUSTED
+            Self::NotReceived(_) | Self::Unsupported(_) => 12, // UNIMPLEMENTED
+            Self::Slow | Self::Busy | Self::NotTaken(_) => 14, // UNAVAILABLE
+            Self::WrongToken => 16,                            // UNAUTHENTICATED
         }
     }
 
@@ -66,14 +66,19 @@ impl Refusal {
             }
             Self::WrongToken => "this bridge needs its token: send the header Authorization: Bearer TOKEN".to_owned(),
             Self::NotReceived(signal) => {
-                format!("this bridge does not receive {0}: add \"{0}\" to bridge.signals, or stop sending them", signal.name())
+                format!(
+                    "this bridge does not receive {0}: add \"{0}\" to bridge.signals, or stop sending them",
+                    signal.name()
+                )
             }
             Self::Slow => "the body did not arrive in time: send it again".to_owned(),
             Self::Busy => "too many requests at once: send it again".to_owned(),
             Self::NotTaken(NotTaken::Full) => {
                 "the bridge's buffer is full until Kafka has taken some of it: send it again later".to_owned()
             }
-            Self::NotTaken(NotTaken::Disk(why)) => format!("the bridge cannot write its buffer ({why}): send it again later"),
+            Self::NotTaken(NotTaken::Disk(why)) => {
+                format!("the bridge cannot write its buffer ({why}): send it again later")
+            }
             Self::NotTaken(NotTaken::Closing) => "the bridge is stopping: send it again later".to_owned(),
         }
     }

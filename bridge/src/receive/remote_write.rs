@@ -49,7 +49,8 @@ pub(super) async fn receive(State(desk): State<Arc<Desk>>, request: Request<Body
 async fn take(desk: &Arc<Desk>, request: Request<Body>, body_bytes: &mut usize) -> Result<Option<usize>, Refusal> {
     desk.admit(request.headers())?;
     desk.receives(Signal::Metrics)?;
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_v2 = content_type.contains("io.prometheus.write.v2.Request");
     if !content_type.is_empty() && body::plain(request.headers(), header::CONTENT_TYPE) != "application/x-protobuf" {
         return Err(Refusal::Unsupported("remote-write is Content-Type: application/x-protobuf"));
@@ -66,9 +67,7 @@ async fn take(desk: &Arc<Desk>, request: Request<Body>, body_bytes: &mut usize) 
         let write = decode(&body::unsnappy(&packed, limit)?, is_v2)?;
         let pivoted = match &write {
             Write::V1(request) => telemetry::of_remote_write(request, &pivoting.parts),
-            Write::V2(request) => {
-                telemetry::of_remote_write_v2(request, &pivoting.parts).map_err(Refusal::BadBytes)?
-            }
+            Write::V2(request) => telemetry::of_remote_write_v2(request, &pivoting.parts).map_err(Refusal::BadBytes)?,
         };
         let samples = match &write {
             Write::V1(_) => None,
@@ -86,7 +85,9 @@ fn decode(bytes: &Bytes, is_v2: bool) -> Result<Write, Refusal> {
         let request = RequestV2::decode(bytes.clone());
         return request.map(Write::V2).map_err(|_| Refusal::BadBytes("it is no io.prometheus.write.v2.Request"));
     }
-    WriteRequest::decode(bytes.clone()).map(Write::V1).map_err(|_| Refusal::BadBytes("it is no prometheus.WriteRequest"))
+    WriteRequest::decode(bytes.clone())
+        .map(Write::V1)
+        .map_err(|_| Refusal::BadBytes("it is no prometheus.WriteRequest"))
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ const GPU_0: &[(&str, &str)] = &[
     ("modelName", "NVIDIA H100 80GB HBM3"),
     ("pool", "h100"),
 ];
-const ENGINE: &[(&str, &str)] = &[("instance", "node-1:8000"), ("engine", "0"), ("model_name", "llama"), ("pool", "h100")];
+const ENGINE: &[(&str, &str)] =
+    &[("instance", "node-1:8000"), ("engine", "0"), ("model_name", "llama"), ("pool", "h100")];
 
 fn series(name: &str, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSeries {
     let mut pairs = vec![("__name__", name)];
@@ -69,7 +70,11 @@ fn what_the_contract_lacks_or_rules_out_is_counted_by_its_reason() {
         // A column of the contract, and not a sample's.
         series("extra", GPU_0, &[(AT_MS, 1.0)]),
         with_histogram,
-        series("DCGM_FI_DEV_GPU_UTIL", GPU_0, &[(AT_MS, f64::from_bits(STALE)), (AT_MS + 1, 101.0), (AT_MS + 2, f64::NAN)]),
+        series(
+            "DCGM_FI_DEV_GPU_UTIL",
+            GPU_0,
+            &[(AT_MS, f64::from_bits(STALE)), (AT_MS + 1, 101.0), (AT_MS + 2, f64::NAN)],
+        ),
         // DCGM_FP64_BLANK, 2^47: "no value".
         series("DCGM_FI_DEV_POWER_USAGE", GPU_0, &[(AT_MS, 140_737_488_355_328.0), (0, 1.0)]),
         series("DCGM_FI_DEV_GPU_TEMP", GPU_0, &[(AT_MS, 60.0)]),
@@ -155,7 +160,8 @@ fn attribute(key: &str, value: &str) -> KeyValue {
 }
 
 fn otlp(metrics: Vec<Metric>) -> (Vec<Value>, Ignored) {
-    let resource = Resource { attributes: vec![attribute("service.instance.id", "node-1:9400"), attribute("pool", "h100")] };
+    let resource =
+        Resource { attributes: vec![attribute("service.instance.id", "node-1:9400"), attribute("pool", "h100")] };
     let scope_metrics = vec![ScopeMetrics { metrics }];
     let request =
         MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] };
@@ -166,8 +172,10 @@ fn otlp(metrics: Vec<Metric>) -> (Vec<Value>, Ignored) {
 #[test]
 fn otlp_points_become_the_same_messages_as_remote_write() {
     let at = u64::try_from(AT_MS).unwrap() * 1_000_000;
-    let gpu = || vec![attribute("gpu", "0"), attribute("UUID", "GPU-0000"), attribute("modelName", "NVIDIA H100 80GB HBM3")];
-    let point = |attributes, value: f64| Point { attributes, time_unix_nano: at, as_double: Some(value), ..Point::default() };
+    let gpu =
+        || vec![attribute("gpu", "0"), attribute("UUID", "GPU-0000"), attribute("modelName", "NVIDIA H100 80GB HBM3")];
+    let point =
+        |attributes, value: f64| Point { attributes, time_unix_nano: at, as_double: Some(value), ..Point::default() };
     let gauge = |name: &str, point| Metric {
         name: name.into(),
         gauge: Some(Points { data_points: vec![point], aggregation_temporality: 0 }),

@@ -54,7 +54,10 @@ impl Bench {
             let mut read = 0;
             let began = Instant::now();
             while read < end {
-                assert!(began.elapsed() < Duration::from_secs(60), "{topic}/{partition}: {read} of {end} could be read");
+                assert!(
+                    began.elapsed() < Duration::from_secs(60),
+                    "{topic}/{partition}: {read} of {end} could be read"
+                );
                 // The client wakes us for reasons of its own too.
                 let Some(message) = consumer.poll(Duration::from_secs(1)) else { continue };
                 let message = message.unwrap();

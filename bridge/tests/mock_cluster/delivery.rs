@@ -37,8 +37,11 @@ async fn every_signal_lands_on_its_topic_and_keys_keep_their_order() {
     assert!(samples.iter().all(|landed| landed.key == "node-1:9400"));
     let spans = bench.messages(topic(Signal::Traces));
     for id in ["01".repeat(16), "02".repeat(16)] {
-        let names: Vec<&str> =
-            spans.iter().filter(|landed| landed.key == id).map(|landed| landed.value["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> = spans
+            .iter()
+            .filter(|landed| landed.key == id)
+            .map(|landed| landed.value["name"].as_str().unwrap())
+            .collect();
         assert_eq!(names, (0..10).map(|n| format!("step {n}")).collect::<Vec<_>>());
     }
     assert_eq!(bench.messages(topic(Signal::Logs))[0].value["body"], "up");
@@ -131,7 +134,11 @@ async fn errors_that_pass_are_tried_again_and_a_message_that_kafka_refuses_does_
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(running.post("/api/v1/write", REMOTE_WRITE, scrape(1, 11)).await.status, 204);
     let summary = running.close().await;
-    assert_eq!((summary.delivered["metrics"], summary.refused_by_kafka, summary.left_on_disk), (1, 1, 0), "{summary:?}");
+    assert_eq!(
+        (summary.delivered["metrics"], summary.refused_by_kafka, summary.left_on_disk),
+        (1, 1, 0),
+        "{summary:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +148,9 @@ async fn a_producer_that_lost_its_sequence_is_replaced_and_delivers_what_is_miss
     assert_eq!(running.post("/api/v1/write", REMOTE_WRITE, scrape(1, 0)).await.status, 204);
     tokio::time::sleep(Duration::from_millis(300)).await;
     // The producer is fenced for good: the client calls this fatal.
-    bench.cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH; 3]);
+    bench
+        .cluster
+        .request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH; 3]);
     for n in 1..10 {
         assert_eq!(running.post("/api/v1/write", REMOTE_WRITE, scrape(1, n)).await.status, 204);
     }

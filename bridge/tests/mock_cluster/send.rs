@@ -6,8 +6,11 @@ use weir_bridge::proto::remote_write::{Label, Sample, TimeSeries, WriteRequest};
 
 pub const AT_MS: i64 = 1_700_000_000_000;
 
-pub const REMOTE_WRITE: &[(&str, &str)] =
-    &[("Content-Type", "application/x-protobuf"), ("Content-Encoding", "snappy"), ("X-Prometheus-Remote-Write-Version", "0.1.0")];
+pub const REMOTE_WRITE: &[(&str, &str)] = &[
+    ("Content-Type", "application/x-protobuf"),
+    ("Content-Encoding", "snappy"),
+    ("X-Prometheus-Remote-Write-Version", "0.1.0"),
+];
 pub const PROTOBUF: &[(&str, &str)] = &[("Content-Type", "application/x-protobuf")];
 pub const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 

@@ -143,7 +143,8 @@ fn token(config: &Config) -> Result<Option<String>> {
     }
     let Some(path) = &config.bridge.token_file else { return Ok(None) };
     let read = std::fs::read_to_string(path);
-    let token = read.map_err(|error| Failure::user(format!("cannot read the bridge's token {}: {error}", path.display())))?;
+    let token =
+        read.map_err(|error| Failure::user(format!("cannot read the bridge's token {}: {error}", path.display())))?;
     Ok(Some(token.trim().to_owned()))
 }
 
