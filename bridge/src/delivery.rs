@@ -135,7 +135,7 @@ impl Delivery {
     pub(crate) fn new(config: BridgeConfig, buffer: Arc<Buffer>, ledger: Ledger, status: Arc<Status>) -> Result<Self> {
         let producer = producer(&config, &status)?;
         let reader = buffer.reader();
-        events::kafka_is(false);
+        events::kafka_not_asked_yet();
         Ok(Self {
             config,
             buffer,

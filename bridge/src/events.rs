@@ -118,6 +118,11 @@ pub(crate) fn producer_restarted(why: &dyn Display) {
     tracing::warn!(%why, "a new producer delivers again what is not acknowledged");
 }
 
+/// The first statistics of the client say whether a broker is there.
+pub(crate) fn kafka_not_asked_yet() {
+    metrics::gauge!("weir_bridge_kafka_up").set(0.0);
+}
+
 pub(crate) fn kafka_is(up: bool) {
     metrics::gauge!("weir_bridge_kafka_up").set(f64::from(u8::from(up)));
     if up {
