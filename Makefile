@@ -17,7 +17,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  Options go in ARGS: make demo ARGS="--seconds 60 --json"'
 
@@ -88,6 +88,16 @@ BENCH = cargo build --release --quiet --workspace --bin weir-bench && "$$CARGO_T
 bench-ingest: ## Measure ingest end to end beside its ceilings; the last line is JSON
 	@scripts/setup.sh test
 	@bench/kafka.sh ingest $(ARGS)
+
+.PHONY: bench-freshness
+bench-freshness: ## Measure from produced to visible in SQL at half of the highest rate; the last line is JSON
+	@scripts/setup.sh test
+	@bench/kafka.sh freshness $(ARGS)
+
+.PHONY: bench-peers
+bench-peers: ## Measure other Kafka-to-Delta programs on the same topic: EVENTS=500000 ROUNDS=3; the last line is JSON
+	@scripts/setup.sh test
+	@bench/peers/run.sh
 
 .PHONY: bench-features
 bench-features: ## Measure what keeping the feature tables level costs beside ingest alone; the last line is JSON

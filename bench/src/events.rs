@@ -7,14 +7,18 @@ use weir_schemas::{Candidate, EventTimeMs, Propensity, Request, Tokens, Usd};
 const MODELS: [&str; 3] = ["small-8b", "medium-32b", "large-70b"];
 const DOMAINS: [&str; 4] = ["law", "code", "biology", "chat"];
 
-/// The JSON of event number `n`.
+/// The JSON of event number `n`. Its time is of a fixed day, so that runs repeat: 1,000 events a second from 2026-01-01.
 pub fn event(n: u64) -> Vec<u8> {
+    event_at(n, EventTimeMs(1_767_225_600_000 + i64::try_from(n).unwrap_or(0)))
+}
+
+/// The JSON of event number `n` with an arrival time of its own.
+pub fn event_at(n: u64, arrival_ms: EventTimeMs) -> Vec<u8> {
     let pick = |of: usize| usize::try_from(n.wrapping_mul(2_654_435_761) >> 7).unwrap_or(0) % of;
     let model = MODELS[pick(3)].to_owned();
     let request = Request {
         request_id: format!("req-{n:012x}"),
-        // A fixed day, so that runs repeat: 1,000 events a second from 2026-01-01.
-        arrival_ms: EventTimeMs(1_767_225_600_000 + i64::try_from(n).unwrap_or(0)),
+        arrival_ms,
         session_id: Some(format!("session-{}", n / 6)),
         turn: i32::try_from(n % 6).ok(),
         tenant: Some("acme".into()),

@@ -29,7 +29,7 @@ struct Measured {
 pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let topic = format!("weir-bench-features-{}", std::process::id());
-    let bytes = runtime.block_on(fill(brokers, &topic, messages))?;
+    let bytes = runtime.block_on(fill(brokers, &topic, PARTITIONS, messages))?;
     // Read once beforehand: the broker has the topic in memory for every run alike.
     let consume = ceilings::consume(brokers, &topic, PARTITIONS, messages)?;
     let once = |summarise| runtime.block_on(measure(brokers, &topic, messages, summarise));

@@ -1,28 +1,31 @@
 //! Kafka to committed Delta rows, beside the ceilings of the same run.
 
 use std::error::Error;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::watch;
+use weir_ingest::IngestConfig;
 use weir_store::{Keyring, Store};
 
 use crate::ceilings;
-use crate::kafka::{PARTITIONS, fill, ingest_config};
+use crate::kafka::{fill, ingest_config};
 use crate::usage::{Mark, Used, rss_peak_mib};
 
-/// Events that the decode and encode ceilings work on; they fit in memory and are passed over several times.
-const SAMPLE: u64 = 32_768;
+/// Events that the decode and encode ceilings work on: as many as one commit has, so that encoding fills files of the
+/// same size. They fit in memory and are passed over several times.
+const SAMPLE: u64 = 100_000;
 
 /// Produces, measures, prints.
-pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
+pub fn run(brokers: &str, messages: u64, partitions: i32) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let topic = format!("weir-bench-{}", std::process::id());
-    let bytes = runtime.block_on(fill(brokers, &topic, messages))?;
+    let bytes = runtime.block_on(fill(brokers, &topic, partitions, messages))?;
     eprintln!("{messages} events of {:.0} B on average in topic {topic}", bytes as f64 / messages as f64);
 
-    let consume = ceilings::consume(brokers, &topic, PARTITIONS, messages)?;
+    let consume = ceilings::consume(brokers, &topic, partitions, messages)?;
     let sample = ceilings::sample(SAMPLE)?;
     let rounds = usize::try_from((messages / SAMPLE).max(1))?;
     let decode = ceilings::decode(&sample.events, rounds)?;
@@ -41,6 +44,7 @@ pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
         "{}",
         json!({
             "events": rows,
+            "partitions": partitions,
             "bytes_per_event": (bytes as f64 / messages as f64).round(),
             "events_per_cpu_s": per_cpu_s.round(),
             "events_per_wall_s": (rows as f64 / wall_s).round(),
@@ -59,16 +63,19 @@ pub fn run(brokers: &str, messages: u64) -> Result<(), Box<dyn Error>> {
 
 /// What a process used that did nothing but ingest: the producer and the ceilings leave memory behind in this one.
 #[derive(Serialize, Deserialize)]
-struct Alone {
-    rows: u64,
-    cpu_s: f64,
-    wall_s: f64,
-    rss_mib_peak: f64,
+pub struct Alone {
+    pub rows: u64,
+    pub cpu_s: f64,
+    pub wall_s: f64,
+    pub rss_mib_peak: f64,
 }
 
-fn in_a_process_of_its_own(brokers: &str, topic: &str) -> Result<Alone, Box<dyn Error>> {
+/// Ingests the topic to its end in a new process.
+pub fn in_a_process_of_its_own(brokers: &str, topic: &str) -> Result<Alone, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
     let output = Command::new(std::env::current_exe()?)
         .args(["ingest-alone", brokers, topic])
+        .arg(folder.path())
         .stderr(Stdio::inherit())
         .output()?;
     if !output.status.success() {
@@ -77,16 +84,22 @@ fn in_a_process_of_its_own(brokers: &str, topic: &str) -> Result<Alone, Box<dyn 
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
-/// Reads the topic to its end into tables of a temporary folder, and prints what that used.
-pub fn alone(brokers: &str, topic: &str) -> Result<(), Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let folder = tempfile::tempdir()?;
-    let config = ingest_config(brokers, topic);
+/// Reads the topic to its end into tables below a folder, and prints what that used.
+pub fn alone(brokers: &str, topic: &str, folder: &Path) -> Result<(), Box<dyn Error>> {
     let mark = Mark::now();
-    let rows = runtime.block_on(async {
-        let store = Store::open(&folder.path().join("data").display().to_string()).await?;
-        let keyring = Keyring::open(folder.path().join("keys"))?;
-        let (_running, stop) = watch::channel(false);
+    let (_running, stop) = watch::channel(false);
+    let rows = ingest(folder, ingest_config(brokers, topic), stop)?;
+    let Used { cpu_s, wall_s } = mark.used();
+    println!("{}", serde_json::to_string(&Alone { rows, cpu_s, wall_s, rss_mib_peak: rss_peak_mib() })?);
+    Ok(())
+}
+
+/// Ingests into tables below a folder until the configuration or the flag says that it is enough; the request rows.
+pub fn ingest(folder: &Path, config: IngestConfig, stop: watch::Receiver<bool>) -> Result<u64, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let store = Store::open(&folder.join("data").display().to_string()).await?;
+        let keyring = Keyring::open(folder.join("keys"))?;
         let mut rows = 0;
         weir_ingest::run(store, keyring, config, stop, |table, _version, committed| {
             if table == "requests" {
@@ -94,9 +107,6 @@ pub fn alone(brokers: &str, topic: &str) -> Result<(), Box<dyn Error>> {
             }
         })
         .await?;
-        Ok::<u64, Box<dyn Error>>(rows)
-    })?;
-    let Used { cpu_s, wall_s } = mark.used();
-    println!("{}", serde_json::to_string(&Alone { rows, cpu_s, wall_s, rss_mib_peak: rss_peak_mib() })?);
-    Ok(())
+        Ok(rows)
+    })
 }

@@ -14,7 +14,7 @@ use weir_ingest::{Format, IngestConfig, Start, TopicConfig};
 
 use crate::events;
 
-/// Partitions of the topic.
+/// Partitions of a topic, unless the caller wants another number.
 pub const PARTITIONS: i32 = 2;
 
 /// Ingest of this topic to its end, in commits of 100,000 rows.
@@ -36,33 +36,61 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
     }
 }
 
-/// Creates the topic and fills it; the bytes that went in.
-pub async fn fill(brokers: &str, topic: &str, messages: u64) -> Result<usize, Box<dyn Error>> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers).set("linger.ms", "50").set("enable.idempotence", "true");
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
-    let wanted = [NewTopic::new(topic, PARTITIONS, TopicReplication::Fixed(1))];
-    for result in admin.create_topics(&wanted, &AdminOptions::new()).await? {
-        result.map_err(|(name, code)| format!("cannot create topic {name}: {code}"))?;
-    }
-    let producer: BaseProducer = config.create()?;
+/// Creates the topic and fills it with events; the bytes that went in.
+pub async fn fill(brokers: &str, topic: &str, partitions: i32, messages: u64) -> Result<usize, Box<dyn Error>> {
+    create(brokers, topic, partitions).await?;
+    let producer = producer(brokers, "50")?;
     let mut bytes = 0;
     for n in 0..messages {
         let payload = events::event(n);
         bytes += payload.len();
-        let key = n.to_string();
-        let mut record = BaseRecord::to(topic).key(&key).payload(&payload);
-        loop {
-            match producer.send(record) {
-                Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    producer.poll(Duration::from_millis(20));
-                }
-                Err((error, _)) => return Err(error.into()),
-            }
-        }
+        send(&producer, topic, n, &payload)?;
     }
     producer.flush(Duration::from_secs(60))?;
     Ok(bytes)
+}
+
+/// Fills a topic for other programs, and prints how many bytes went in.
+pub fn produce(brokers: &str, topic: &str, messages: u64, partitions: i32) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let bytes = runtime.block_on(fill(brokers, topic, partitions, messages))?;
+    println!("{}", serde_json::json!({"events": messages, "partitions": partitions, "bytes": bytes}));
+    Ok(())
+}
+
+/// Creates the topic.
+pub async fn create(brokers: &str, topic: &str, partitions: i32) -> Result<(), Box<dyn Error>> {
+    let admin: AdminClient<DefaultClientContext> = client(brokers).create()?;
+    let wanted = [NewTopic::new(topic, partitions, TopicReplication::Fixed(1))];
+    for result in admin.create_topics(&wanted, &AdminOptions::new()).await? {
+        result.map_err(|(name, code)| format!("cannot create topic {name}: {code}"))?;
+    }
+    Ok(())
+}
+
+/// A producer that writes every message once, and waits so long for a batch to fill.
+pub fn producer(brokers: &str, linger_ms: &str) -> Result<BaseProducer, KafkaError> {
+    client(brokers).set("linger.ms", linger_ms).set("enable.idempotence", "true").create()
+}
+
+/// Hands one message to the producer, waiting while its queue is full.
+pub fn send(producer: &BaseProducer, topic: &str, n: u64, payload: &[u8]) -> Result<(), KafkaError> {
+    let key = n.to_string();
+    let mut record = BaseRecord::to(topic).key(&key).payload(payload);
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(Duration::from_millis(20));
+            }
+            Err((error, _)) => return Err(error),
+        }
+    }
+}
+
+fn client(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers);
+    config
 }

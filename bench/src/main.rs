@@ -2,15 +2,17 @@
 //!
 //! | command | measures | beside |
 //! |---|---|---|
-//! | `ingest BROKERS EVENTS` | Kafka to committed Delta rows | consuming, decoding, encoding alone |
-//! | `features BROKERS EVENTS` | the same with the feature tables kept level | the same without |
+//! | `ingest BROKERS EVENTS [PARTITIONS]` | Kafka to committed Delta rows | consuming, decoding, encoding alone |
+//! | `freshness BROKERS [SECONDS] [EVENTS_PER_S]` | from produced to visible in SQL | the highest rate of the same run |
+//! | `features BROKERS EVENTS` | ingest with the feature tables kept level | the same without |
 //! | `commits [COMMITS]` | many small commits, latency and memory by the thousand | the first thousand of the same run |
 //! | `decide [DECISIONS]` | one routing decision, and what it allocates | dot products of the same size |
 //! | `ope [ROUNDS]` | an off-policy evaluation with both kinds of interval | one pass over the rows |
 //! | `fleet [REPETITIONS]` | sizing a fleet at every boundary; the simulator | one pool of a given size; an event heap |
 //! | `routing [FOLDER]` | a policy learned from logs of a public score matrix | single model, per domain, k-NN, oracle |
 //!
-//! The first two need a broker: `bench/kafka.sh` starts one. `make bench-<command>` runs the release build of each.
+//! The first three need a broker: `bench/kafka.sh` starts one. `make bench-<command>` runs the release build of each.
+//! `bench/peers/` measures other programs on the topic that `produce` fills, beside `ingest-alone`.
 
 mod allocations;
 mod ceilings;
@@ -19,22 +21,30 @@ mod decide;
 mod events;
 mod features;
 mod fleet;
+mod freshness;
 mod ingest;
 mod kafka;
 mod ope;
 mod routing;
+mod schema;
 mod timing;
 mod usage;
 
-const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS | features BROKERS EVENTS | commits [COMMITS] | \
-                     decide [DECISIONS] | ope [ROUNDS] | fleet [REPETITIONS] | routing [FOLDER]";
+const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS [PARTITIONS] | freshness BROKERS [SECONDS] [EVENTS_PER_S] | \
+                     features BROKERS EVENTS | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
+                     fleet [REPETITIONS] | routing [FOLDER] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["ingest", brokers, events] => ingest::run(brokers, events.parse()?),
-        // What `ingest` starts for its own measurement.
-        ["ingest-alone", brokers, topic] => ingest::alone(brokers, topic),
+        ["ingest", brokers, events] => ingest::run(brokers, events.parse()?, kafka::PARTITIONS),
+        ["ingest", brokers, events, partitions] => ingest::run(brokers, events.parse()?, partitions.parse()?),
+        // What `ingest`, `freshness` and bench/peers start for their own measurements.
+        ["ingest-alone", brokers, topic, folder] => ingest::alone(brokers, topic, folder.as_ref()),
+        ["ingest-until-stopped", brokers, topic, folder] => freshness::ingest(brokers, topic, folder.as_ref()),
+        ["freshness", brokers] => freshness::run(brokers, 30, None),
+        ["freshness", brokers, seconds] => freshness::run(brokers, seconds.parse()?, None),
+        ["freshness", brokers, seconds, rate] => freshness::run(brokers, seconds.parse()?, Some(rate.parse()?)),
         ["features", brokers, events] => features::run(brokers, events.parse()?),
         ["commits"] => commits::run(10_000),
         ["commits", commits] => commits::run(commits.parse()?),
@@ -46,6 +56,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["fleet", repetitions] => fleet::run(repetitions.parse()?),
         ["routing"] => routing::run(None),
         ["routing", folder] => routing::run(Some(folder.as_ref())),
+        ["produce", brokers, topic, events, partitions] => {
+            kafka::produce(brokers, topic, events.parse()?, partitions.parse()?)
+        }
+        ["schema"] => schema::print(),
         _ => Err(USAGE.into()),
     }
 }

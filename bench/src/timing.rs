@@ -23,14 +23,22 @@ impl Times {
 
     /// The smallest time that this share of the runs did not exceed, ns.
     pub fn quantile_ns(&self, share: f64) -> f64 {
-        let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0[rank.clamp(1, self.0.len()) - 1]
+        nearest_rank(&self.0, share)
     }
 
     /// Median, ns.
     pub fn p50_ns(&self) -> f64 {
         self.quantile_ns(0.5)
     }
+}
+
+/// The smallest of sorted values that this share of them does not exceed.
+///
+/// # Panics
+/// When there are none.
+pub fn nearest_rank<T: Copy>(sorted: &[T], share: f64) -> T {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
 /// To three decimals: what is left is noise.

@@ -37,7 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "bridge",
         ],
     ),
-    ("bench", &["schemas", "decode", "store", "ingest", "features", "policy-runtime", "fleet", "learners"]),
+    ("bench", &["schemas", "decode", "store", "ingest", "features", "policy-runtime", "fleet", "learners", "sql"]),
     ("tests", &[]),
 ];
 
