@@ -27,21 +27,18 @@ def main():
     short = produce(arguments, "peers-start", EVENTS_FOR_THE_START)
 
     everyone = contestants.all_of(arguments.bench, arguments.cache)
-    chosen = [everyone[name] for name in arguments.contestants]
-    for contestant in chosen:
-        if contestant.skipped:
-            print(f"skipped: {contestant.name} ({contestant.skipped})", flush=True)
-    taking_part = [contestant for contestant in chosen if not contestant.skipped]
-    results = {contestant.name: Result(contestant) for contestant in taking_part}
+    results = {name: Result(everyone[name]) for name in arguments.contestants}
+    for result in results.values():
+        if result.contestant.skipped:
+            print(f"skipped: {result.contestant.name} ({result.contestant.skipped})", flush=True)
 
-    for contestant in taking_part:
-        results[contestant.name].start = one_run(arguments, contestant, short, schema_file, "start")
-    for round_number in range(arguments.rounds):
+    for result in taking_part(results):
+        attempt(result, lambda: result.begin(one_run(arguments, result.contestant, short, schema_file, "start")))
+    for number in range(arguments.rounds):
         # Forth and back, so that whatever drifts during the runs falls on all of them alike.
-        order = taking_part if round_number % 2 == 0 else taking_part[::-1]
-        for contestant in order:
-            run = one_run(arguments, contestant, topic, schema_file, f"round-{round_number + 1}")
-            results[contestant.name].runs.append(run)
+        for result in taking_part(results)[:: 1 if number % 2 == 0 else -1]:
+            label = f"round-{number + 1}"
+            attempt(result, lambda: result.add(one_run(arguments, result.contestant, topic, schema_file, label)))
 
     summary = {
         "events": topic["events"],
@@ -49,14 +46,29 @@ def main():
         "bytes_per_event": round(topic["bytes"] / topic["events"]),
         "rounds": arguments.rounds,
     }
-    for contestant in chosen:
-        key = contestant.name.replace("-", "_")
-        result = results.get(contestant.name)
-        summary[key] = result.summary(results.get("weir")) if result else {"skipped": contestant.skipped}
+    for name, result in results.items():
+        summary[name.replace("-", "_")] = result.summary(results.get("weir"))
     print(json.dumps(summary))
-    wrong = [result.contestant.name for result in results.values() if not result.is_whole()]
-    if "weir" in wrong:
+    weir = results.get("weir")
+    if weir and (weir.failed or not weir.is_whole()):
         sys.exit("weir's table does not hold every event once")
+
+
+class RunFailed(Exception):
+    """A contestant that ended with an error, or left no table that can be read."""
+
+
+def taking_part(results):
+    return [result for result in results.values() if not result.contestant.skipped and not result.failed]
+
+
+def attempt(result, run):
+    """A contestant that fails once is out; the others go on."""
+    try:
+        run()
+    except RunFailed as failure:
+        result.failed = str(failure)
+        print(f"failed: {result.contestant.name} ({failure})", flush=True)
 
 
 class Run:
@@ -79,7 +91,13 @@ class Result:
     """All runs of one contestant."""
 
     def __init__(self, contestant):
-        self.contestant, self.start, self.runs = contestant, None, []
+        self.contestant, self.start, self.runs, self.failed = contestant, None, [], None
+
+    def begin(self, run):
+        self.start = run
+
+    def add(self, run):
+        self.runs.append(run)
 
     def is_whole(self):
         return all(run.is_whole() for run in self.runs)
@@ -88,6 +106,10 @@ class Result:
         return [run.per_cpu_s_without(self.start) for run in self.runs]
 
     def summary(self, weir):
+        if self.contestant.skipped:
+            return {"skipped": self.contestant.skipped}
+        if self.failed:
+            return {"what": self.contestant.what, "failed": self.failed}
         summary = {
             "what": self.contestant.what,
             "events_per_cpu_s": round(statistics.median(run.per_cpu_s() for run in self.runs)),
@@ -99,7 +121,7 @@ class Result:
             "lost": max(run.events - run.table["distinct"] for run in self.runs),
             "doubled": max(run.table["rows"] - run.table["distinct"] for run in self.runs),
         }
-        if weir and weir is not self:
+        if weir and weir is not self and not weir.failed:
             pairs = list(zip(weir.runs, self.runs))
             summary["ratio"] = round(statistics.median(a.per_cpu_s() / b.per_cpu_s() for a, b in pairs), 2)
             pairs = zip(weir.without_start(), self.without_start())
@@ -123,9 +145,13 @@ def one_run(arguments, contestant, topic, schema_file, label):
     with open(log_path, "w", encoding="utf-8") as log:
         used = measured.run(contestant.command(place), log, contestant.environment(place), until, arguments.limit_s)
     if used.code != 0:
-        tail = log_path.read_text(encoding="utf-8", errors="replace")[-3000:]
-        sys.exit(f"{tail}\n{run} ended with code {used.code}; the end of what it printed is above")
-    found = json.loads(contestants.table_py(arguments.cache, "read", table))
+        print(log_path.read_text(encoding="utf-8", errors="replace")[-3000:], file=sys.stderr)
+        raise RunFailed(f"code {used.code} in {label} after {used.wall_s:.0f} s")
+    try:
+        found = json.loads(contestants.table_py(arguments.cache, "read", table))
+    except subprocess.CalledProcessError as error:
+        print(error.stderr, file=sys.stderr)
+        raise RunFailed(f"the table of {label} cannot be read") from error
     result = Run(used, found, topic["events"])
     print(
         f"{contestant.name:<20} {label:<8} {used.wall_s:7.1f} s {used.cpu_s:7.1f} CPU-s "

@@ -30,6 +30,8 @@ code=${PIPESTATUS[0]}
 set -e
 if [ "$code" -ne 0 ]; then echo "$brokers" >&2; exit "$code"; fi
 
+# No compiled Python among the sources.
+export PYTHONDONTWRITEBYTECODE=1
 python3 bench/peers/contest.py --bench "$bench" --cache "$cache" --brokers "$brokers" --folder "$folder" \
     --events "$events" --partitions "$partitions" --rounds "${ROUNDS:-3}" \
     ${CONTESTANTS:+--contestants "$CONTESTANTS"}

@@ -55,7 +55,7 @@ pub fn run(brokers: &str, seconds: u64, rate: Option<f64>) -> Result<(), Box<dyn
     let producing = start_producer(brokers, &topic, rate, seconds);
     let read = runtime.block_on(read(&folder.path().join("data"), producing));
     let ingested = stop_ingest(ingesting)?;
-    let Read { mut delays_ms, rows, mut queries_ms, produced } = read?;
+    let Answered { mut delays_ms, rows, mut queries_ms, produced } = read?;
     if produced.events != rows || ingested != rows {
         return Err(format!("{} events gave {ingested} rows, of which {rows} were seen", produced.events).into());
     }
@@ -159,7 +159,7 @@ fn produce(brokers: &str, topic: &str, rate: f64, seconds: u64) -> Result<Produc
     Ok(Produced { events, took, warm_from_ms })
 }
 
-struct Read {
+struct Answered {
     /// Of rows made after the warm-up, in the order in which they were seen.
     delays_ms: Vec<i64>,
     rows: u64,
@@ -168,7 +168,7 @@ struct Read {
 }
 
 /// Queries until everything that was produced has been seen.
-async fn read(data: &Path, producing: JoinHandle<Result<Produced, String>>) -> Result<Read, Box<dyn Error>> {
+async fn read(data: &Path, producing: JoinHandle<Result<Produced, String>>) -> Result<Answered, Box<dyn Error>> {
     let store = Store::open(&data.display().to_string()).await?;
     let mut producing = Some(producing);
     let mut produced = None;
@@ -192,7 +192,7 @@ async fn read(data: &Path, producing: JoinHandle<Result<Produced, String>>) -> R
             Some(produced) if seen.rows() >= produced.events => {
                 let rows = seen.rows();
                 let warm = seen.delays.into_iter().filter(|(made_ms, _)| *made_ms >= produced.warm_from_ms);
-                return Ok(Read { delays_ms: warm.map(|(_, delay)| delay).collect(), rows, queries_ms, produced });
+                return Ok(Answered { delays_ms: warm.map(|(_, delay)| delay).collect(), rows, queries_ms, produced });
             }
             still => produced = still,
         }
