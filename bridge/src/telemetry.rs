@@ -71,17 +71,20 @@ impl Identity {
     }
 }
 
+/// Time and value of the newest sample of each series, by a hash of its labels.
+type Newest = HashMap<u64, (i64, f64)>;
+
 /// The newest values of the series that together are one counter of an engine, over requests: senders split a scrape as
 /// they like. After a restart a sum lacks the parts that have not come again, for one scrape.
 #[derive(Default)]
-pub(crate) struct Parts(Mutex<HashMap<Identity, HashMap<u64, (i64, f64)>>>);
+pub(crate) struct Parts(Mutex<HashMap<Identity, Newest>>);
 
 impl Parts {
     /// Takes a part in and returns the sum at that time.
     fn sum(&self, identity: &Identity, series: u64, at_ms: i64, value: f64) -> f64 {
         let mut engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !engines.contains_key(identity) && engines.len() >= MOST_ENGINES {
-            let newest = |parts: &HashMap<u64, (i64, f64)>| parts.values().map(|part| part.0).max().unwrap_or(i64::MIN);
+            let newest = |parts: &Newest| parts.values().map(|part| part.0).max().unwrap_or(i64::MIN);
             engines.retain(|_, parts| newest(parts).saturating_add(PART_LIVES_MS) >= at_ms);
             if engines.len() >= MOST_ENGINES {
                 return value;
