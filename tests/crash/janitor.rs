@@ -5,14 +5,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Ends the noted processes that are still ours, the broker, and the folder with what is mounted in it.
+/// Ends the noted processes that are still ours, the broker, the object store, and the folder with what is mounted in it.
 const CLEAN_UP: &str = r#"
 trap '' INT TERM HUP
 cat >/dev/null
 while read -r pid; do
     grep -qF -- "$FOLDER" <(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ") && kill -9 "$pid"
 done 2>/dev/null <"$FOLDER/pids"
-bash "$KAFKA_SCRIPT" stop --dir "$FOLDER/kafka" >/dev/null 2>&1
+bash "$SCRIPTS/kafka/kafka.sh" stop --dir "$FOLDER/kafka" >/dev/null 2>&1
+bash "$SCRIPTS/s3/s3.sh" stop --dir "$FOLDER/s3" >/dev/null 2>&1
 grep -F " $FOLDER/" /proc/self/mounts | cut -d' ' -f2 | while read -r mounted; do umount --lazy "$mounted"; done
 rm -rf -- "$FOLDER"
 "#;
@@ -25,14 +26,14 @@ pub struct Janitor {
 }
 
 impl Janitor {
-    /// Watches over a folder, in whose `kafka` a broker may run.
+    /// Watches over a folder, in whose `kafka` and `s3` servers may run.
     pub fn of(folder: &Path) -> Self {
         let pids = folder.join("pids");
         std::fs::write(&pids, "").expect("the folder is writable");
         let shell = Command::new("bash")
             .args(["-c", CLEAN_UP])
             .env("FOLDER", folder)
-            .env("KAFKA_SCRIPT", Path::new(env!("CARGO_MANIFEST_DIR")).join("kafka/kafka.sh"))
+            .env("SCRIPTS", env!("CARGO_MANIFEST_DIR"))
             .stdin(Stdio::piped())
             .spawn()
             .expect("bash can be run");

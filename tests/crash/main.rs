@@ -9,7 +9,7 @@
 //! truth     what is produced, and what must become of it: a function of a number
 //! series    the topics, produced once and read back; every seed reads them
 //! schedule  what happens to a seed, and when: a function of the seed
-//! play      one seed: processes, faults, the end          (process, disk, progress)
+//! play      one seed: processes, faults, the end          (process, disk, proxy, progress)
 //! check     the verdict, row by row                       (digest)
 //! ledger    what each seed came to; a series goes on behind it
 //! ```
@@ -27,6 +27,7 @@ mod ledger;
 mod play;
 mod process;
 mod progress;
+mod proxy;
 mod schedule;
 mod series;
 mod truth;
@@ -36,15 +37,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use weir_tests::{Kafka, Weir};
+use weir_tests::{Kafka, S3, Weir};
 
 use crate::janitor::Janitor;
 use crate::ledger::{Ledger, Line};
 use crate::play::Bench;
+use crate::proxy::Proxy;
 use crate::schedule::Schedule;
 
-/// What the tests play: seeds that between them kill, freeze, stop, join, restart a broker and fill a disk.
-const SHORT: [u64; 3] = [0, 1, 2];
+/// What the tests play: seeds that between them kill, freeze, stop and join, kill the broker, fill a disk, and have an
+/// object store that hangs up and forgets to answer.
+const SHORT: [u64; 3] = [2, 8, 15];
 const SHORT_EVENTS: u64 = 60_000;
 const SERIES_EVENTS: u64 = 1_000_000;
 
@@ -56,6 +59,7 @@ fn whatever_happens_nothing_is_lost_doubled_or_altered() {
     // Declared first: it cleans up last.
     let janitor = Janitor::of(&folder);
     let Some(kafka) = Kafka::start(&folder) else { return };
+    let s3 = S3::start(&folder).map(|s3| (Proxy::start(&s3.endpoint), s3)).map(|(proxy, s3)| (s3, proxy));
     let program = play::copy_of(Weir::new(&folder).program(), &folder);
     let build = play::build_of(&program);
     let truth = series::produce(&kafka.brokers, settings.events);
@@ -68,6 +72,7 @@ fn whatever_happens_nothing_is_lost_doubled_or_altered() {
         program: &program,
         build: &build,
         kafka: &kafka,
+        s3: s3.as_ref(),
         truth: &truth,
         janitor: &janitor,
         kept: kept.as_deref(),
@@ -152,6 +157,7 @@ fn report(lines: &[Line], failed: &[u64]) -> serde_json::Value {
         "seeds": lines.len(),
         "events": sum(|line| line.events),
         "lost": sum(|line| line.damage.lost),
+        "unread": sum(|line| line.damage.unread),
         "doubled": sum(|line| line.damage.doubled),
         "altered": sum(|line| line.damage.altered),
         "foreign": sum(|line| line.damage.foreign),

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use weir_store::{Keyring, Store};
-use weir_tests::{Kafka, Weir};
+use weir_store::{Keyring, Store, StoreOptions};
+use weir_tests::{Kafka, S3, Weir};
 
 use crate::check::{self, Damage};
 use crate::disk::SmallDisk;
@@ -17,6 +17,7 @@ use crate::janitor::Janitor;
 use crate::ledger::Line;
 use crate::process::{End, Process};
 use crate::progress::Progress;
+use crate::proxy::{CLIENT_WAITS_S, Proxy};
 use crate::schedule::{Fault, Place, SESSION_MS, Schedule};
 use crate::series::Truth;
 use crate::truth::{TOPICS, Table};
@@ -26,8 +27,10 @@ const JOB: &str = "crash";
 const TICK: Duration = Duration::from_millis(25);
 /// Before a process that gave up is started again.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// A seed that takes longer is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(300);
+/// Positions that have not moved for so long, with nobody started or ended meanwhile, will not move any more.
+const STUCK_AFTER: Duration = Duration::from_secs(180);
+/// Ticks between two looks at positions when nothing waits for them.
+const LOOK_EVERY: u32 = 20;
 
 /// What all seeds share.
 pub struct Bench<'a> {
@@ -35,6 +38,8 @@ pub struct Bench<'a> {
     pub program: &'a Path,
     pub build: &'a str,
     pub kafka: &'a Kafka,
+    /// An S3 server and the proxy before it.
+    pub s3: Option<&'a (S3, Proxy)>,
     pub truth: &'a Truth,
     pub janitor: &'a Janitor,
     /// Where the folders of failed seeds go.
@@ -60,12 +65,13 @@ pub fn play(bench: &Bench<'_>, schedule: &Schedule) -> Line {
         damage: Damage::default(),
         failures: Vec::new(),
     };
-    let place = Located::of(schedule, &folder, bench.truth, &mut line);
+    let place = Located::of(bench, schedule, &folder, &mut line);
     let weir = Weir::of_program(bench.program, &folder);
-    configure(&folder, schedule, &place.url, &bench.kafka.brokers);
-    let store = Store::open_to_read(&place.url).expect("the store can be opened");
+    configure(&folder, schedule, &place.section, &bench.kafka.brokers);
+    let store = Store::open_to_read_with(&place.url, &place.directly).expect("the store can be opened");
     let keyring = Keyring::reading(folder.join("keys"));
 
+    let disturbed_before = bench.s3.map_or(0, |(_, proxy)| proxy.disturbed());
     let progress = Progress::of(store.clone(), bench.truth, JOB);
     let mut run = Run {
         bench,
@@ -85,12 +91,16 @@ pub fn play(bench: &Bench<'_>, schedule: &Schedule) -> Line {
         check_summaries(&weir, bench.truth, &mut line.failures);
     }
     line.seen = seen_in_logs(&folder.join("logs"));
+    let disturbed = bench.s3.map_or(0, |(_, proxy)| proxy.disturbed()) - disturbed_before;
+    line.seen.insert("store_requests_disturbed".to_owned(), disturbed);
     if line.passed() {
+        std::fs::remove_dir_all(&place.data).ok();
         drop(place);
         std::fs::remove_dir_all(&folder).expect("the seed's folder can be removed");
     } else if let Some(kept) = bench.kept {
-        keep(&folder, &kept.join(format!("seed-{}", schedule.seed)), &line);
+        keep(bench, &folder, &place, &kept.join(format!("seed-{}", schedule.seed)), &line);
         drop(place);
+        std::fs::remove_dir_all(&folder).ok();
     }
     line.seconds = began.elapsed().as_secs_f64();
     line
@@ -99,28 +109,52 @@ pub fn play(bench: &Bench<'_>, schedule: &Schedule) -> Line {
 /// Where the tables are.
 struct Located {
     url: String,
+    /// `[store]` of the configuration.
+    section: String,
+    /// How we get there, past the proxy.
+    directly: StoreOptions,
+    /// A folder of what is stored.
+    data: PathBuf,
     disk: Option<SmallDisk>,
 }
 
 impl Located {
-    fn of(schedule: &Schedule, folder: &Path, truth: &Truth, line: &mut Line) -> Self {
+    fn of(bench: &Bench<'_>, schedule: &Schedule, folder: &Path, line: &mut Line) -> Self {
+        if schedule.place == Place::ObjectStore {
+            match bench.s3 {
+                Some((s3, proxy)) => return Self::in_object_store(s3, proxy, schedule.seed),
+                None => line.not_played.push("store: no S3 server".to_owned()),
+            }
+        }
         let data = folder.join("data");
         std::fs::create_dir_all(&data).expect("the folder is writable");
         let url = data.display().to_string();
         let mut disk = None;
-        match schedule.place {
-            Place::Folder => {}
-            Place::SmallDisk => match SmallDisk::mount(&data, 64 + truth.events / 2_000) {
+        if schedule.place == Place::SmallDisk {
+            match SmallDisk::mount(&data, 64 + bench.truth.events / 2_000) {
                 Ok(mounted) => disk = Some(mounted),
                 Err(why) => line.not_played.push(format!("disk_full: {why}")),
-            },
-            Place::ObjectStore => line.not_played.push("store: no S3-compatible server".to_owned()),
+            }
         }
-        Self { url, disk }
+        let section = format!("[store]\nurl = \"{url}\"\n");
+        Self { url, section, directly: StoreOptions::default(), data, disk }
+    }
+
+    fn in_object_store(s3: &S3, proxy: &Proxy, seed: u64) -> Self {
+        let url = s3.url(&format!("seed-{seed}"));
+        let credentials = s3.credentials();
+        let section = format!(
+            "[store]\nurl = \"{url}\"\ncredentials = \"{}\"\n\
+             [store.options]\nendpoint = \"{}\"\nallow_http = \"true\"\ntimeout = \"{CLIENT_WAITS_S}s\"\n",
+            credentials.display(),
+            proxy.endpoint
+        );
+        let directly = StoreOptions { credentials: Some(credentials), ..StoreOptions::default() };
+        Self { data: s3.objects().join(format!("seed-{seed}")), url, section, directly, disk: None }
     }
 }
 
-fn configure(folder: &Path, schedule: &Schedule, url: &str, brokers: &str) {
+fn configure(folder: &Path, schedule: &Schedule, store: &str, brokers: &str) {
     let Schedule { seed, flush_rows, flush_interval_ms, assignment, .. } = schedule;
     let keys = folder.join("keys");
     let keys = keys.display();
@@ -130,7 +164,7 @@ fn configure(folder: &Path, schedule: &Schedule, url: &str, brokers: &str) {
         .collect();
     let heartbeat_ms = SESSION_MS / 5;
     let toml = format!(
-        "[store]\nurl = \"{url}\"\n[keys]\npath = \"{keys}\"\n\
+        "{store}[keys]\npath = \"{keys}\"\n\
          [ingest]\nflush_rows = {flush_rows}\nflush_interval_ms = {flush_interval_ms}\n\
          [kafka]\nbrokers = \"{brokers}\"\njob = \"{JOB}\"\ngroup_id = \"crash-{seed}\"\n{topics}\
          [kafka.properties]\n\"session.timeout.ms\" = \"{SESSION_MS}\"\n\"heartbeat.interval.ms\" = \"{heartbeat_ms}\"\n\
@@ -153,6 +187,7 @@ enum Later {
     Leave(usize),
     StartBroker,
     FreeDisk,
+    HealStore,
 }
 
 struct Run<'a> {
@@ -169,21 +204,30 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn play_out(&mut self, runtime: &Runtime, mut progress: Progress<'_>) {
-        let began = Instant::now();
+        let (mut percent, mut starts, mut moved) = (0, 0, Instant::now());
+        let mut ticks = 0_u32;
         for _ in 0..self.schedule.members {
             self.add_slot();
         }
         let mut waiting = self.schedule.faults.clone().into_iter().peekable();
         let mut due: Option<Instant> = None;
         while !(self.slots.iter().all(|slot| slot.is_done) && self.later.is_empty()) {
-            if began.elapsed() > STUCK_AFTER {
-                self.line.failures.push(format!("not read to the end in {} s", STUCK_AFTER.as_secs()));
+            ticks = ticks.wrapping_add(1);
+            if (waiting.peek().is_some() && due.is_none()) || ticks.is_multiple_of(LOOK_EVERY) {
+                let now = runtime.block_on(progress.percent());
+                if (now, self.starts) != (percent, starts) {
+                    (percent, starts, moved) = (now, self.starts, Instant::now());
+                }
+            }
+            if moved.elapsed() > STUCK_AFTER {
+                let seconds = STUCK_AFTER.as_secs();
+                self.line.failures.push(format!("nothing moved for {seconds} s, at {percent} % of the offsets"));
                 break;
             }
             self.look_at_processes();
             self.do_what_is_due();
             if let Some(planned) = waiting.peek() {
-                if due.is_none() && runtime.block_on(progress.percent()) >= planned.at_percent {
+                if due.is_none() && percent >= planned.at_percent {
                     due = Some(Instant::now() + Duration::from_millis(planned.wait_ms));
                 }
                 if due.is_some_and(|due| Instant::now() >= due) && self.inflict(planned.fault) {
@@ -204,7 +248,8 @@ impl Run<'_> {
     }
 
     fn look_at_processes(&mut self) {
-        let troubled = self.schedule.faults.iter().any(|planned| planned.fault.is_outside());
+        let excuses: Vec<&str> =
+            self.schedule.faults.iter().flat_map(|planned| planned.fault.is_blamed_by()).copied().collect();
         for index in 0..self.slots.len() {
             let slot = &mut self.slots[index];
             if slot.process.is_none() && slot.start_at.is_some_and(|at| Instant::now() >= at) {
@@ -213,10 +258,10 @@ impl Run<'_> {
                 slot.process = Some(Process::start(self.weir, &log, &self.bench.janitor.pids));
                 slot.start_at = None;
             }
-            let Some(end) = slot.process.as_mut().and_then(|process| process.ended(troubled)) else { continue };
+            let Some(end) = slot.process.as_mut().and_then(|process| process.ended(&excuses)) else { continue };
             match end {
                 End::AsWished => slot.is_done = slot.start_at.is_none(),
-                End::Drained => slot.is_done = true,
+                End::Drained => (slot.is_done, slot.start_at) = (true, None),
                 End::Gave(sentence) => {
                     self.line.exits.push(sentence);
                     slot.start_at = Some(Instant::now() + AGAIN_AFTER);
@@ -263,6 +308,11 @@ impl Run<'_> {
                 if let Some(disk) = &self.place.disk {
                     // A second filling may have been freed with the first.
                     disk.free().ok();
+                }
+            }
+            Later::HealStore => {
+                if let Some((_, proxy)) = self.bench.s3 {
+                    proxy.misbehave(None);
                 }
             }
         }
@@ -317,7 +367,12 @@ impl Run<'_> {
                 }
                 self.later.push((after(for_ms), Later::FreeDisk));
             }
-            Fault::Store { .. } => return true,
+            Fault::Store { how, for_ms } => {
+                let Some((_, proxy)) = self.bench.s3 else { return true };
+                proxy.misbehave(Some(how));
+                // Of two troubles at a time the second counts, and both end when the first does.
+                self.later.push((after(for_ms), Later::HealStore));
+            }
         }
         *self.line.faults.entry(fault.name().to_owned()).or_default() += 1;
         true
@@ -364,15 +419,19 @@ fn seen_in_logs(logs: &Path) -> BTreeMap<String, u64> {
     seen
 }
 
-/// Moves what a failed seed left to where it stays.
-fn keep(folder: &Path, kept: &Path, line: &Line) {
+/// Copies what a failed seed left to where it stays, and says so.
+fn keep(bench: &Bench<'_>, folder: &Path, place: &Located, kept: &Path, line: &Line) {
+    use std::process::Command;
     std::fs::remove_dir_all(kept).ok();
-    let copied = kept.parent().map(std::fs::create_dir_all).is_some_and(|made| made.is_ok())
-        && std::process::Command::new("cp")
-            .arg("-r")
-            .args([folder, kept])
-            .status()
-            .is_ok_and(|status| status.success());
+    let mut copied = kept.parent().map(std::fs::create_dir_all).is_some_and(|made| made.is_ok());
+    copied &= Command::new("cp").arg("-r").args([folder, kept]).status().is_ok_and(|status| status.success());
+    let broker = bench.folder.join("kafka/server.log");
+    copied &= std::fs::copy(broker, kept.join("logs/kafka.log")).is_ok();
+    if !place.data.starts_with(folder) {
+        let target = kept.join("objects");
+        copied &=
+            Command::new("cp").arg("-r").args([&place.data, &target]).status().is_ok_and(|status| status.success());
+    }
     eprint!("{}", line.schedule);
     for word in line.failures.iter().chain(&line.damage.findings).chain(&line.exits) {
         eprintln!("  {word}");
@@ -382,7 +441,6 @@ fn keep(folder: &Path, kept: &Path, line: &Line) {
         if copied { "what it left is in" } else { "what it left cannot be copied to" },
         kept.display()
     );
-    std::fs::remove_dir_all(folder).ok();
 }
 
 /// The program's hash: results are about it alone.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use weir_tests::Weir;
 
 /// How long a process may take to end after SIGTERM.
-pub const STOPS_WITHIN: Duration = Duration::from_secs(60);
+pub const STOPS_WITHIN: Duration = Duration::from_secs(120);
 
 /// A process, and what was done to it.
 pub struct Process {
@@ -81,15 +81,15 @@ impl Process {
         assert!(sent.is_ok(), "bash cannot be run");
     }
 
-    /// How it ended, if it has. `troubled` says that something outside was in trouble.
-    pub fn ended(&mut self, troubled: bool) -> Option<End> {
+    /// How it ended, if it has. `excuses` are words of which one is in its sentence if that blames what was in trouble.
+    pub fn ended(&mut self, excuses: &[&str]) -> Option<End> {
         let Some(status) = self.child.try_wait().expect("a child can be asked") else {
             let Hit::Asked { at } = self.hit else { return None };
             let overdue = at.elapsed() > STOPS_WITHIN;
             return overdue.then(|| End::Wrong(format!("did not stop in {} s", STOPS_WITHIN.as_secs())));
         };
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
-        Some(judge(self.hit, status, &text, troubled))
+        Some(judge(self.hit, status, &text, excuses))
     }
 
     /// Ends it, whatever it does.
@@ -99,7 +99,7 @@ impl Process {
     }
 }
 
-fn judge(hit: Hit, status: ExitStatus, log: &str, troubled: bool) -> End {
+fn judge(hit: Hit, status: ExitStatus, log: &str, excuses: &[&str]) -> End {
     use std::os::unix::process::ExitStatusExt;
     if let Some(panic) = log.lines().find(|line| line.contains("panicked at")) {
         return End::Wrong(format!("panicked: {panic}"));
@@ -110,7 +110,7 @@ fn judge(hit: Hit, status: ExitStatus, log: &str, troubled: bool) -> End {
         // Before it listens to signals, SIGTERM ends it without a word.
         (Hit::Asked { .. }, Some(0), _) | (Hit::Asked { .. }, _, Some(15)) => End::AsWished,
         (Hit::Nothing | Hit::Killed, Some(0), _) => End::Drained,
-        (_, Some(3), _) if troubled && !sentence.is_empty() => End::Gave(sentence.to_owned()),
+        (_, Some(3), _) if excuses.iter().any(|words| sentence.contains(words)) => End::Gave(sentence.to_owned()),
         (_, Some(code), _) => End::Wrong(format!("ended with {code}: {sentence}")),
         (_, None, signal) => End::Wrong(format!("ended by signal {signal:?}")),
     }
@@ -129,17 +129,18 @@ mod tests {
     #[test]
     fn only_what_was_wished_or_blames_what_was_in_trouble_is_well() {
         let asked = Hit::Asked { at: Instant::now() };
-        assert_eq!(judge(Hit::Nothing, exit(0), "", false), End::Drained);
-        assert_eq!(judge(asked, exit(0), "", false), End::AsWished);
-        assert_eq!(judge(Hit::Killed, ExitStatus::from_raw(9), "", false), End::AsWished);
+        assert_eq!(judge(Hit::Nothing, exit(0), "", &[]), End::Drained);
+        assert_eq!(judge(asked, exit(0), "", &[]), End::AsWished);
+        assert_eq!(judge(Hit::Killed, ExitStatus::from_raw(9), "", &[]), End::AsWished);
         let sentence = "{\"level\":\"WARN\"}\nweir: the disk is full\n";
-        assert_eq!(judge(Hit::Nothing, exit(3), sentence, true), End::Gave("the disk is full".to_owned()));
+        assert_eq!(judge(Hit::Nothing, exit(3), sentence, &["disk"]), End::Gave("the disk is full".to_owned()));
         for wrong in [
-            judge(Hit::Nothing, exit(3), sentence, false),
-            judge(Hit::Nothing, exit(2), sentence, true),
-            judge(Hit::Nothing, exit(3), "", true),
-            judge(Hit::Nothing, ExitStatus::from_raw(6), "", true),
-            judge(Hit::Nothing, exit(0), "thread 'main' panicked at store/src/lib.rs:1:1:\nno\n", true),
+            judge(Hit::Nothing, exit(3), sentence, &[]),
+            judge(Hit::Nothing, exit(3), sentence, &["Kafka"]),
+            judge(Hit::Nothing, exit(2), sentence, &["disk"]),
+            judge(Hit::Nothing, exit(3), "", &["disk"]),
+            judge(Hit::Nothing, ExitStatus::from_raw(6), "", &["disk"]),
+            judge(Hit::Nothing, exit(0), "thread 'main' panicked at store/src/lib.rs:1:1:\nno\n", &["no"]),
         ] {
             assert!(matches!(wrong, End::Wrong(_)), "{wrong:?}");
         }

@@ -25,10 +25,7 @@ impl<'a> Progress<'a> {
         for (table, known) in TABLES.iter().zip(&mut self.tables) {
             match known {
                 Some(known) => {
-                    let refreshed = known.refresh().await;
-                    if let Err(error) = refreshed {
-                        eprintln!("{}: {error}", table.name());
-                    }
+                    known.refresh().await.ok();
                 }
                 None => *known = self.store.existing(table.name()).await.ok().flatten(),
             }

@@ -77,6 +77,8 @@ pub enum Trouble {
     ForgetsToAnswer,
     /// Half of the writes are done, and the answer comes after the client has given up.
     AnswersTooLate,
+    /// Half of the writes are done after the client has given up, when it may have tried again or gone on.
+    DeliversTooLate,
     /// Every request waits.
     Crawls,
     /// Nothing is answered.
@@ -99,15 +101,22 @@ impl Fault {
                 Trouble::HangsUp => "store_hangs_up",
                 Trouble::ForgetsToAnswer => "store_forgets_to_answer",
                 Trouble::AnswersTooLate => "store_answers_too_late",
+                Trouble::DeliversTooLate => "store_delivers_too_late",
                 Trouble::Crawls => "store_crawls",
                 Trouble::IsGone => "store_is_gone",
             },
         }
     }
 
-    /// Is something outside of Weir in trouble, so that a process may end with a sentence that says so?
-    pub fn is_outside(self) -> bool {
-        !matches!(self, Self::Kill { .. } | Self::Freeze { .. } | Self::Stop { .. } | Self::Join { .. })
+    /// Words of which one is in a sentence that blames it, where something outside of Weir is in trouble; a process may end
+    /// with such a sentence. Nothing excuses an end for the other faults.
+    pub fn is_blamed_by(self) -> &'static [&'static str] {
+        match self {
+            Self::Kill { .. } | Self::Freeze { .. } | Self::Stop { .. } | Self::Join { .. } => &[],
+            Self::BrokerStop { .. } | Self::BrokerKill { .. } => &["Kafka"],
+            Self::DiskFull { .. } => &["No space left on device"],
+            Self::Store { .. } => &["object store", "the outcome of a commit is unknown"],
+        }
     }
 }
 
@@ -165,8 +174,9 @@ fn any_fault(draw: &mut Draws) -> Fault {
 }
 
 fn any_trouble(draw: &mut Draws) -> Trouble {
-    use Trouble::{AnswersTooLate, Crawls, ForgetsToAnswer, HangsUp, IsGone, Refuses};
-    [Refuses, HangsUp, ForgetsToAnswer, AnswersTooLate, Crawls, IsGone][usize::try_from(draw.below(6)).unwrap_or(0)]
+    use Trouble::{AnswersTooLate, Crawls, DeliversTooLate, ForgetsToAnswer, HangsUp, IsGone, Refuses};
+    let all = [Refuses, HangsUp, ForgetsToAnswer, AnswersTooLate, DeliversTooLate, Crawls, IsGone];
+    all[usize::try_from(draw.below(all.len() as u64)).unwrap_or(0)]
 }
 
 /// Draws that are the same on every machine and with every version of every library.
@@ -223,7 +233,7 @@ mod tests {
             }
         }
         assert_eq!(members.keys().copied().collect::<Vec<_>>(), [1, 2, 3]);
-        assert_eq!(faults.len(), 13, "{faults:?}");
+        assert_eq!(faults.len(), 14, "{faults:?}");
         assert!(faults.values().all(|count| *count >= 8), "{faults:?}");
     }
 }

@@ -44,6 +44,12 @@ impl S3 {
         format!("s3://weir/{prefix}")
     }
 
+    /// Where the server keeps the bucket's objects, as files.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.folder.join("objects/weir")
+    }
+
     /// The environment as a file, for `store.credentials`.
     #[must_use]
     pub fn credentials(&self) -> PathBuf {

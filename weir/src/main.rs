@@ -28,7 +28,7 @@ use cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    report_a_failed_print();
+    report_panics();
     start_logging();
     let json = cli.common.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
@@ -50,11 +50,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// The standard library panics when standard output cannot be written. After `weir sql ... | head` that is the reader's way
-/// of saying "enough"; a full disk is a failure like any other.
-fn report_a_failed_print() {
+/// What is said of a panic. Two of them are failures like any other:
+///
+/// - The standard library panics when standard output cannot be written. After `weir sql ... | head` that is the reader's
+///   way of saying "enough"; a full disk is told in a sentence.
+/// - When the last step of an upload fails, as on a full disk, the Delta library tries to abort the upload; the object
+///   store's client panics at that, and the library catches it. The failure itself comes back as an error.
+fn report_panics() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        let aborts_an_upload = panic.payload().downcast_ref::<&str>() == Some(&"Already shut down")
+            && panic.location().is_some_and(|location| location.file().ends_with("buffered.rs"));
+        if aborts_an_upload {
+            return;
+        }
         let message = panic.payload().downcast_ref::<String>().map(String::as_str).unwrap_or_default();
         let Some(reason) = message.strip_prefix("failed printing to stdout: ") else { return report(panic) };
         if reason.starts_with("Broken pipe") {

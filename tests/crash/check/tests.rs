@@ -43,8 +43,13 @@ fn judge(truth: &Truth, batches: &[RecordBatch]) -> Damage {
     let sessions = Sessions(Vec::new());
     let (mut rows, mut damage) = (Rows::new(Table::Feedback, truth, &sessions), Damage::default());
     batches.iter().for_each(|batch| rows.take(batch, &mut damage));
-    rows.finish(&mut damage);
+    rows.finish(&read_to_the_end(), &mut damage);
     damage
+}
+
+/// Positions that are past every offset of these tests.
+fn read_to_the_end() -> Positions {
+    Positions::from([((Table::Feedback, SOURCE), 100)])
 }
 
 fn counts(damage: &Damage) -> [u64; 4] {
@@ -64,6 +69,16 @@ fn a_lost_row_is_found() {
     let damage = judge(&truth_of(&[3, 5]), &[stored(&[(3, "f-3")], Topic::Feedback.name())]);
     assert_eq!(counts(&damage), [1, 0, 0, 0]);
     assert_eq!(damage.findings, ["feedback: crash.feedback/1 offset 5 is not there"]);
+}
+
+#[test]
+fn what_nobody_has_read_is_not_lost() {
+    let (truth, sessions) = (truth_of(&[3, 5, 7]), Sessions(Vec::new()));
+    let (mut rows, mut damage) = (Rows::new(Table::Feedback, &truth, &sessions), Damage::default());
+    rows.take(&stored(&[(3, "f-3")], Topic::Feedback.name()), &mut damage);
+    rows.finish(&Positions::from([((Table::Feedback, SOURCE), 6)]), &mut damage);
+    assert_eq!((damage.lost, damage.unread), (1, 1), "the position is past 5 and not past 7");
+    assert!(!damage.is_none());
 }
 
 #[test]
@@ -121,7 +136,7 @@ fn dead_letters_are_compared_byte_for_byte() {
         let columns = sources(&offsets, Topic::Feedback.name()).into_iter().chain(columns);
         let (mut letters, mut damage) = (Letters::new(&truth, &keyring), Damage::default());
         letters.take(&RecordBatch::try_from_iter(columns).unwrap(), &mut damage);
-        letters.finish(&mut damage);
+        letters.finish(&read_to_the_end(), &mut damage);
         counts(&damage)
     };
     assert_eq!(letters(&[&payload]), [0, 0, 0, 0]);
