@@ -216,7 +216,7 @@ mod tests {
         #[test]
         fn no_text_stops_the_parser(text in "[a-z\"<>, \n-]{0,60}") {
             // A panic is what fails here; an error is an answer.
-            let _: Result<_, _> = parse(&text);
+            parse(&text).ok();
         }
     }
 }

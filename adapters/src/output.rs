@@ -329,11 +329,11 @@ impl Compiler<'_> {
             .create_logical_expr_from_sql_expr(unnamed, schema)
             .map_err(|error| format!("`{expression}` cannot be planned: {}", one_line(&error)))?;
         let mut refused = None;
-        // The closure can't fail.
-        let _: Result<_, DataFusionError> = planned.apply(|node| {
+        let walked: Result<_, DataFusionError> = planned.apply(|node| {
             refused = refusal(node);
             Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
         });
+        walked.map_err(|error| format!("`{expression}` cannot be looked through: {}", one_line(&error)))?;
         match refused {
             Some(why) => Err(format!("`{expression}` {why}")),
             None => Ok(planned),
@@ -429,12 +429,12 @@ fn personal_in(expression: &Expr, entries: &[(&str, Option<&str>)]) -> Option<St
         _ => {}
     }
     let mut found = None;
-    // The closure can't fail.
-    let _: Result<_, DataFusionError> = expression.apply_children(|child| {
+    let walked: Result<_, DataFusionError> = expression.apply_children(|child| {
         found = personal_in(child, entries);
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
-    found
+    // What cannot be looked through may hold anything.
+    walked.is_err().then(|| "an expression of unknown parts".to_owned()).or(found)
 }
 
 fn text_columns(contract: &Contract) -> String {

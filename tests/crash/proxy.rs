@@ -74,29 +74,27 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 
 async fn relay(mut client: TcpStream, state: &State) -> io::Result<()> {
     client.set_nodelay(true)?;
-    while let Some(request) = read_request(&mut client).await? {
-        let how = state.draw(&request);
-        if how.is_some() {
-            state.disturbed.fetch_add(1, Ordering::SeqCst);
-        }
-        match how {
-            Some(Trouble::IsGone | Trouble::HangsUp) => return Ok(()),
-            Some(Trouble::Refuses) => return client.write_all(REFUSAL).await,
-            Some(Trouble::Crawls) => tokio::time::sleep(CRAWL).await,
-            Some(Trouble::DeliversTooLate) => tokio::time::sleep(TOO_LATE).await,
-            _ => {}
-        }
-        let answer = forward(&state.upstream, &request).await?;
-        match how {
-            Some(Trouble::ForgetsToAnswer | Trouble::DeliversTooLate) => return Ok(()),
-            Some(Trouble::AnswersTooLate) => tokio::time::sleep(TOO_LATE).await,
-            _ => {}
-        }
-        client.write_all(&answer).await?;
-        // The answer says `Connection: close`, as we asked the server to.
-        return client.shutdown().await;
+    let Some(request) = read_request(&mut client).await? else { return Ok(()) };
+    let how = state.draw(&request);
+    if how.is_some() {
+        state.disturbed.fetch_add(1, Ordering::SeqCst);
     }
-    Ok(())
+    match how {
+        Some(Trouble::IsGone | Trouble::HangsUp) => return Ok(()),
+        Some(Trouble::Refuses) => return client.write_all(REFUSAL).await,
+        Some(Trouble::Crawls) => tokio::time::sleep(CRAWL).await,
+        Some(Trouble::DeliversTooLate) => tokio::time::sleep(TOO_LATE).await,
+        _ => {}
+    }
+    let answer = forward(&state.upstream, &request).await?;
+    match how {
+        Some(Trouble::ForgetsToAnswer | Trouble::DeliversTooLate) => return Ok(()),
+        Some(Trouble::AnswersTooLate) => tokio::time::sleep(TOO_LATE).await,
+        _ => {}
+    }
+    client.write_all(&answer).await?;
+    // The answer says `Connection: close`, as we asked the server to.
+    client.shutdown().await
 }
 
 impl State {

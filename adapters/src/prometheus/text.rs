@@ -173,12 +173,12 @@ mod tests {
         #[test]
         fn no_bytes_stop_the_parser(page in proptest::collection::vec(any::<u8>(), 0..80)) {
             // A panic is what fails here; an error is an answer.
-            let _: Result<_, _> = samples(&page);
+            samples(&page).ok();
         }
 
         #[test]
         fn no_near_miss_stops_the_parser(page in "[a{}\"=,\\\\# 1\n]{0,40}") {
-            let _: Result<_, _> = samples(page.as_bytes());
+            samples(page.as_bytes()).ok();
         }
     }
 

@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn string(&mut self, scratch: &mut Vec<u8>) -> Result<Text<'a>, Broken> {
         self.at += 1;
         let start = self.at;
-        if self.to_quote_or_escape()? == b'"' {
+        if self.seek_quote_or_escape()? == b'"' {
             let text = &self.bytes[start..self.at];
             self.at += 1;
             return Ok(Text::Plain(text));
@@ -157,7 +157,7 @@ impl<'a> Cursor<'a> {
 
     /// Moves to the next quote or backslash, and says which it is.
     #[inline]
-    fn to_quote_or_escape(&mut self) -> Result<u8, Broken> {
+    fn seek_quote_or_escape(&mut self) -> Result<u8, Broken> {
         // Most strings are short: eight bytes at a time without setting anything up.
         while let Some(word) = self.bytes.get(self.at..self.at + 8) {
             let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
@@ -181,7 +181,7 @@ impl<'a> Cursor<'a> {
     fn unescape(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         loop {
             let start = self.at;
-            let found = self.to_quote_or_escape()?;
+            let found = self.seek_quote_or_escape()?;
             out.extend_from_slice(&self.bytes[start..self.at]);
             self.at += 1;
             if found == b'"' {
