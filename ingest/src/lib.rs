@@ -7,8 +7,8 @@
 //! land once, also over several tables, is told and argued in `sink`.
 //!
 //! ```text
-//! poll thread (source)  --bounded channel-->  decode  -->  buffers  -->  dead letters, then raw tables (sink)
-//!      pauses partitions while the channel is full          flush: rows, interval, stop, drained, revoked
+//! poll thread (source) --bounded channel--> decode on every core, in order --> encode --> commit (sink)
+//!     pauses partitions while the channel is full    dead letters, then raw tables: rows, interval, stop, drained, revoked
 //! ```
 //!
 //! At the door, before anything is stored: sessions and callers become keyed pseudonyms, text columns are dropped
