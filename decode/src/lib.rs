@@ -10,6 +10,8 @@
 
 mod blanks;
 mod candidates;
+#[cfg(any(test, feature = "oracle"))]
+pub mod fuzzing;
 mod json;
 mod reason;
 mod row;

@@ -20,6 +20,8 @@ mod context;
 mod error;
 mod exploration;
 mod features;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod hash_embedding;
 mod mlp;
 mod policy;

@@ -12,6 +12,8 @@
 mod bounds;
 mod contract;
 mod feedback;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod gpu_telemetry;
 mod json_schema;
 mod privacy;
