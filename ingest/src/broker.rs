@@ -1,14 +1,18 @@
 //! The broker before anything is read or written: is it there, does it know the topics, which cluster is it?
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::source::Watermarks;
+use crate::token::TOKEN_FILE;
 use crate::topic_id::topic_id;
-use crate::{IngestConfig, IngestError, Result};
+use crate::{IngestConfig, IngestError, Result, events, token};
 
 /// What the brokers say of themselves and of the topics, before anything is read.
 #[derive(Debug, Clone, Default)]
@@ -52,11 +56,16 @@ pub(crate) async fn watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>>
 /// The operator's client settings under ours.
 pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
-    // A process that died holds its partitions for the session timeout: the default of 45 s is long for a restart.
-    client.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "3000");
+    // A process that died holds its partitions for the session timeout: the default of 45 s is long for a restart. Of the
+    // new protocol (KIP-848) the timeout is the broker's to set, and the client refuses it.
+    if config.kafka.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
+        client.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "3000");
+    }
+    // New partitions are seen so soon; the default is five minutes.
+    client.set("topic.metadata.refresh.interval.ms", "30000");
     // The one consumer queue; the channel behind it is bounded too.
     client.set("queued.max.messages.kbytes", "32768");
-    for (name, value) in &config.kafka {
+    for (name, value) in config.kafka.iter().filter(|(name, _)| *name != TOKEN_FILE) {
         client.set(name, value);
     }
     client
@@ -69,9 +78,80 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
     client
 }
 
+/// A client that only asks. It keeps what the brokers or OpenSSL have against us.
+struct Asking {
+    config: IngestConfig,
+    refused: Mutex<Option<IngestError>>,
+}
+
+impl Asking {
+    /// Connects, within the time that brokers have to answer.
+    fn connect(config: &IngestConfig) -> Result<BaseConsumer<Self>> {
+        let context = Self { config: config.clone(), refused: Mutex::default() };
+        let client: BaseConsumer<Self> = client_config(config).create_with_context(context)?;
+        let wait = config.answer_within();
+        let give_up = Instant::now() + wait;
+        let mut patience = Duration::from_millis(200);
+        loop {
+            // Tokens are asked for, and refusals told, inside `poll` only.
+            while client.poll(Duration::ZERO).is_some() {}
+            let refused = client.context().refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            let left = give_up.saturating_duration_since(Instant::now());
+            match client.fetch_metadata(Some(&config.topics[0].topic), patience.min(left)) {
+                Ok(_) => return Ok(client),
+                Err(error) => match classify(config, "the cluster", wait, error) {
+                    IngestError::Unreachable { .. } if Instant::now() < give_up => patience *= 2,
+                    error => return Err(error),
+                },
+            }
+        }
+    }
+}
+
+impl ClientContext for Asking {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::read(&self.config)
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        events::client_log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let (brokers, why) = (self.config.brokers.clone(), gist(reason));
+        let refused = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                IngestError::Credentials { brokers, why }
+            }
+            Some(RDKafkaErrorCode::SSL) => IngestError::Tls { brokers, why },
+            // Brokers that are not there are asked again until the time is up.
+            _ => return,
+        };
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(refused);
+    }
+}
+
+impl ConsumerContext for Asking {}
+
+/// The client's reason without the connection it is about and the state that was in: `sasl_ssl://host:port/id: why (after
+/// 3ms in state ...)`.
+fn gist(reason: &str) -> String {
+    let why = match reason.split_once(": ") {
+        Some((connection, why)) if connection.contains("://") => why,
+        _ => reason,
+    };
+    let why = why.rsplit_once(" (after ").map_or(why, |(why, _)| why);
+    why.replace('\n', " ").trim().trim_end_matches(['.', ':']).to_owned()
+}
+
 fn ask(config: &IngestConfig) -> Result<Known> {
     let wait = config.answer_within();
-    let client: BaseConsumer = client_config(config).create()?;
+    let client = Asking::connect(config)?;
     let mut topics = Vec::new();
     for topic in &config.topics {
         let metadata = client
@@ -99,7 +179,7 @@ fn ask(config: &IngestConfig) -> Result<Known> {
 
 fn ask_watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>> {
     let wait = config.answer_within();
-    let client: BaseConsumer = client_config(config).create()?;
+    let client = Asking::connect(config)?;
     let mut watermarks = Vec::new();
     for (index, topic) in config.topics.iter().enumerate() {
         let trouble = |error| classify(config, &topic.topic, wait, error);
@@ -112,7 +192,7 @@ fn ask_watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>> {
 }
 
 /// The partitions of a topic; waits for a topic that was just created and has no leader yet.
-fn partitions(client: &BaseConsumer, topic: &str, wait: Duration) -> Result<Vec<i32>, KafkaError> {
+fn partitions(client: &BaseConsumer<Asking>, topic: &str, wait: Duration) -> Result<Vec<i32>, KafkaError> {
     let give_up = Instant::now() + wait;
     loop {
         let metadata = client.fetch_metadata(Some(topic), wait)?;
@@ -152,5 +232,17 @@ pub(crate) fn classify(config: &IngestConfig, what: &str, waited: Duration, erro
             | Code::SSL),
         ) => IngestError::Refused { brokers, what: what.to_owned(), why: code.to_string() },
         _ => IngestError::Kafka(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gist;
+
+    #[test]
+    fn the_reason_is_told_without_the_connection_and_its_state() {
+        let refused = "sasl_ssl://127.0.0.1:9093/bootstrap: SASL authentication error: no such user (after 302ms in state AUTH_REQ, 4 identical error(s) suppressed)";
+        assert_eq!(gist(refused), "SASL authentication error: no such user");
+        assert_eq!(gist("Failed to acquire a token: it is not there"), "Failed to acquire a token: it is not there");
     }
 }

@@ -43,6 +43,26 @@ pub enum IngestError {
         /// The broker's words.
         why: String,
     },
+    /// The broker does not know us.
+    #[error(
+        "Kafka at {brokers} does not accept the credentials: {why}; correct sasl.mechanism, and sasl.username with its password, or the token"
+    )]
+    Credentials {
+        /// The broker.
+        brokers: String,
+        /// The broker's or the client's words.
+        why: String,
+    },
+    /// We do not trust the broker, or it does not trust us.
+    #[error(
+        "no trusted TLS connection to Kafka at {brokers}: {why}; give the authority that signed its certificate as ssl.ca.location, and the broker by a name that the certificate has"
+    )]
+    Tls {
+        /// The broker.
+        brokers: String,
+        /// The client's words.
+        why: String,
+    },
     /// The offset to go on from is no longer, or not yet, in Kafka.
     #[error(
         "data loss: {topic}/{partition} must go on at offset {position}, but Kafka holds {low} to {high}; restore the topic, or start another job in another data folder"
@@ -143,6 +163,8 @@ impl IngestError {
         match self {
             Self::Config { .. }
             | Self::Setting { .. }
+            | Self::Credentials { .. }
+            | Self::Tls { .. }
             | Self::MissingTopic { .. }
             | Self::TopicRecreated { .. }
             | Self::OtherSource { .. }

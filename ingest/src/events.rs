@@ -1,7 +1,10 @@
 //! What ingest tells the world: each event is one log line and its counters, together. No payload bytes.
+//!
+//! The job's label is `ingest_job`: Prometheus gives every series a label `job` of its own, the scrape's.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rdkafka::config::RDKafkaLogLevel;
 use weir_store::StoreError;
 
 use crate::IngestError;
@@ -17,7 +20,7 @@ pub(crate) struct Decoded<'a> {
 
 impl Decoded<'_> {
     pub(crate) fn emit(&self) {
-        let labels = [("job", self.job.to_owned()), ("topic", self.topic.to_owned())];
+        let labels = [("ingest_job", self.job.to_owned()), ("topic", self.topic.to_owned())];
         metrics::counter!("weir_ingest_messages_total", &labels).increment(self.messages);
         metrics::counter!("weir_ingest_bytes_total", &labels).increment(self.bytes);
         metrics::counter!("weir_ingest_tombstones_total", &labels).increment(self.tombstones);
@@ -36,7 +39,7 @@ pub(crate) struct Committed<'a> {
 
 impl Committed<'_> {
     pub(crate) fn emit(&self) {
-        let labels = [("job", self.job.to_owned()), ("table", self.table.to_owned())];
+        let labels = [("ingest_job", self.job.to_owned()), ("table", self.table.to_owned())];
         metrics::counter!("weir_ingest_commits_total", &labels).increment(1);
         metrics::counter!("weir_ingest_rows_total", &labels).increment(self.rows);
         metrics::histogram!("weir_ingest_commit_seconds", &labels).record(self.took.as_secs_f64());
@@ -58,7 +61,7 @@ pub(crate) struct DeadLettered<'a> {
 impl DeadLettered<'_> {
     pub(crate) fn emit(&self) {
         let labels =
-            [("job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("reason", self.class.to_owned())];
+            [("ingest_job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("reason", self.class.to_owned())];
         metrics::counter!("weir_ingest_dead_letters_total", &labels).increment(self.count);
         let Self { job, topic, class, count, partition, offset } = self;
         tracing::warn!(job, topic, reason = class, count, partition, offset, "dead letters, from this offset on");
@@ -76,8 +79,11 @@ pub(crate) struct Lag<'a> {
 impl Lag<'_> {
     #[expect(clippy::cast_precision_loss, reason = "a gauge of 2^53 messages of lag may be off by one")]
     pub(crate) fn emit(&self) {
-        let labels =
-            [("job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("partition", self.partition.to_string())];
+        let labels = [
+            ("ingest_job", self.job.to_owned()),
+            ("topic", self.topic.to_owned()),
+            ("partition", self.partition.to_string()),
+        ];
         metrics::gauge!("weir_ingest_lag_messages", &labels).set(self.messages as f64);
     }
 }
@@ -90,12 +96,21 @@ pub(crate) struct Restarted<'a> {
 
 impl Restarted<'_> {
     pub(crate) fn emit(&self) {
-        metrics::counter!("weir_ingest_restarts_total", "job" => self.job.to_owned()).increment(1);
+        metrics::counter!("weir_ingest_restarts_total", "ingest_job" => self.job.to_owned()).increment(1);
         tracing::warn!(self.job, why = %self.why, "uncommitted rows dropped; reading again from the tables' positions");
     }
 }
 
+/// A partition's position moved in the tables, or the partition came to us just now.
+pub(crate) fn progressed(job: &str, topic: &str, partition: i32) {
+    let labels = [("ingest_job", job.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    metrics::gauge!("weir_ingest_progress_timestamp_seconds", &labels).set(now.as_secs_f64());
+    tracing::trace!(job, topic, partition, "position moved");
+}
+
 pub(crate) fn assigned(job: &str, topic: &str, partition: i32, start: i64) {
+    progressed(job, topic, partition);
     tracing::info!(job, topic, partition, start, "partition assigned");
 }
 
@@ -104,7 +119,7 @@ pub(crate) fn revoked(job: &str, topic: &str, partition: i32) {
 }
 
 pub(crate) fn paused(job: &str) {
-    metrics::counter!("weir_ingest_pauses_total", "job" => job.to_owned()).increment(1);
+    metrics::counter!("weir_ingest_pauses_total", "ingest_job" => job.to_owned()).increment(1);
     tracing::debug!(job, "partitions paused: tables are slower than Kafka");
 }
 
@@ -113,8 +128,18 @@ pub(crate) fn waiting(job: &str, topic: &str, partition: i32, end: i64) {
 }
 
 pub(crate) fn client_trouble(job: &str, error: &dyn std::fmt::Display) {
-    metrics::counter!("weir_ingest_client_errors_total", "job" => job.to_owned()).increment(1);
+    metrics::counter!("weir_ingest_client_errors_total", "ingest_job" => job.to_owned()).increment(1);
     tracing::warn!(job, %error, "the Kafka client reports trouble and goes on");
+}
+
+/// What the Kafka client has to say. It names brokers, topics and mechanisms; it never has a secret in it.
+pub(crate) fn client_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::warn!(facility, message, "kafka client");
+        }
+        _ => tracing::debug!(facility, message, "kafka client"),
+    }
 }
 
 pub(crate) fn keys_expired(days: usize) {

@@ -27,6 +27,7 @@ mod run;
 mod sink;
 mod source;
 mod tables;
+mod token;
 mod topic_id;
 
 pub use broker::probe;

@@ -274,6 +274,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_stays_of_an_assignment_goes_on_when_a_part_of_it_leaves_or_comes() {
+        let other = Watermarks { partition: (0, 1), low: 0, high: 9 };
+        let (_folder, store, mut sink) = bench(vec![HELD, other]).await;
+        let position = async |partition| {
+            let table = store.existing("requests").await.unwrap().unwrap();
+            table.position(&config().app_id("llm", partition)).await.unwrap()
+        };
+        let assigned = |generation, partitions: Vec<Watermarks>| {
+            let (starts, answer) = std::sync::mpsc::sync_channel(1);
+            (Event::Assigned { generation, partitions, starts }, answer)
+        };
+        let (event, _answer) = assigned(1, vec![HELD]);
+        pass(&mut sink, event).await.unwrap();
+        pass(&mut sink, messages(0..1)).await.unwrap();
+        // Another partition comes: what is buffered of the first stays buffered, and is not read again.
+        let (event, answer) = assigned(2, vec![other]);
+        pass(&mut sink, event).await.unwrap();
+        assert_eq!((answer.recv().unwrap(), position(0).await), (vec![0], None));
+        pass(&mut sink, messages(1..2)).await.unwrap();
+        // It leaves again: all that is buffered is committed, and the first goes on under the same number.
+        let (done, answer) = std::sync::mpsc::sync_channel(1);
+        pass(&mut sink, Event::Revoked { partitions: vec![other.partition], done }).await.unwrap();
+        answer.recv().unwrap();
+        assert_eq!((position(0).await, position(1).await), (Some(2), None));
+        pass(&mut sink, messages(2..3)).await.unwrap();
+        assert!(!ends(&mut sink, drained(2)).await, "partition 1 is another member's to read");
+        assert_eq!((position(0).await, sink.summary.rows["requests"]), (Some(3), 3));
+        assert!(sink.look_again_at().is_some(), "and is waited for");
+    }
+
+    #[tokio::test]
     async fn a_proved_end_moves_the_position_also_in_a_run_without_end() {
         let (_folder, store, mut sink) = bench(vec![]).await;
         let position = async || {

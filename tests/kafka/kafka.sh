@@ -2,7 +2,8 @@
 # A real Apache Kafka for tests: one KRaft broker on 127.0.0.1, its jars from Maven Central.
 #
 #   kafka.sh fetch                     download the jars once, into the cache
-#   kafka.sh start [--dir D] [--port P]  format, start, wait until ready; last line: host:port
+#   kafka.sh start [--dir D] [--port P] [--secure]  format, start, wait until ready; last line: host:port
+#                                      with --secure a second listener, SASL_SSL: see `secure` below
 #   kafka.sh status [--dir D]          host:port and exit 0 while it runs, else exit 1
 #   kafka.sh stop [--dir D]            end it; its data stays in D, and start goes on with it
 #
@@ -69,19 +70,55 @@ free_port() {
     fail "found no free port"
 }
 
+# What --secure adds: a listener with TLS and SASL beside the open one, its port in D/secure-port, the authority that
+# signed its certificate in D/tls/ca.pem (and in D/tls/other-ca.pem one that signed nothing). User weir, password
+# weir-secret, by PLAIN and by SCRAM-SHA-512; by OAUTHBEARER any unsigned token (alg "none") that has not expired.
+secure() {
+    local tls=$dir/tls port=$1
+    mkdir -p "$tls"
+    (
+        cd "$tls"
+        for authority in ca other-ca; do
+            openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj "/CN=weir test $authority" \
+                -keyout $authority.key -out $authority.pem
+        done
+        openssl req -new -newkey rsa:2048 -nodes -subj /CN=localhost -keyout broker.key -out broker.csr
+        openssl x509 -req -in broker.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -out broker.pem \
+            -extfile <(echo "subjectAltName=DNS:localhost,IP:127.0.0.1")
+        openssl pkcs12 -export -in broker.pem -inkey broker.key -name broker -passout pass:keystore -out broker.p12
+    ) >"$tls/openssl.log" 2>&1 || fail "cannot make certificates: see $tls/openssl.log"
+    echo "$port" >"$dir/secure-port"
+    local prefix=listener.name.secure security=org.apache.kafka.common.security
+    cat >>"$dir/server.properties" <<CONF
+$prefix.ssl.keystore.type=PKCS12
+$prefix.ssl.keystore.location=$tls/broker.p12
+$prefix.ssl.keystore.password=keystore
+$prefix.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER
+$prefix.plain.sasl.jaas.config=$security.plain.PlainLoginModule required user_weir="weir-secret";
+$prefix.scram-sha-512.sasl.jaas.config=$security.scram.ScramLoginModule required;
+$prefix.oauthbearer.sasl.jaas.config=$security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+CONF
+}
+
 configure() {
-    local controller
+    local controller secure_port listeners= protocols=
     controller=$(free_port)
     while [[ $controller == "$port" ]]; do controller=$(free_port); done
+    if [[ -n $secure ]]; then
+        secure_port=$(free_port)
+        while [[ $secure_port == "$port" || $secure_port == "$controller" ]]; do secure_port=$(free_port); done
+        listeners=,SECURE://127.0.0.1:$secure_port
+        protocols=,SECURE:SASL_SSL
+    fi
     cat >"$dir/server.properties" <<CONF
 process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:$controller
-listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
-advertised.listeners=PLAINTEXT://127.0.0.1:$port
+listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller$listeners
+advertised.listeners=PLAINTEXT://127.0.0.1:$port$listeners
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$protocols
 log.dirs=$dir/data
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
@@ -93,9 +130,13 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 # Tests that wait until the broker gives a member up must not wait for six seconds.
 group.min.session.timeout.ms=500
+# Of the new group protocol the broker sets the pace: five seconds a step would make long tests of short stories.
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=500
 # A missing topic must stay missing.
 auto.create.topics.enable=false
 CONF
+    [[ -z $secure ]] || secure "$secure_port"
 }
 
 kafka() {
@@ -125,7 +166,8 @@ start() {
         configure
         echo "$port" >"$dir/port"
         kafka kafka.tools.StorageTool format -t "$(kafka kafka.tools.StorageTool random-uuid)" \
-            -c "$dir/server.properties" --standalone >"$dir/format.log" 2>&1 || fail "cannot format: see $dir/format.log"
+            -c "$dir/server.properties" --standalone ${secure:+--add-scram "SCRAM-SHA-512=[name=weir,password=weir-secret]"} \
+            >"$dir/format.log" 2>&1 || fail "cannot format: see $dir/format.log"
     fi
     # The broker outlives this script and must hold none of its pipes.
     nohup java -Xms256m -Xmx512m -Dorg.slf4j.simpleLogger.defaultLogLevel=warn -cp "$libs/*" \
@@ -156,10 +198,12 @@ command=${1:-}
 shift || true
 dir=${TMPDIR:-/tmp}/weir-kafka
 port=
+secure=
 while (($#)); do
     case $1 in
         --dir) dir=${2:?--dir needs a folder}; shift 2 ;;
         --port) port=${2:?--port needs a number}; shift 2 ;;
+        --secure) secure=yes; shift ;;
         *) fail "unknown argument $1" ;;
     esac
 done

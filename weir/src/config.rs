@@ -85,6 +85,32 @@ pub struct KafkaSection {
     pub topics: Vec<TopicSection>,
     /// Passed to librdkafka as they are (TLS, SASL, fetch sizes).
     pub properties: BTreeMap<String, String>,
+    /// Settings of the same kind whose values are in files: setting = path.
+    pub secrets: BTreeMap<String, PathBuf>,
+}
+
+impl KafkaSection {
+    /// All settings of the client, secrets read from their files.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a setting that is given twice. No value is ever said.
+    pub fn client_settings(&self) -> Result<BTreeMap<String, String>> {
+        let mut settings = self.properties.clone();
+        for (name, path) in &self.secrets {
+            let read = std::fs::read_to_string(path).map_err(|error| {
+                Failure::user(format!("cannot read the secret {name} from {}: {}", path.display(), error.kind()))
+            })?;
+            // Editors and `echo` end a file with a line break; no secret of Kafka's ends with one.
+            let value = read.trim_end_matches(['\r', '\n']);
+            if value.is_empty() {
+                return Err(Failure::user(format!("the secret {name} is empty: {}", path.display())));
+            }
+            if settings.insert(name.clone(), value.to_owned()).is_some() {
+                return Err(Failure::user(format!("{name} is under kafka.properties and kafka.secrets; keep one of them")));
+            }
+        }
+        Ok(settings)
+    }
 }
 
 /// `[[kafka.topics]]`: one topic and what its messages are.
@@ -266,6 +292,7 @@ impl Default for KafkaSection {
                 topic("gpu_telemetry", TopicFormat::GpuTelemetry),
             ],
             properties: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 }
@@ -462,5 +489,24 @@ mod tests {
         assert!(config.bridge.listen.iter().all(|listen| listen.starts_with("127.0.0.1:")));
         assert!(!config.bridge.keep_text);
         config.check().unwrap();
+    }
+
+    #[test]
+    fn secrets_come_from_files_and_are_never_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        let mut kafka = KafkaSection::default();
+        kafka.secrets.insert("sasl.password".into(), path.clone());
+        assert_eq!(kafka.client_settings().unwrap()["sasl.password"], "hunter2");
+
+        kafka.properties.insert("sasl.password".into(), "hunter3".into());
+        let twice = kafka.client_settings().unwrap_err().to_string();
+        assert!(twice.contains("sasl.password") && !twice.contains("hunter"), "{twice}");
+        kafka.properties.clear();
+        std::fs::write(&path, "\n").unwrap();
+        assert!(kafka.client_settings().unwrap_err().to_string().contains("empty"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(kafka.client_settings().unwrap_err().to_string().contains("cannot read the secret sasl.password from"));
     }
 }

@@ -186,7 +186,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let UpkeepSection { interval_ms, target_file_bytes, settle_ms, bytes_per_s } = upkeep;
     assert!(retention.is_empty(), "the page says {{}}");
     let KeysSection { path: keys_path } = keys;
-    let KafkaSection { brokers, group_id, job, topics, properties } = kafka;
+    let KafkaSection { brokers, group_id, job, topics, properties, secrets } = kafka;
     let IngestSection {
         flush_rows,
         flush_bytes,
@@ -200,6 +200,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let PolicySection { trusted_keys, kafka_topic, refresh_ms } = policy;
     let ObjectiveSection { quality, usd, gamma, floor } = objective;
     let EstimatorsSection { hallucination } = estimators;
+    assert!(secrets.is_empty());
     assert!(properties.is_empty() && allowed_unknown.is_empty() && tokens.is_none() && hallucination.is_none());
     assert!(adapters.is_empty(), "the page says []");
     let adapter: weir_adapters::DefinitionText =
@@ -247,6 +248,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("kafka.group_id", text(&group_id)),
         ("kafka.job", text(&job)),
         ("kafka.properties", "{}".to_owned()),
+        ("kafka.secrets", "{}".to_owned()),
         ("kafka.topics", names.join(", ")),
         ("kafka.topics.name", "required".to_owned()),
         ("kafka.topics.format", "required".to_owned()),
@@ -320,7 +322,7 @@ fn the_example_configuration_names_every_section_of_the_page() {
         } else if let Some((key, _)) =
             line.split_once(" = ").filter(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         {
-            let key = if section == "kafka.properties" { section.clone() } else { format!("{section}.{key}") };
+            let key = if section == "kafka.properties" || section == "kafka.secrets" { section.clone() } else { format!("{section}.{key}") };
             assert!(page.contains(&format!("`{key}`")), "docs/reference/configuration.md lacks {key}");
         }
     }

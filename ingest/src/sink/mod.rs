@@ -296,13 +296,16 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         self.partitions.values().any(Progress::must_record_start)
     }
 
-    /// Partitions that are gone: commits what is buffered, then forgets them.
+    /// Partitions that are gone: commits what is buffered, then forgets them. Others of the assignment go on; that their
+    /// rows are committed early with those costs nothing, for a file holds rows of all.
     pub(crate) async fn revoke(&mut self, revoked: &[PartitionKey]) -> Result<()> {
         if self.partitions.keys().any(|held| revoked.contains(held)) {
             self.flush().await?;
         }
-        (self.assignment, self.look_again) = (None, None);
         self.partitions.retain(|partition, _| !revoked.contains(partition));
+        if self.partitions.is_empty() {
+            (self.assignment, self.look_again) = (None, None);
+        }
         Ok(())
     }
 
@@ -442,6 +445,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         for (partition, progress) in &mut self.partitions {
             if progress.flushed() {
                 self.control.show_committed(*partition, progress.next());
+                events::progressed(&self.config.job, &self.topic_names[partition.0], partition.1);
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The assignment as the poll thread knows it, and how far each of its partitions was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use rdkafka::statistics::Partition;
@@ -13,6 +13,8 @@ const SETTLED_AFTER: Duration = Duration::from_secs(2);
 /// The assignment, and how far each partition was read.
 pub(super) struct Held {
     partitions: BTreeMap<PartitionKey, Reading>,
+    /// Partitions that the client holds and the sink does not know of.
+    parked: BTreeSet<PartitionKey>,
     /// False before the first assignment and while the group rebalances.
     pub(super) assigned: bool,
     pub(super) generation: Generation,
@@ -32,15 +34,32 @@ struct Reading {
 
 impl Held {
     pub(super) fn new() -> Self {
-        Self { partitions: BTreeMap::new(), assigned: false, generation: 0, said_drained: 0, disturbed: Instant::now() }
+        Self {
+            partitions: BTreeMap::new(),
+            parked: BTreeSet::new(),
+            assigned: false,
+            generation: 0,
+            said_drained: 0,
+            disturbed: Instant::now(),
+        }
     }
 
     pub(super) fn insert(&mut self, partition: PartitionKey, start: i64, high: i64) {
         self.partitions.insert(partition, Reading { next: start, high, met_end: None });
     }
 
+    pub(super) fn park(&mut self, partition: PartitionKey) {
+        self.parked.insert(partition);
+    }
+
     pub(super) fn remove(&mut self, partition: PartitionKey) {
         self.partitions.remove(&partition);
+        self.parked.remove(&partition);
+    }
+
+    /// Does the client hold nothing?
+    pub(super) fn is_empty(&self) -> bool {
+        self.partitions.is_empty() && self.parked.is_empty()
     }
 
     /// Fetching was started, paused or resumed.
@@ -144,6 +163,21 @@ mod tests {
         held.read((0, 0), 20);
         held.observe((0, 0), &statistics("active", 22, 22));
         assert_eq!(held.prove_ends(Instant::now()), [((0, 0), 22)]);
+    }
+
+    #[test]
+    fn partitions_that_leave_one_by_one_keep_nobody_from_being_drained() {
+        let mut held = held();
+        held.insert((0, 1), 0, 10);
+        held.park((0, 2));
+        held.read((0, 0), 9);
+        assert_eq!(held.drained(), None, "partition 1 is not read");
+        held.remove((0, 1));
+        assert_eq!(held.drained(), Some(1), "it is another member's to read");
+        held.remove((0, 0));
+        assert!(!held.is_empty(), "a parked partition is still the client's");
+        held.remove((0, 2));
+        assert!(held.is_empty());
     }
 
     #[test]

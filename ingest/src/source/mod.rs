@@ -17,7 +17,12 @@
 //! **Drained** means that every assigned partition was read to the high watermark of its assignment, by its messages or
 //! by a proved end. It is asked whenever all that was read is handed over, however busy the topic is.
 //!
-//! Assignments are numbered. What is said of one carries its number, so that the sink can tell news of the assignment
+//! **Rebalances.** Of the eager protocol each ends the whole assignment and brings another. Of the cooperative ones
+//! (`partition.assignment.strategy=cooperative-sticky`, and `group.protocol=consumer`, KIP-848) each callback names only
+//! what leaves or what comes: the rest goes on being read, with its buffers and its positions. Both are one code here:
+//! what is named is committed and dropped, or looked up and added.
+//!
+//! Assignments are numbered, and one that grew is a new one. What is said of one carries its number, so that the sink can tell news of the assignment
 //! that it works on from news of one whose rows it has dropped.
 //!
 //! **Trouble** with brokers passes: the client reconnects by itself, and an assignment that cannot be prepared is parked
@@ -32,8 +37,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::statistics::Statistics;
 use rdkafka::{ClientContext, Message, Offset, TopicPartitionList};
@@ -44,7 +50,7 @@ use weir_decode::Incoming;
 use self::held::Held;
 use crate::broker::KnownTopic;
 use crate::topic_id::topic_id;
-use crate::{IngestConfig, IngestError, Result, broker, events};
+use crate::{IngestConfig, IngestError, Result, broker, events, token};
 
 /// Messages in a chunk, or fewer when less is flushed at a time.
 const CHUNK_MESSAGES: usize = 8_192;
@@ -59,6 +65,8 @@ const POLL: Duration = Duration::from_millis(50);
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How long a revocation waits for the sink to commit what it has. Past it the rows are fenced or read again.
 const REVOKE_WAIT: Duration = Duration::from_secs(20);
+/// How long the client may take to let go of its partitions before the group is joined again.
+const LEAVE_WAIT: Duration = Duration::from_secs(60);
 /// Before an assignment that could not be prepared is asked for again.
 const REJOIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -415,8 +423,12 @@ impl Poller {
 
     fn rejoin(&mut self) -> Result<()> {
         self.consumer.unsubscribe();
-        let give_up = Instant::now() + REVOKE_WAIT;
-        while lock(&self.context().held).assigned && Instant::now() < give_up && !self.stopping() {
+        let give_up = Instant::now() + LEAVE_WAIT;
+        while !lock(&self.context().held).is_empty() && !self.stopping() {
+            // Joined again with partitions still held, they would not be assigned anew, nor read from the tables' positions.
+            if Instant::now() >= give_up {
+                return Err(IngestError::PollThread);
+            }
             // What still arrives is of the old assignment, and the sink has dropped that.
             self.poll_once(POLL);
         }
@@ -542,7 +554,10 @@ impl Context {
                 self.control.rejoin();
                 return self.park(partitions);
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.park(partitions)?;
+                return Err(error);
+            }
         };
         let (starts, answer) = std_mpsc::sync_channel(1);
         self.send(Event::Assigned { generation, partitions: watermarks.clone(), starts });
@@ -563,6 +578,7 @@ impl Context {
     /// Partitions that the sink does not know of: nothing old is fetched for nobody.
     fn park(&self, partitions: &TopicPartitionList) -> Result<()> {
         for (topic, partition) in self.keys(partitions) {
+            lock(&self.held).park((topic, partition));
             if let Some(mut element) = partitions.find_partition(&self.topics[topic], partition) {
                 element.set_offset(Offset::End)?;
             }
@@ -570,8 +586,11 @@ impl Context {
         Ok(())
     }
 
-    fn revoke(&self, partitions: &TopicPartitionList) {
-        lock(&self.held).assigned = false;
+    fn revoke(&self, consumer: &BaseConsumer<Self>, partitions: &TopicPartitionList) {
+        if !matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            // All of it ends, and another assignment follows. Else what is not named goes on, if only nothing.
+            lock(&self.held).assigned = false;
+        }
         let keys = self.keys(partitions);
         // In order: first what was read of them, then that they are gone.
         let chunk = self.take_pending();
@@ -600,20 +619,21 @@ impl ConsumerContext for Context {
                     self.send(Event::Failed(error));
                 }
             }
-            Rebalance::Revoke(partitions) => self.revoke(partitions),
+            Rebalance::Revoke(partitions) => self.revoke(consumer, partitions),
             Rebalance::Error(error) => events::client_trouble(&self.config.job, error),
         }
     }
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
+        token::read(&self.config)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
-                tracing::warn!(facility, message, "kafka client");
-            }
-            _ => tracing::debug!(facility, message, "kafka client"),
-        }
+        events::client_log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, _reason: &str) {

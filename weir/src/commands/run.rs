@@ -140,7 +140,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
             StartAt::Earliest => Start::Earliest,
             StartAt::Latest => Start::Latest,
         },
-        kafka: config.kafka.properties.clone(),
+        kafka: config.kafka.client_settings()?,
         dead_letter_days: config.ingest.dead_letter_days,
     })
 }

@@ -1,4 +1,8 @@
-//! Ingest on a real Apache Kafka: transactions, retention and restarts, which a mock cluster does not have.
+//! Ingest on a real Apache Kafka: transactions, retention and restarts, which a mock cluster does not have; and groups that share
+//! a topic, and listeners that want TLS and credentials.
+
+mod groups;
+mod secure;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,8 +31,12 @@ struct Kafka {
 impl Kafka {
     /// `None` when this machine has no Kafka: the test says so and returns.
     fn start(folder: &Path) -> Option<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    fn start_with(folder: &Path, options: &[&str]) -> Option<Self> {
         let mut kafka = Self { folder: folder.join("kafka"), brokers: String::new() };
-        let output = kafka.script("start");
+        let output = kafka.script("start", options);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.code() == Some(3) {
             let required = std::env::var("WEIR_REQUIRE").unwrap_or_default();
@@ -44,9 +52,15 @@ impl Kafka {
         Some(kafka)
     }
 
-    fn script(&self, command: &str) -> Output {
+    fn script(&self, command: &str, options: &[&str]) -> Output {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kafka/kafka.sh");
-        Command::new("bash").arg(script).args([command, "--dir"]).arg(&self.folder).output().expect("bash runs")
+        Command::new("bash")
+            .arg(script)
+            .args([command, "--dir"])
+            .arg(&self.folder)
+            .args(options)
+            .output()
+            .expect("bash runs")
     }
 
     fn client(&self) -> ClientConfig {
@@ -86,7 +100,7 @@ impl Kafka {
 
 impl Drop for Kafka {
     fn drop(&mut self) {
-        self.script("stop");
+        self.script("stop", &[]);
     }
 }
 
@@ -170,9 +184,9 @@ async fn a_real_broker_with_transactions_restarts_and_retention() {
     let (data, keyring) = store(elsewhere.path()).await;
     let running = tokio::spawn(weir_ingest::run(data, keyring, endless, stopping, |_, _, _| {}));
     wait_for(elsewhere.path(), 1_000).await;
-    kafka.script("stop");
+    kafka.script("stop", &[]);
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(kafka.script("start").status.success());
+    assert!(kafka.script("start", &[]).status.success());
     kafka.produce("stream", 1_000..2_000);
     wait_for(elsewhere.path(), 2_000).await;
     stop.send_replace(true);
