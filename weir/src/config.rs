@@ -106,9 +106,22 @@ impl KafkaSection {
                 return Err(Failure::user(format!("the secret {name} is empty: {}", path.display())));
             }
             if settings.insert(name.clone(), value.to_owned()).is_some() {
-                return Err(Failure::user(format!("{name} is under kafka.properties and kafka.secrets; keep one of them")));
+                return Err(Failure::user(format!(
+                    "{name} is under kafka.properties and kafka.secrets; keep one of them"
+                )));
             }
         }
+        Ok(settings)
+    }
+
+    /// The same for what writes to Kafka.
+    ///
+    /// # Errors
+    /// As [`KafkaSection::client_settings`].
+    pub fn producer_settings(&self) -> Result<BTreeMap<String, String>> {
+        let mut settings = self.client_settings()?;
+        // Ingest's own: the client itself does not know it.
+        settings.remove("sasl.oauthbearer.token.file");
         Ok(settings)
     }
 }

@@ -76,12 +76,9 @@ pub async fn policies(
         async move { delivery.keep_fresh(every, stop).await }
     });
     if !config.policy.kafka_topic.is_empty() {
-        let mut options = config.kafka.client_settings()?;
-        // Ingest's own setting: the client does not know it.
-        options.remove("sasl.oauthbearer.token.file");
         let kafka = KafkaConfig {
             topic: config.policy.kafka_topic.clone(),
-            options,
+            options: config.kafka.producer_settings()?,
             ..KafkaConfig::new(&config.kafka.brokers)
         };
         let replication = (topic == PolicyTopic::Create).then_some(POLICY_TOPIC_REPLICATION);

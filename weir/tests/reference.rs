@@ -322,7 +322,11 @@ fn the_example_configuration_names_every_section_of_the_page() {
         } else if let Some((key, _)) =
             line.split_once(" = ").filter(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'))
         {
-            let key = if section == "kafka.properties" || section == "kafka.secrets" { section.clone() } else { format!("{section}.{key}") };
+            let key = if section == "kafka.properties" || section == "kafka.secrets" {
+                section.clone()
+            } else {
+                format!("{section}.{key}")
+            };
             assert!(page.contains(&format!("`{key}`")), "docs/reference/configuration.md lacks {key}");
         }
     }

@@ -122,7 +122,7 @@ fn bridge_config(config: &Config) -> Result<BridgeConfig> {
     }
     let settings = BridgeConfig {
         brokers: config.kafka.brokers.clone(),
-        kafka: config.kafka.properties.clone(),
+        kafka: config.kafka.producer_settings()?,
         signals,
         topics: [&section.metrics_topic, &section.traces_topic, &section.logs_topic].map(Clone::clone),
         buffer: section.buffer.clone(),
