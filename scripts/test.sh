@@ -11,6 +11,8 @@ trap 'rm -f "$log"' EXIT
 [ $# -gt 0 ] || set -- --workspace
 
 # --show-output, because a test that skips passes, and its reason would not be seen.
+# Clones that share a cache share binaries too: snapshots are looked for in this clone, not where one was compiled.
+export INSTA_WORKSPACE_ROOT=$PWD
 cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log"
 status=${PIPESTATUS[0]}
 

@@ -296,9 +296,10 @@ impl Poller {
             if self.pending_since.is_none() {
                 self.tell_ends(idle.then_some(began));
             }
-            self.show_committed();
+            self.show_committed(CommitMode::Async);
         }
-        self.show_committed();
+        // The client leaves the group next, and what is under way then may not arrive.
+        self.show_committed(CommitMode::Sync);
     }
 
     /// What the client holds already, up to a full chunk, without a look at the clock for each message.
@@ -438,7 +439,7 @@ impl Poller {
         self.subscribe()
     }
 
-    fn show_committed(&self) {
+    fn show_committed(&self, mode: CommitMode) {
         let committed = std::mem::take(&mut *lock(&self.control.committed));
         if committed.is_empty() {
             return;
@@ -448,7 +449,7 @@ impl Poller {
             list.add_partition_offset(&self.context().topics[topic], partition, Offset::Offset(next)).ok();
         }
         // For lag dashboards only: a failure costs nothing.
-        self.consumer.commit(&list, CommitMode::Async).ok();
+        self.consumer.commit(&list, mode).ok();
     }
 
     fn stopping(&self) -> bool {
