@@ -13,7 +13,7 @@ pub(crate) struct RawTable {
     pub(crate) schema: SchemaRef,
 }
 
-/// The raw tables of the contracts and the dead letters.
+/// The raw tables of the contracts, the dead letters, and what replays did with them.
 pub(crate) fn raw_tables() -> Vec<RawTable> {
     let of = |contract: &'static Contract| RawTable {
         name: contract.name,
@@ -35,7 +35,25 @@ pub(crate) fn raw_tables() -> Vec<RawTable> {
             Field::new("sealed_payload", DataType::Binary, false),
         ])),
     };
-    contracts().into_iter().map(of).chain([dead_letters]).collect()
+    let dead_letter_replays = RawTable {
+        name: "dead_letter_replays",
+        sql_name: "dead_letter_replays".to_owned(),
+        schema: Arc::new(Schema::new(vec![
+            Field::new("job", DataType::Utf8, false),
+            Field::new("epoch", DataType::Int64, false),
+            Field::new("source_topic", DataType::Utf8, false),
+            Field::new("source_partition", DataType::Int32, false),
+            Field::new("source_offset", DataType::Int64, false),
+            Field::new("outcome", DataType::Utf8, false),
+            Field::new("rows", DataType::Int64, false),
+            Field::new("tables", DataType::Utf8, false),
+            Field::new("reason_class", DataType::Utf8, true),
+            Field::new("reason", DataType::Utf8, true),
+            Field::new("replayed_ms", DataType::Int64, false),
+            Field::new("record", DataType::Utf8, false),
+        ])),
+    };
+    contracts().into_iter().map(of).chain([dead_letters, dead_letter_replays]).collect()
 }
 
 /// The columns of a contract's raw table: the contract's, the UTC day of event time (`YYYY-MM-DD`, the partition

@@ -127,6 +127,30 @@ pub enum IngestError {
         /// Who asks.
         wanted: String,
     },
+    /// Dead letters do not say which job they are of.
+    #[error(
+        "topic {topic} is read by job {other} into table {table} too, and its dead letters do not say which job's they are; they cannot be replayed"
+    )]
+    SharedTopic {
+        /// The topic.
+        topic: String,
+        /// The other job.
+        other: String,
+        /// A table that it fills.
+        table: String,
+    },
+    /// An interrupted replay whose rows are not where they were written.
+    #[error(
+        "replay {epoch} of dead letters was interrupted before table {table} had its rows, and {path} in the data folder, which holds them, is gone; restore it from a copy"
+    )]
+    ReplayRecordGone {
+        /// The table.
+        table: String,
+        /// The job's epoch.
+        epoch: i64,
+        /// The object, from the root of the data folder.
+        path: String,
+    },
     /// Somebody else writes under this job's name.
     #[error(
         "job {job} was fenced {times} times in a row: another process writes the same job from another consumer group; stop it, or give one of them another job name and data folder"
@@ -168,12 +192,14 @@ impl IngestError {
             | Self::MissingTopic { .. }
             | Self::TopicRecreated { .. }
             | Self::OtherSource { .. }
+            | Self::SharedTopic { .. }
             | Self::FencedOut { .. } => Fault::User,
             Self::Unreachable { .. }
             | Self::Refused { .. }
             | Self::OffsetGone { .. }
             | Self::OffsetRefused { .. }
             | Self::UnreadableBatch { .. }
+            | Self::ReplayRecordGone { .. }
             | Self::Kafka(_) => Fault::Outside,
             Self::Store(error) => error.fault(),
             Self::Batch { .. } | Self::PollThread => Fault::Ours,

@@ -8,6 +8,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use weir_store::StoreError;
 
 use crate::IngestError;
+use crate::replay::ReplayReport;
 
 /// Messages were decoded.
 pub(crate) struct Decoded<'a> {
@@ -144,6 +145,23 @@ pub(crate) fn client_log(level: RDKafkaLogLevel, facility: &str, message: &str) 
 
 pub(crate) fn keys_expired(days: usize) {
     tracing::info!(days, "dead-letter keys expired");
+}
+
+pub(crate) fn replayed(job: &str, report: &ReplayReport) {
+    let ReplayReport { stored, already_stored, expired, foreign, unsettled, finished_rows, dry_run, .. } = report;
+    let rejected: u64 = report.rejected.iter().map(|rejected| rejected.letters).sum();
+    tracing::info!(
+        job,
+        stored,
+        already_stored,
+        rejected,
+        expired,
+        foreign,
+        unsettled,
+        finished_rows,
+        dry_run,
+        "dead letters replayed"
+    );
 }
 
 pub(crate) fn ended(job: &str, error: Option<&IngestError>) {

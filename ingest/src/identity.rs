@@ -50,6 +50,28 @@ pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result
     Ok(found)
 }
 
+/// Finds that no other job fills a table from the topic.
+pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<()> {
+    for table in store.folders("sources").await? {
+        let ours = Source {
+            job: job.to_owned(),
+            cluster_id: None,
+            topic: topic.to_owned(),
+            topic_id: None,
+            partitions_at_first: None,
+        };
+        let Some(note) = store.get(&note_path(&table, &ours)).await? else { continue };
+        match read(&table, &ours, &note) {
+            Ok(_) => {}
+            Err(error) => {
+                let Ok(found) = serde_json::from_slice::<Source>(&note) else { return Err(error) };
+                return Err(IngestError::SharedTopic { topic: topic.to_owned(), other: found.job, table });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn note_path(table: &str, source: &Source) -> String {
     format!("sources/{table}/{}.json", source.topic)
 }
@@ -121,6 +143,20 @@ mod tests {
         }
         let recreated = claim(&store, "requests", &source("prod", Some("c1"), Some("t9"))).await.unwrap_err();
         assert!(matches!(recreated, IngestError::TopicRecreated { .. }), "{recreated}");
+    }
+
+    #[tokio::test]
+    async fn a_topic_of_two_jobs_has_no_sole_owner() {
+        let store = Store::open("memory://").await.unwrap();
+        check_sole(&store, "llm.requests", "prod").await.unwrap();
+        claim(&store, "requests", &source("prod", Some("c1"), Some("t1"))).await.unwrap();
+        check_sole(&store, "llm.requests", "prod").await.unwrap();
+        claim(&store, "feedback", &source("other", Some("c1"), Some("t1"))).await.unwrap();
+        let shared = check_sole(&store, "llm.requests", "prod").await.unwrap_err();
+        assert!(
+            matches!(&shared, IngestError::SharedTopic { other, table, .. } if other == "other" && table == "feedback")
+        );
+        check_sole(&store, "another.topic", "prod").await.unwrap();
     }
 
     #[tokio::test]

@@ -11,6 +11,9 @@
 //!     pauses partitions while the channel is full    dead letters, then raw tables: rows, interval, stop, drained, revoked
 //! ```
 //!
+//! After a fix, [`replay()`] reads dead letters again, and stores what can be read now; how that happens once is told in
+//! `replay`.
+//!
 //! At the door, before anything is stored: sessions and callers become keyed pseudonyms, text columns are dropped
 //! unless the operator keeps them, unknown fields are dropped unless the operator named them.
 //!
@@ -23,6 +26,7 @@ mod decode;
 mod error;
 mod events;
 mod identity;
+mod replay;
 mod run;
 mod sink;
 mod source;
@@ -34,8 +38,12 @@ pub use broker::probe;
 pub use config::{Format, IngestConfig, Start, TopicConfig};
 pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;
+pub use replay::{
+    DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay, RejectedLetters,
+    ReplayMode, ReplayReport, replay,
+};
 pub use run::{IngestSummary, run};
-pub use tables::{dead_letters_spec, raw_table_spec};
+pub use tables::{dead_letter_replays_spec, dead_letters_spec, raw_table_spec};
 pub use weir_decode::{Incoming, Reason};
 
 /// What this crate's functions return.

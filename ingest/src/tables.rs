@@ -16,6 +16,8 @@ pub(crate) const SOURCE_PARTITION: &str = "source_partition";
 pub(crate) const SOURCE_OFFSET: &str = "source_offset";
 /// Name of the dead-letter table.
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
+/// Name of the table of what replays did with them.
+pub(crate) const DEAD_LETTER_REPLAYS: &str = "dead_letter_replays";
 
 /// The raw table of a contract: its columns, then `event_date` (the partition), `source_topic`, `source_partition`,
 /// `source_offset`. One native message is one row, so the last three identify it; an adapter's message can be several.
@@ -49,6 +51,29 @@ pub fn dead_letters_spec() -> TableSpec {
         schema: Arc::new(schema),
         partition_by: Some("observed_date".to_owned()),
     }
+}
+
+/// The table of what replays did with dead letters, a row per letter and epoch: the job and its epoch, the letter, the
+/// outcome (`stored`, `already_stored` by ingest itself, or `rejected` again), the rows that it adds and the raw tables
+/// that get them (separated by commas), the new reason of a letter that was rejected, when (ms since the Unix epoch), and
+/// the folder of objects that hold the rows until the raw tables do.
+#[must_use]
+pub fn dead_letter_replays_spec() -> TableSpec {
+    let schema = Schema::new(vec![
+        Field::new("job", DataType::Utf8, false),
+        Field::new("epoch", DataType::Int64, false),
+        Field::new(SOURCE_TOPIC, DataType::Utf8, false),
+        Field::new(SOURCE_PARTITION, DataType::Int32, false),
+        Field::new(SOURCE_OFFSET, DataType::Int64, false),
+        Field::new("outcome", DataType::Utf8, false),
+        Field::new("rows", DataType::Int64, false),
+        Field::new("tables", DataType::Utf8, false),
+        Field::new("reason_class", DataType::Utf8, true),
+        Field::new("reason", DataType::Utf8, true),
+        Field::new("replayed_ms", DataType::Int64, false),
+        Field::new("record", DataType::Utf8, false),
+    ]);
+    TableSpec { name: DEAD_LETTER_REPLAYS.to_owned(), schema: Arc::new(schema), partition_by: None }
 }
 
 pub(crate) fn raw_schema(contract: &Contract) -> SchemaRef {

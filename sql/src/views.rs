@@ -43,6 +43,7 @@ const ANALYTICS: &[Analytics] = analytics! {
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
     "router_requests": "one row per request of a router that logs line by line, joined from raw_router_events";
     "gpu_pools": "GPUs and engines per pool: utilisation, power, memory, queues, KV cache";
+    "dead_letters_pending": "messages that could not be read and that no replay has stored, with the last reason";
 };
 
 /// Tables and views that come with a session.
@@ -55,6 +56,7 @@ const TABLES: [View; 12] = [
     View { name: "raw_gpu_telemetry", doc: "GPU and engine samples as they came" },
     View { name: "raw_router_events", doc: "log lines of routers as they came" },
     View { name: "dead_letters", doc: "messages that could not be read, and why" },
+    View { name: "dead_letter_replays", doc: "what each replay did with which dead letter" },
     View { name: "workload_minute", doc: "partial counts and sums per minute; sum them by key" },
     View { name: "workload_sketch", doc: "partial sketches per 10 minutes; merge them by key" },
     View { name: "token_sketch", doc: "partial token sketches per hour; merge them by key" },

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use common::append;
 use serde_json::{Value, json};
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
 use weir_schemas::{Feedback, GpuTelemetry, Request, RouterEvent};
 use weir_sql::{Context, SqlError};
-use weir_store::Store;
+use weir_store::{Store, TableSpec};
 
 /// 2023-11-14 22:13:20 UTC.
 const T0_MS: i64 = 1_700_000_000_000;
@@ -327,4 +328,49 @@ fn every_listed_view_plans_and_runs() {
             assert!(rows.is_ok(), "{}: {rows:?}", view.name);
         }
     });
+}
+
+/// Appends the rows as one version of a table that a session knows, with the columns that it has there.
+async fn append_to(store: &Store, name: &str, rows: &[Value]) {
+    let session = weir_features::session(store).await.expect("a session opens");
+    let schema = session.table_provider(name).await.expect("the session knows the table").schema();
+    let mut decoder = ReaderBuilder::new(Arc::clone(&schema)).build_decoder().expect("the schema decodes");
+    decoder.serialize(rows).expect("the rows fit the schema");
+    let batch = decoder.flush().expect("the rows decode").expect("there are rows");
+    let spec = TableSpec { name: name.to_owned(), schema, partition_by: None };
+    let mut table = store.table(&spec).await.expect("the table opens");
+    table.commit(vec![batch], Vec::new()).await.expect("the rows fit the table");
+}
+
+/// Dead letters, and what two replays did with them.
+async fn dead_letters(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let letters = (0..5).map(|offset| {
+        json!({ "source_topic": "llm", "source_partition": 0, "source_offset": offset, "reason_class": "not_json",
+            "reason": "no JSON", "observed_ms": T0_MS, "observed_date": "2023-11-14", "payload_bytes": 3,
+            "sealed_payload": "00ff" })
+    });
+    let replay = |epoch: i64, offset: i64, outcome: &str, reason: Option<&str>| {
+        json!({ "job": "weir", "epoch": epoch, "source_topic": "llm", "source_partition": 0, "source_offset": offset,
+            "outcome": outcome, "rows": i64::from(outcome == "stored"), "tables": "requests",
+            "reason_class": reason.map(|_| "wrong_type"), "reason": reason, "replayed_ms": 1_000 * (epoch + 1), "record": "r" })
+    };
+    let replays = [
+        replay(1, 0, "stored", None),
+        replay(1, 1, "already_stored", None),
+        replay(1, 2, "rejected", Some("one field")),
+        replay(1, 3, "rejected", Some("one field")),
+        replay(2, 3, "stored", None),
+        // Another partition's letter of the same offset is another letter.
+        json!({ "job": "weir", "epoch": 2, "source_topic": "llm", "source_partition": 1, "source_offset": 4,
+            "outcome": "stored", "rows": 1, "tables": "requests", "replayed_ms": 3_000, "record": "r" }),
+    ];
+    append_to(&store, "dead_letters", &letters.collect::<Vec<_>>()).await;
+    append_to(&store, "dead_letter_replays", &replays).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn pending_letters_are_those_that_no_replay_has_dealt_with() {
+    passes("dead_letters.slt", dead_letters);
 }

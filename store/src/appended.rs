@@ -11,7 +11,7 @@ use deltalake::Path;
 use deltalake::kernel::Action;
 use object_store::ObjectStoreExt;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::commit::LogEntry;
 use crate::table::Table;
@@ -95,7 +95,11 @@ impl Table {
 }
 
 /// Files hold neither the partition column nor columns that are younger than they are.
-fn completed(batch: RecordBatch, values: &PartitionValues, schema: &SchemaRef) -> Result<RecordBatch, String> {
+pub(crate) fn completed(
+    batch: RecordBatch,
+    values: &PartitionValues,
+    schema: &SchemaRef,
+) -> Result<RecordBatch, String> {
     let rows = batch.num_rows();
     let columns = schema.fields().iter().map(|field| -> Result<ArrayRef, String> {
         if let Some(column) = batch.column_by_name(field.name()) {
@@ -119,10 +123,14 @@ fn completed(batch: RecordBatch, values: &PartitionValues, schema: &SchemaRef) -
 }
 
 fn read_parquet(bytes: Bytes, schema: &SchemaRef) -> Result<Vec<RecordBatch>, String> {
+    parquet_reader(bytes, schema)?.collect::<Result<_, _>>().map_err(|error| error.to_string())
+}
+
+/// Reads the columns of `schema` that the file has.
+pub(crate) fn parquet_reader(bytes: Bytes, schema: &SchemaRef) -> Result<ParquetRecordBatchReader, String> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string())?;
     let wanted = builder.schema().fields().iter().enumerate();
     let wanted = wanted.filter(|(_, field)| schema.field_with_name(field.name()).is_ok()).map(|(root, _)| root);
     let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
-    let reader = builder.with_projection(mask).with_batch_size(READ_BATCH_ROWS).build();
-    reader.and_then(|reader| Ok(reader.collect::<Result<_, _>>()?)).map_err(|error| error.to_string())
+    builder.with_projection(mask).with_batch_size(READ_BATCH_ROWS).build().map_err(|error| error.to_string())
 }

@@ -27,6 +27,12 @@ impl UtcDay {
         Self(self.0 - i64::from(days))
     }
 
+    /// Its first moment, milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn start_ms(self) -> i64 {
+        self.0.saturating_mul(DAY_MS)
+    }
+
     /// Reads `YYYY-MM-DD`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

@@ -107,6 +107,15 @@ impl Keyring {
         XChaCha20Poly1305::new(&key.into()).decrypt(XNonce::from_slice(nonce), payload).map(Some).map_err(|_| foreign())
     }
 
+    /// Is the key of `day` there? Without it nothing that was sealed on that day can be opened.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`] when the folder cannot be looked into.
+    pub fn can_unseal(&self, day: UtcDay) -> Result<bool> {
+        let path = self.day_path(day);
+        path.try_exists().map_err(|error| key_error(&path, &error))
+    }
+
     /// Shreds the dead-letter keys of all days before `before`; returns how many.
     ///
     /// # Errors

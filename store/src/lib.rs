@@ -1,8 +1,8 @@
 //! Delta tables and small objects in one data folder (or object store), with a commit that happens once or not at all.
 //!
 //! **In:** record batches, and a compare-and-set on named positions ([`Advance`]). **Out:** table versions that hold
-//! both or neither ([`Table::commit`]), the rows that a version added ([`Table::appended`]), create-only objects
-//! ([`Store::put_new`]), and the keys that pseudonyms and dead letters are made with ([`Keyring`]).
+//! both or neither ([`Table::commit`]), the rows that a version added ([`Table::appended`]) or that the table holds
+//! ([`Table::live_rows`]), create-only objects ([`Store::put_new`]), and the keys that pseudonyms and dead letters are made with ([`Keyring`]).
 //!
 //! ```text
 //! <root>/tables/<name>/            one Delta table each
@@ -22,6 +22,7 @@ mod day;
 mod error;
 mod head;
 mod keyring;
+mod live;
 mod maintain;
 mod store;
 mod table;
@@ -33,6 +34,7 @@ pub use commit::{Advance, Committed};
 pub use day::UtcDay;
 pub use error::{Fault, StoreError};
 pub use keyring::Keyring;
+pub use live::LiveFile;
 pub use maintain::{Follower, Maintained};
 pub use store::{PutNew, Store};
 pub use table::{Table, TableSpec};

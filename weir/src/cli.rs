@@ -52,6 +52,11 @@ pub enum Command {
     /// Keep tables up by hand: checkpoints, retention, small files merged, files that nobody needs deleted. `weir run` and
     /// `weir serve` do the same beside their work; it is safe beside them.
     Compact(CompactArgs),
+    /// Messages that could not be read: what they are, and, after a fix, their rows after all.
+    Deadletters {
+        #[command(subcommand)]
+        command: DeadlettersCommand,
+    },
     /// Train a policy or an estimator.
     Learn(LearnArgs),
     /// Judge a bundle on logged traffic, or the learner on a score matrix.
@@ -310,6 +315,81 @@ pub enum TableFormat {
     Json,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum DeadlettersCommand {
+    /// How many there are, by topic and reason: replayed or pending, and whether their bytes can still be read.
+    List {
+        #[command(flatten)]
+        filter: LettersArgs,
+        /// Only reasons with letters that no replay has dealt with.
+        #[arg(long)]
+        pending: bool,
+    },
+    /// One letter.
+    Show {
+        /// Where its message lies in Kafka.
+        #[arg(value_name = "TOPIC/PARTITION/OFFSET", value_parser = weir_ingest::LetterId::from_str)]
+        letter: weir_ingest::LetterId,
+        /// Print the message itself, which may hold personal data: opened with the key of its day, and escaped. Needs the
+        /// keys folder.
+        #[arg(long)]
+        payload: bool,
+        /// Write the message to standard output as it came, and nothing else.
+        #[arg(long, requires = "payload", conflicts_with = "json")]
+        raw: bool,
+    },
+    /// After a fix: decode pending letters with the present configuration, and store the rows of those that can be read now,
+    /// once. Safe beside `weir run` and beside itself; interrupted, the next one goes on. Needs the keys folder.
+    Replay {
+        #[command(flatten)]
+        filter: LettersArgs,
+        /// Say what would happen, and store nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Clone, Args)]
+pub struct LettersArgs {
+    /// Of this topic.
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Whose reason is of this class, for example missing_field.
+    #[arg(long)]
+    pub class: Option<String>,
+    /// Seen since: a day in UTC (2026-11-22), or so long ago (90m, 24h, 7d).
+    #[arg(long, value_name = "WHEN", value_parser = since)]
+    pub since: Option<Since>,
+    /// Of this partition.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+}
+
+/// From when on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// The start of a day in UTC, ms since the Unix epoch.
+    At(i64),
+    /// So many milliseconds ago.
+    Ago(i64),
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    let day = || weir_store::UtcDay::parse(text).map(|day| Since::At(day.start_ms()));
+    let ago = || {
+        let (number, unit_ms) = match text.char_indices().next_back()? {
+            (at, 'm') => (&text[..at], 60_000),
+            (at, 'h') => (&text[..at], 3_600_000),
+            (at, 'd') => (&text[..at], 86_400_000),
+            _ => return None,
+        };
+        let number = number.parse::<u32>().ok()?;
+        i64::from(number).checked_mul(unit_ms).map(Since::Ago)
+    };
+    day().or_else(ago).ok_or_else(|| "write a day (2026-11-22), or how long ago (90m, 24h, 7d)".to_owned())
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct LearnArgs {
     #[command(subcommand)]
@@ -497,11 +577,22 @@ fn above_zero(text: &str) -> Result<f64, String> {
 mod tests {
     use clap::CommandFactory;
 
-    use super::LoggingPolicy;
+    use super::{LoggingPolicy, Since, since};
 
     #[test]
     fn no_two_options_of_a_command_share_a_name() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn since_is_a_day_or_so_long_ago() {
+        // `date -u -d 2026-11-22 +%s` is 1795305600.
+        assert_eq!(since("2026-11-22"), Ok(Since::At(1_795_305_600_000)));
+        assert_eq!(since("90m"), Ok(Since::Ago(5_400_000)));
+        assert_eq!(since("24h"), since("1d"));
+        for wrong in ["", "h", "-1h", "1w", "2026-02-31", "99999999999d", "é"] {
+            assert!(since(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

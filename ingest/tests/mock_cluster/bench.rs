@@ -107,28 +107,37 @@ impl Bench {
     }
 
     pub async fn rows(&self, table: &str) -> Vec<RecordBatch> {
-        let Some(table) = self.store.existing(table).await.unwrap() else { return Vec::new() };
-        let mut batches = Vec::new();
-        for version in 1..=table.version() {
-            batches.extend(table.appended(version).await.unwrap());
-        }
-        batches
+        rows(&self.store, table).await
     }
 
     /// Sorted; a row stored twice is in it twice.
     pub async fn row_ids(&self, table: &str) -> Vec<RowId> {
-        let mut ids = Vec::new();
-        for batch in self.rows(table).await {
-            let topics = batch.column_by_name("source_topic").unwrap().as_string::<i32>();
-            let partitions = batch.column_by_name("source_partition").unwrap().as_primitive::<Int32Type>();
-            let offsets = batch.column_by_name("source_offset").unwrap().as_primitive::<Int64Type>();
-            for row in 0..batch.num_rows() {
-                ids.push((topics.value(row).to_owned(), partitions.value(row), offsets.value(row)));
-            }
-        }
-        ids.sort();
-        ids
+        row_ids(&self.store, table).await
     }
+}
+
+async fn rows(store: &Store, table: &str) -> Vec<RecordBatch> {
+    let Some(table) = store.existing(table).await.unwrap() else { return Vec::new() };
+    let mut batches = Vec::new();
+    for version in 1..=table.version() {
+        batches.extend(table.appended(version).await.unwrap());
+    }
+    batches
+}
+
+/// Where the rows of a table came from, sorted; a row stored twice is in it twice.
+pub async fn row_ids(store: &Store, table: &str) -> Vec<RowId> {
+    let mut ids = Vec::new();
+    for batch in rows(store, table).await {
+        let topics = batch.column_by_name("source_topic").unwrap().as_string::<i32>();
+        let partitions = batch.column_by_name("source_partition").unwrap().as_primitive::<Int32Type>();
+        let offsets = batch.column_by_name("source_offset").unwrap().as_primitive::<Int64Type>();
+        for row in 0..batch.num_rows() {
+            ids.push((topics.value(row).to_owned(), partitions.value(row), offsets.value(row)));
+        }
+    }
+    ids.sort();
+    ids
 }
 
 /// A good message of the `requests` contract.

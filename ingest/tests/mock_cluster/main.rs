@@ -2,4 +2,6 @@
 
 mod bench;
 mod exactly_once;
+mod gate;
 mod refusals;
+mod replays;

@@ -5,6 +5,7 @@ mod adapters;
 mod bridge;
 mod check;
 mod compact;
+mod deadletters;
 mod decide;
 mod demo;
 mod estimate;
@@ -40,6 +41,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Sql(args) => sql::run(&common, args).await,
         Command::Rebuild => rebuild::run(&common).await,
         Command::Compact(args) => compact::run(&common, args).await,
+        Command::Deadletters { command } => deadletters::run(&common, command).await,
         Command::Learn(args) => learn::run(&common, args).await,
         Command::Evaluate(args) => evaluate::run(&common, args).await,
         Command::Estimate(args) => estimate::run(&common, args).await,
