@@ -15,9 +15,8 @@ use super::ledger::{Claimed, Ledger, Outcome};
 use super::letters::{Letter, LetterId};
 use super::stored::Already;
 use super::{Attempts, DecodedLetters};
-use crate::decode::Reason;
 use crate::tables::{SOURCE_OFFSET, SOURCE_PARTITION};
-use crate::{IngestError, Result, raw_table_spec};
+use crate::{IngestError, Reason, Result, raw_table_spec};
 
 /// What became of one letter.
 pub(super) struct Verdict {

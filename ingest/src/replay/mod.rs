@@ -42,12 +42,11 @@ use std::time::Duration;
 use serde::Serialize;
 use weir_store::{Keyring, Store, StoreError, Table, UtcDay};
 
-use crate::decode::{Decoder, Incoming, Reason};
 use crate::replay::epoch::{Epoch, Verdict};
 use crate::replay::ledger::{Ledger, Outcome};
 use crate::replay::letters::{Letter, Opened};
 use crate::tables::{DEAD_LETTER_REPLAYS, DEAD_LETTERS};
-use crate::{Format, IngestConfig, IngestError, Result, events, identity};
+use crate::{Decoder, Format, Incoming, IngestConfig, IngestError, Reason, Result, events, identity};
 
 pub use letters::{DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay};
 
