@@ -361,6 +361,7 @@ async fn dead_letters(folder: &Path) -> Context {
         replay(1, 2, "rejected", Some("one field")),
         replay(1, 3, "rejected", Some("one field")),
         replay(2, 3, "stored", None),
+        replay(2, 2, "rejected", Some("another field")),
         // Another partition's letter of the same offset is another letter.
         json!({ "job": "weir", "epoch": 2, "source_topic": "llm", "source_partition": 1, "source_offset": 4,
             "outcome": "stored", "rows": 1, "tables": "requests", "replayed_ms": 3_000, "record": "r" }),
