@@ -1,7 +1,6 @@
 //! `weir deadletters` as operators use it: messages on a real Kafka that a wrong configuration turned down, the fix, and
 //! their rows after all. The replay is killed at random moments, and run twice at once.
 
-use std::process::Child;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -11,21 +10,18 @@ use weir_tests::{Kafka, Weir};
 
 /// Simulated traffic, event seconds at 4 requests a second.
 const EVENT_SECONDS: &str = "600";
-const KILLS: usize = 12;
+const KILLS: usize = 9;
+const REPLAY: [&str; 2] = ["deadletters", "replay"];
 
-fn configure(weir: &Weir, brokers: &str, format: &str) {
+fn configure(weir: &Weir, brokers: &str, format: &str, flush_rows: u32) {
     let topic = |name: &str| {
         format!("[[kafka.topics]]\nname = \"{name}\"\nformat = \"{}\"\n", if format.is_empty() { name } else { format })
     };
     weir.configure(&format!(
-        "[kafka]\nbrokers = \"{brokers}\"\n{}{}[ingest]\nflush_rows = 60\n",
+        "[kafka]\nbrokers = \"{brokers}\"\n{}{}[ingest]\nflush_rows = {flush_rows}\n",
         topic("requests"),
         topic("feedback")
     ));
-}
-
-fn replays(weir: &Weir) -> Child {
-    weir.start(&["deadletters", "replay"])
 }
 
 #[test]
@@ -54,7 +50,7 @@ fn letters_get_their_rows_once_after_the_fix_whatever_kills_the_replay() {
     let letters = requests + feedback;
 
     // Every native message is none of that router's records.
-    configure(&weir, brokers, "vllm_semantic_router");
+    configure(&weir, brokers, "vllm_semantic_router", 5_000);
     let wrong = weir.run(&["run", "--until-drained", "--no-http", "--json"]).ok().json();
     assert_eq!(wrong["ingest"]["dead_letters"].as_u64(), Some(letters), "{wrong}");
     assert_eq!(weir.number("select count(*) from raw_requests"), 0.0);
@@ -65,7 +61,8 @@ fn letters_get_their_rows_once_after_the_fix_whatever_kills_the_replay() {
     };
     assert_eq!((sum(&listed, "pending"), sum(&listed, "readable"), sum(&listed, "expired")), (letters, letters, 0));
 
-    configure(&weir, brokers, "");
+    // Small epochs: a kill lands before, inside and between them.
+    configure(&weir, brokers, "", 25);
     let dry = weir.run(&["deadletters", "replay", "--dry-run", "--json"]).ok().json();
     assert_eq!((dry["stored"].as_u64(), dry["rows"]["requests"].as_u64()), (Some(letters), Some(requests)));
     assert_eq!(weir.number("select count(*) from raw_requests"), 0.0, "a dry run stored something");
@@ -74,28 +71,27 @@ fn letters_get_their_rows_once_after_the_fix_whatever_kills_the_replay() {
         std::env::var("WEIR_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
     eprintln!("WEIR_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let mut killed = 0;
     for round in 0..KILLS {
-        // Every third round two replays run at once, and `weir run` beside them; one replay is killed, the other goes with
-        // the next round's.
-        let mut beside = Vec::new();
-        if round % 3 == 2 {
-            beside = vec![replays(&weir), weir.start(&["run", "--until-drained", "--no-http"])];
+        // Every third round two replays run at once, and `weir run` beside them.
+        let beside = if round % 3 == 2 {
+            vec![weir.start(&REPLAY), weir.start(&["run", "--until-drained", "--no-http"])]
+        } else {
+            Vec::new()
+        };
+        // Hit after it has claimed an epoch or two, anywhere in what follows.
+        let mut child = weir.start_until_committed(&REPLAY, "dead_letter_replays", random.random_range(1..4));
+        std::thread::sleep(Duration::from_millis(random.random_range(0..60)));
+        let ended = child.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "it ended by itself ({ended:?}) before it was killed (WEIR_TEST_SEED={seed})");
+        for mut process in std::iter::once(child).chain(beside) {
+            process.kill().expect("SIGKILL reaches a child");
+            process.wait().expect("a killed child ends");
         }
-        let mut child = replays(&weir);
-        std::thread::sleep(Duration::from_millis(random.random_range(0..900)));
-        killed += u64::from(child.try_wait().expect("a child can be asked").is_none());
-        child.kill().expect("SIGKILL reaches a child");
-        child.wait().expect("a killed child ends");
-        for mut other in beside {
-            std::thread::sleep(Duration::from_millis(random.random_range(0..300)));
-            other.kill().expect("SIGKILL reaches a child");
-            other.wait().expect("a killed child ends");
-        }
-        let stored = weir.number("select count(*) from raw_requests") as u64;
+        let stored = weir.number("select count(*) from raw_requests");
         eprintln!("round {round}: {stored} of {requests} requests stored");
     }
-    assert!(killed > 0, "every replay had ended before it was killed: nothing was tested");
+    let pending = weir.number("select count(*) from dead_letters_pending");
+    assert!(pending > 0.0 && pending < letters as f64, "{pending} of {letters} are pending: the kills hit nothing");
     weir.run(&["deadletters", "replay", "--json"]).ok();
     for (table, wanted) in [("raw_requests", requests), ("raw_feedback", feedback)] {
         let row = &weir.sql(&format!(
@@ -123,7 +119,7 @@ fn show_prints_a_message_only_when_asked_and_says_what_is_missing() {
     let Some(kafka) = Kafka::start(folder.path()) else { return };
     let weir = Weir::new(folder.path());
     weir.run(&["simulate", "--seconds", "60", "--brokers", &kafka.brokers, "--create-topics", "1", "--json"]).ok();
-    configure(&weir, &kafka.brokers, "vllm_semantic_router");
+    configure(&weir, &kafka.brokers, "vllm_semantic_router", 5_000);
     weir.run(&["run", "--until-drained", "--no-http"]).ok();
 
     let letter = "requests/0/0";
