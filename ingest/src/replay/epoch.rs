@@ -210,7 +210,8 @@ fn encode(table: &'static str, batches: &[RecordBatch]) -> Result<Bytes> {
     let bad = |error: parquet::errors::ParquetError| IngestError::Batch { table, why: error.to_string() };
     let Some(first) = batches.first() else { return Ok(Bytes::new()) };
     let mut writer =
-        ArrowWriter::try_new(Vec::new(), first.schema(), Some(weir_store::writer_properties())).map_err(bad)?;
+        ArrowWriter::try_new(Vec::new(), first.schema(), Some(weir_store::writer_properties(&first.schema())))
+            .map_err(bad)?;
     for batch in batches {
         writer.write(batch).map_err(bad)?;
     }
