@@ -47,7 +47,7 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 12] = [
+const TABLES: [View; 13] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
