@@ -46,7 +46,7 @@ use crate::replay::epoch::{Epoch, Verdict};
 use crate::replay::ledger::{Ledger, Outcome};
 use crate::replay::letters::{Letter, Opened};
 use crate::tables::{DEAD_LETTER_REPLAYS, DEAD_LETTERS};
-use crate::{Decoder, Format, Incoming, IngestConfig, IngestError, Reason, Result, events, identity};
+use crate::{Decoder, Incoming, IngestConfig, IngestError, Reason, Result, events, identity};
 
 pub use letters::{DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay};
 
@@ -122,9 +122,14 @@ pub async fn replay(
     for topic in config.topics.iter().filter(|topic| filter.topic.as_ref().is_none_or(|wanted| *wanted == topic.topic))
     {
         identity::check_sole(store, &topic.topic, &config.job).await?;
-        let decoder =
-            Decoder::new(&topic.topic, topic.format, keyring.clone(), config.keep_text, &config.allowed_unknown);
-        topics.insert(topic.topic.clone(), Topic { format: topic.format, decoder });
+        let decoder = Decoder::new(
+            &topic.topic,
+            topic.format.clone(),
+            keyring.clone(),
+            config.keep_text,
+            &config.allowed_unknown,
+        );
+        topics.insert(topic.topic.clone(), Topic { contracts: topic.format.contracts(), decoder });
     }
     let report = ReplayReport { dry_run: mode == ReplayMode::DryRun, ..ReplayReport::default() };
     let Some(letters) = store.existing(DEAD_LETTERS).await? else { return Ok(report) };
@@ -157,7 +162,7 @@ struct Replay<'a, F> {
 }
 
 struct Topic {
-    format: Format,
+    contracts: Vec<&'static weir_schemas::Contract>,
     decoder: Decoder,
 }
 
@@ -302,9 +307,9 @@ impl<F: FnMut(&str, i64, u64) + Send> Replay<'_, F> {
         }
         for (name, letters) in by_topic {
             let Some(topic) = self.topics.get_mut(name) else { continue };
-            let (settled, unsettled) = stored::settled(self.store, self.config, topic.format, letters).await?;
+            let (settled, unsettled) = stored::settled(self.store, self.config, &topic.contracts, letters).await?;
             counted.unsettled += unsettled;
-            let already = stored::already(self.store, topic.format, name, &settled).await?;
+            let already = stored::already(self.store, &topic.contracts, name, &settled).await?;
             let decoded = topic.decode(&settled)?;
             epoch.add(&settled, decoded, &already)?;
         }
@@ -348,7 +353,7 @@ impl Topic {
         let mut rejected = BTreeMap::new();
         let mut asked = Vec::new();
         for (index, letter) in letters.iter().enumerate() {
-            let too_late = self.format.contracts().into_iter().find_map(|contract| {
+            let too_late = self.contracts.iter().find_map(|contract| {
                 let reason = Reason::TimeTooLate { field: contract.time_column };
                 (reason.to_string() == letter.reason).then_some(reason)
             });
@@ -423,10 +428,13 @@ fn app_id(job: &str) -> String {
     format!("weir/{job}/replay")
 }
 
-/// The raw tables of a format that are there.
-async fn raw_tables(store: &Store, format: Format) -> Result<Vec<(&'static str, Option<Table>)>> {
+/// The raw tables of contracts that are there.
+async fn raw_tables(
+    store: &Store,
+    contracts: &[&'static weir_schemas::Contract],
+) -> Result<Vec<(&'static str, Option<Table>)>> {
     let mut found = Vec::new();
-    for contract in format.contracts() {
+    for contract in contracts {
         found.push((contract.name, store.existing(contract.name).await?));
     }
     Ok(found)

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Int32Type, Int64Type};
+use weir_schemas::Contract;
 use weir_store::{LiveFile, Store};
 
 use super::letters::Letter;
 use super::raw_tables;
 use crate::tables::{SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
-use crate::{Format, IngestConfig, IngestError, Result};
+use crate::{IngestConfig, IngestError, Result};
 
 /// Partition and offset, in each raw table, of messages that it holds rows of.
 pub(super) type Already = HashMap<&'static str, HashSet<(i32, i64)>>;
@@ -22,12 +23,12 @@ pub(super) type Already = HashMap<&'static str, HashSet<(i32, i64)>>;
 pub(super) async fn settled<'a>(
     store: &Store,
     config: &IngestConfig,
-    format: Format,
+    contracts: &[&'static Contract],
     letters: Vec<&'a Letter>,
 ) -> Result<(Vec<&'a Letter>, u64)> {
     let mut passed: BTreeMap<i32, Option<i64>> = letters.iter().map(|letter| (letter.id.partition, None)).collect();
     let Some(first) = letters.first() else { return Ok((letters, 0)) };
-    let tables = raw_tables(store, format).await?;
+    let tables = raw_tables(store, contracts).await?;
     for (partition, passed) in &mut passed {
         let app_id = config.app_id(&first.id.topic, *partition);
         let mut lowest = Some(i64::MAX);
@@ -48,7 +49,12 @@ pub(super) async fn settled<'a>(
 }
 
 /// Which of these letters of one topic the raw tables hold rows of. Reads only files whose offsets can be theirs.
-pub(super) async fn already(store: &Store, format: Format, topic: &str, letters: &[&Letter]) -> Result<Already> {
+pub(super) async fn already(
+    store: &Store,
+    contracts: &[&'static Contract],
+    topic: &str,
+    letters: &[&Letter],
+) -> Result<Already> {
     let mut wanted: BTreeMap<i32, Vec<i64>> = BTreeMap::new();
     for letter in letters {
         wanted.entry(letter.id.partition).or_default().push(letter.id.offset);
@@ -57,7 +63,7 @@ pub(super) async fn already(store: &Store, format: Format, topic: &str, letters:
     let is_wanted =
         |partition: i32, offset: i64| wanted.get(&partition).is_some_and(|of| of.binary_search(&offset).is_ok());
     let mut found = Already::new();
-    for (name, table) in raw_tables(store, format).await? {
+    for (name, table) in raw_tables(store, contracts).await? {
         let held = found.entry(name).or_default();
         let Some(table) = table else { continue };
         for file in table.live_files().await?.iter().filter(|file| may_hold(file, &wanted)) {

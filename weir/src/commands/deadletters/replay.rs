@@ -22,7 +22,7 @@ pub async fn run(common: &Common, args: LettersArgs, dry_run: bool) -> Result<()
     }
     let mode = if dry_run { ReplayMode::DryRun } else { ReplayMode::Store };
     let (store, keys) = open(&config, mode).await?;
-    let ingest = ingest_config(&config, true);
+    let ingest = ingest_config(&config, true)?;
     let report = weir_ingest::replay(&store, &keys, &ingest, &filter(args), mode, |_, _, _| {}).await?;
     if common.json {
         return print_json(&report);
