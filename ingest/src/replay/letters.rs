@@ -326,7 +326,7 @@ impl DeadLetters {
             }
         }
         let mut groups: Vec<LetterGroup> = groups.into_values().collect();
-        groups.sort_by(|left, right| right.letters.cmp(&left.letters));
+        groups.sort_by_key(|group| std::cmp::Reverse(group.letters));
         Ok(groups)
     }
 

@@ -269,10 +269,10 @@ impl<F: FnMut(&str, i64, u64) + Send> Replay<'_, F> {
     async fn try_epoch(&mut self, chunk: &[Letter], unsure: &mut Option<(String, Counted)>) -> Result<Option<Counted>> {
         // Loads the ledger, and leaves no epoch unfinished before the one that is claimed below as of the loaded version.
         let finished = self.finish_newest().await?;
-        if let Some((record, counted)) = unsure.take() {
-            if self.ledger.has_claimed(&record).await? {
-                return Ok(Some(counted));
-            }
+        if let Some((record, counted)) = unsure.take()
+            && self.ledger.has_claimed(&record).await?
+        {
+            return Ok(Some(counted));
         }
         self.report.finished_rows += finished;
         let (epoch, counted) = self.prepare(chunk).await?;
