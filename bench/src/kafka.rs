@@ -10,7 +10,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
-use weir_ingest::{Format, IngestConfig, Start, TopicConfig};
+use weir_ingest::{Encoding, Format, IngestConfig, Start, TopicConfig, TypeConflicts};
 
 use crate::events;
 
@@ -23,13 +23,15 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
         brokers: brokers.into(),
         group_id: format!("{topic}-group"),
         job: "bench".into(),
-        topics: vec![TopicConfig { topic: topic.into(), format: Format::Requests }],
+        topics: vec![TopicConfig { topic: topic.into(), format: Format::Requests, encoding: Encoding::Json }],
         flush_rows: 100_000,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_secs(10),
         stop_when_drained: true,
         keep_text: false,
         allowed_unknown: Vec::new(),
+        registry: None,
+        type_conflicts: TypeConflicts::default(),
         start: Start::Earliest,
         kafka: BTreeMap::new(),
         dead_letter_days: 14,

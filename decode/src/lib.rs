@@ -4,7 +4,8 @@
 //! in their order, and a [`Reason`] for each other one. Which of the two depends on a row's bytes and its Kafka timestamp
 //! only, never on the clock or on its neighbours: read again, it is judged the same.
 //!
-//! One decoder for each encoding, all behind [`RowDecoder`]; [`check`] then holds what was decoded against the contract.
+//! [`Wire`] makes rows of JSON of what messages are on the wire (JSON, lines of it, Avro), a [`RowDecoder`] makes
+//! columns of rows, and [`check`] holds what was decoded against the contract.
 //!
 //! **Refuses to know:** Kafka, tables, keys, files, the network. No byte of a message reaches a reason.
 
@@ -16,6 +17,7 @@ mod json;
 mod reason;
 mod row;
 mod validate;
+mod wire;
 
 #[cfg(any(test, feature = "oracle"))]
 pub use json::oracle;
@@ -23,3 +25,4 @@ pub use json::{JSON_TEXT, JsonDecoder, OnConflict, UnsupportedSchema};
 pub use reason::Reason;
 pub use row::{Incoming, Piece, Row, RowDecoder, RowsDecoded};
 pub use validate::check;
+pub use wire::{Encoding, RegisteredSchema, SchemaLanguage, SchemaSource, SchemaTrouble, Wire};

@@ -16,6 +16,17 @@ pub enum Reason {
     SeveralValues,
     /// JSON, but not an object.
     NotAnObject,
+    /// Not in the framing of a schema registry's serializers: no zero byte and schema id at its start.
+    NotFramed,
+    /// The schema that the message names cannot be used.
+    UnusableSchema {
+        /// Its id in the registry.
+        id: u32,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The bytes do not follow the schema that the message names.
+    NotOfItsSchema,
     /// A field has another type than its contract says, or a string is not UTF-8.
     WrongType {
         /// The field: of the contract, or one that the operator declared.
@@ -73,6 +84,9 @@ impl Reason {
             Self::Truncated => "truncated",
             Self::SeveralValues => "several_values",
             Self::NotAnObject => "not_an_object",
+            Self::NotFramed => "not_framed",
+            Self::UnusableSchema { .. } => "unusable_schema",
+            Self::NotOfItsSchema => "not_of_its_schema",
             Self::WrongType { .. } => "wrong_type",
             Self::Unreadable => "unreadable",
             Self::Missing { .. } => "missing_field",
@@ -93,6 +107,11 @@ impl fmt::Display for Reason {
             Self::Truncated => f.write_str("the message ends in the middle of its JSON"),
             Self::SeveralValues => f.write_str("the message holds more than one JSON value: send one per message"),
             Self::NotAnObject => f.write_str("the message is JSON, but not an object"),
+            Self::NotFramed => f.write_str(
+                "the message does not begin with a zero byte and a schema id: send it with a schema registry's serializer",
+            ),
+            Self::UnusableSchema { id, why } => write!(f, "schema {id} of the registry cannot be used: {why}"),
+            Self::NotOfItsSchema => f.write_str("the message's bytes do not follow the schema that it names"),
             Self::WrongType { field } => write!(f, "field {field} has another type than its contract says"),
             Self::Unreadable => f.write_str("a field cannot be read as its contract says"),
             Self::Missing { field } => write!(f, "required field {field} is absent or null"),

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_adapters::Adapter;
-use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
+use weir_adapters::{Adapter, Input};
+use weir_decode::{Encoding, OnConflict};
+use weir_schemas::{Contract, Feedback, FieldKind, GpuTelemetry, Request, Requirement, contracts};
 
-use crate::{IngestError, Result};
+use crate::{IngestError, RegistryConfig, Result};
 
 /// How long brokers may take to answer before we call them unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -74,6 +75,68 @@ pub struct TopicConfig {
     pub topic: String,
     /// What its messages are.
     pub format: Format,
+    /// What their bytes are.
+    pub encoding: Encoding,
+}
+
+/// What to do with values whose type is not their column's, in messages that follow a contract. An adapter's definition
+/// decides for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypeConflicts {
+    /// For columns that are not named.
+    pub default: OnConflict,
+    /// By `table.column`.
+    pub columns: BTreeMap<String, OnConflict>,
+}
+
+impl TypeConflicts {
+    /// The policy of one column.
+    #[must_use]
+    pub fn of(&self, table: &str, column: &str) -> OnConflict {
+        let own = self.columns.iter().find(|(name, _)| name.split_once('.') == Some((table, column)));
+        own.map_or(self.default, |(_, policy)| *policy)
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, policy) in &self.columns {
+            let error = |mend| {
+                Err(IngestError::Config { setting: "a type-conflict policy", value: format!("of {name}"), mend })
+            };
+            let field = name.split_once('.').and_then(|(table, column)| {
+                contracts().into_iter().find(|contract| contract.name == table)?.field(column)
+            });
+            let Some(field) = field else {
+                return error("name a column as table.column, as docs/reference/events.md lists them");
+            };
+            match policy {
+                OnConflict::Widen if !can_widen(field.kind) => {
+                    return error("only columns of text and of lists can widen; use null or dead_letter");
+                }
+                OnConflict::Null if field.requirement == Requirement::Required => {
+                    return error("the column is required, so it cannot be null; use dead_letter");
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn can_widen(kind: FieldKind) -> bool {
+    match kind {
+        FieldKind::Text
+        | FieldKind::TextList
+        | FieldKind::Int64List
+        | FieldKind::Float32List
+        | FieldKind::ToolCalls
+        | FieldKind::Candidates => true,
+        FieldKind::Bool
+        | FieldKind::Int32
+        | FieldKind::Int64
+        | FieldKind::Float64
+        | FieldKind::TextMap
+        | FieldKind::NumberMap => false,
+    }
 }
 
 /// Where a partition starts that no table has a position for.
@@ -109,6 +172,10 @@ pub struct IngestConfig {
     pub keep_text: bool,
     /// Names of unknown fields to keep in `extra`; all others are dropped unread.
     pub allowed_unknown: Vec<String>,
+    /// Where the schemas of Avro are.
+    pub registry: Option<RegistryConfig>,
+    /// What to do with values of another type.
+    pub type_conflicts: TypeConflicts,
     /// Where a partition without a position starts.
     pub start: Start,
     /// Further settings of the Kafka client, by librdkafka's names.
@@ -146,7 +213,23 @@ impl IngestConfig {
         if let Some(name) = OURS.iter().find(|name| self.kafka.contains_key(**name)) {
             return error("a Kafka setting", name, "remove it: weir sets it itself");
         }
-        Ok(())
+        let page = |topic: &&TopicConfig| match &topic.format {
+            Format::Adapter(adapter) => matches!(adapter.input(), Input::Prometheus { .. }),
+            _ => false,
+        };
+        if let Some(topic) = self.topics.iter().filter(page).find(|topic| topic.encoding != Encoding::Json) {
+            return error("the encoding of a topic of scraped pages", &topic.topic, "leave it out: a page is text");
+        }
+        match &self.registry {
+            Some(registry) => registry.check()?,
+            None => {
+                if let Some(topic) = self.topics.iter().find(|topic| topic.encoding.needs_schemas()) {
+                    let mend = "name a schema registry: [kafka.registry] url = ...";
+                    return error("the encoding of a topic", &format!("of {}", topic.topic), mend);
+                }
+            }
+        }
+        self.type_conflicts.check()
     }
 
     /// How long brokers may take to answer.
@@ -170,13 +253,15 @@ mod tests {
             brokers: "localhost:9092".into(),
             group_id: "g".into(),
             job: "j".into(),
-            topics: vec![TopicConfig { topic: "requests".into(), format: Format::Requests }],
+            topics: vec![TopicConfig { topic: "requests".into(), format: Format::Requests, encoding: Encoding::Json }],
             flush_rows: 1,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),
             stop_when_drained: false,
             keep_text: false,
             allowed_unknown: vec![],
+            registry: None,
+            type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
             kafka: BTreeMap::new(),
             dead_letter_days: 1,
@@ -190,6 +275,41 @@ mod tests {
             let mut bad = config();
             bad.kafka.insert(name.to_owned(), "x".to_owned());
             assert!(bad.check().unwrap_err().to_string().contains(name));
+        }
+    }
+
+    #[test]
+    fn encodings_with_schemas_need_a_registry() {
+        for encoding in [Encoding::Avro] {
+            let mut config = config();
+            config.topics[0].encoding = encoding;
+            let said = config.check().unwrap_err().to_string();
+            assert!(said.contains("of requests: name a schema registry"), "{said}");
+            let access = crate::RegistryAccess::Open;
+            config.registry = Some(RegistryConfig { url: "http://127.0.0.1:8081".to_owned(), access });
+            config.check().unwrap();
+        }
+    }
+
+    #[test]
+    fn policies_for_type_conflicts_are_of_columns_that_can_follow_them() {
+        let with = |name: &str, policy| {
+            let mut config = config();
+            config.type_conflicts.columns = BTreeMap::from([(name.to_owned(), policy)]);
+            config.check().map_err(|error| error.to_string())
+        };
+        with("requests.executed_model", OnConflict::Widen).unwrap();
+        with("requests.prompt_tokens", OnConflict::Null).unwrap();
+        with("requests.request_id", OnConflict::DeadLetter).unwrap();
+        for (name, policy, mend) in [
+            ("requests.modell", OnConflict::Null, "name a column as table.column"),
+            ("model", OnConflict::Null, "name a column as table.column"),
+            ("dead_letters.reason", OnConflict::Null, "name a column as table.column"),
+            ("requests.prompt_tokens", OnConflict::Widen, "can widen"),
+            ("requests.request_id", OnConflict::Null, "cannot be null"),
+        ] {
+            let said = with(name, policy).unwrap_err();
+            assert!(said.contains(name) && said.contains(mend), "{name}: {said}");
         }
     }
 

@@ -2,6 +2,7 @@
 
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
+use weir_decode::SchemaTrouble;
 use weir_store::{Fault, StoreError};
 
 /// Errors of ingest. Messages never hold payload bytes.
@@ -164,6 +165,9 @@ pub enum IngestError {
     /// The Kafka client failed for good.
     #[error("the Kafka client failed: {0}")]
     Kafka(KafkaError),
+    /// A message names a schema that cannot be had, so it cannot be judged.
+    #[error("cannot read the messages of a topic: {0}")]
+    Schema(#[from] SchemaTrouble),
     /// The tables failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -200,6 +204,7 @@ impl IngestError {
             | Self::OffsetRefused { .. }
             | Self::UnreadableBatch { .. }
             | Self::ReplayRecordGone { .. }
+            | Self::Schema(_)
             | Self::Kafka(_) => Fault::Outside,
             Self::Store(error) => error.fault(),
             Self::Batch { .. } | Self::PollThread => Fault::Ours,
@@ -210,7 +215,7 @@ impl IngestError {
     #[must_use]
     pub fn retry_helps(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Kafka(_) | Self::FencedOut { .. } => true,
+            Self::Unreachable { .. } | Self::Schema(_) | Self::Kafka(_) | Self::FencedOut { .. } => true,
             Self::Store(error) => error.retry_helps(),
             _ => false,
         }

@@ -2,6 +2,7 @@
 //!
 //! The job's label is `ingest_job`: Prometheus gives every series a label `job` of its own, the scrape's.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,6 +18,8 @@ pub(crate) struct Decoded<'a> {
     pub(crate) messages: u64,
     pub(crate) bytes: u64,
     pub(crate) tombstones: u64,
+    /// By `table.column`.
+    pub(crate) nulled: &'a BTreeMap<String, u64>,
 }
 
 impl Decoded<'_> {
@@ -25,6 +28,11 @@ impl Decoded<'_> {
         metrics::counter!("weir_ingest_messages_total", &labels).increment(self.messages);
         metrics::counter!("weir_ingest_bytes_total", &labels).increment(self.bytes);
         metrics::counter!("weir_ingest_tombstones_total", &labels).increment(self.tombstones);
+        for (column, values) in self.nulled {
+            let labels =
+                [("ingest_job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("column", column.clone())];
+            metrics::counter!("weir_ingest_nulled_values_total", &labels).increment(*values);
+        }
         tracing::trace!(self.job, self.topic, self.messages, self.bytes, self.tombstones, "messages decoded");
     }
 }
@@ -169,4 +177,14 @@ pub(crate) fn ended(job: &str, error: Option<&IngestError>) {
         Some(error) => tracing::error!(job, %error, "ingest failed"),
         None => tracing::info!(job, "ingest ended"),
     }
+}
+
+pub(crate) fn schema_read(id: u32) {
+    metrics::counter!("weir_ingest_schemas_read_total").increment(1);
+    tracing::info!(id, "schema read from the registry");
+}
+
+pub(crate) fn registry_trouble(id: u32, why: &str) {
+    metrics::counter!("weir_ingest_registry_failures_total").increment(1);
+    tracing::warn!(id, why, "a schema cannot be read; asking again");
 }

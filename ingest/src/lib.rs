@@ -26,6 +26,7 @@ mod decode;
 mod error;
 mod events;
 mod identity;
+mod registry;
 mod replay;
 mod run;
 mod sink;
@@ -35,16 +36,17 @@ mod token;
 mod topic_id;
 
 pub use broker::probe;
-pub use config::{Format, IngestConfig, Start, TopicConfig};
+pub use config::{Format, IngestConfig, Start, TopicConfig, TypeConflicts};
 pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;
+pub use registry::{Registry, RegistryAccess, RegistryConfig};
 pub use replay::{
     DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay, RejectedLetters,
     ReplayMode, ReplayReport, replay,
 };
 pub use run::{IngestSummary, run};
 pub use tables::{dead_letter_replays_spec, dead_letters_spec, raw_table_spec};
-pub use weir_decode::{Incoming, Reason};
+pub use weir_decode::{Encoding, Incoming, OnConflict, Reason};
 
 /// What this crate's functions return.
 pub type Result<T, E = IngestError> = std::result::Result<T, E>;

@@ -26,6 +26,9 @@ pub struct IngestSummary {
     pub dead_letters: u64,
     /// Messages without a value.
     pub tombstones: u64,
+    /// Values that became null because of their type, by `table.column`, where its policy says so.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nulled_values: BTreeMap<String, u64>,
     /// Delta commits.
     pub commits: u64,
     /// Times that uncommitted rows were dropped and read again (fenced, or the store was in trouble).
@@ -177,7 +180,7 @@ mod tests {
     use super::faulty::Faulty;
     use super::*;
     use crate::source::{Chunk, Generation, Watermarks};
-    use crate::{Format, Start, TopicConfig, raw_table_spec};
+    use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
     const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
 
@@ -186,13 +189,15 @@ mod tests {
             brokers: "none".to_owned(),
             group_id: "g".to_owned(),
             job: "j".to_owned(),
-            topics: vec![TopicConfig { topic: "llm".to_owned(), format: Format::Requests }],
+            topics: vec![TopicConfig { topic: "llm".to_owned(), format: Format::Requests, encoding: Encoding::Json }],
             flush_rows: 1_000,
             flush_bytes: 1 << 20,
             flush_interval: Duration::from_secs(3_600),
             stop_when_drained: true,
             keep_text: false,
             allowed_unknown: Vec::new(),
+            registry: None,
+            type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
             kafka: BTreeMap::new(),
             dead_letter_days: 7,

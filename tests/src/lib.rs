@@ -5,11 +5,13 @@
 
 mod binary;
 mod kafka;
+mod registry;
 mod s3;
 mod shared;
 
 pub use binary::{Outcome, Weir};
 pub use kafka::Kafka;
+pub use registry::SchemaRegistry;
 pub use s3::S3;
 pub use shared::{shared, shared_data};
 

@@ -83,6 +83,8 @@ pub struct KafkaSection {
     /// Names this job's positions in the tables; two jobs with one name on one store share their positions.
     pub job: String,
     pub topics: Vec<TopicSection>,
+    /// Where the schemas of Avro are.
+    pub registry: Option<RegistrySection>,
     /// Passed to librdkafka as they are (TLS, SASL, fetch sizes).
     pub properties: BTreeMap<String, String>,
     /// Settings of the same kind whose values are in files: setting = path.
@@ -126,12 +128,35 @@ impl KafkaSection {
     }
 }
 
+/// `[kafka.registry]`: a schema registry that speaks Confluent's HTTP interface.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegistrySection {
+    pub url: String,
+    /// File whose first line is `user:password`.
+    pub basic_auth_file: Option<PathBuf>,
+    /// File whose first line is a bearer token.
+    pub bearer_token_file: Option<PathBuf>,
+}
+
 /// `[[kafka.topics]]`: one topic and what its messages are.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicSection {
     pub name: String,
     pub format: TopicFormat,
+    #[serde(default)]
+    pub encoding: TopicEncoding,
+}
+
+/// What the bytes of a topic's messages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TopicEncoding {
+    #[default]
+    Json,
+    JsonLines,
+    Avro,
 }
 
 /// What a topic's messages are.
@@ -182,10 +207,25 @@ pub struct IngestSection {
     pub keep_text: bool,
     /// Unknown top-level fields whose values go to `extra`.
     pub allowed_unknown: Vec<String>,
+    /// What to do with values of another type than their column: by `table.column`, and `default`.
+    pub type_conflicts: BTreeMap<String, TypeConflict>,
     /// Days after which a dead letter's bytes can no longer be read.
     pub dead_letter_days: u32,
     /// Where a partition without a stored position starts.
     pub start: StartAt,
+}
+
+/// What to do with a value of another type than its column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TypeConflict {
+    /// The message is a dead letter.
+    #[default]
+    DeadLetter,
+    /// The value becomes null, and is counted.
+    Null,
+    /// Text columns take it as its JSON text, list columns as a list of one; else dead letter.
+    Widen,
 }
 
 /// Where a partition without a stored position starts.
@@ -294,7 +334,7 @@ impl Default for KeysSection {
 }
 impl Default for KafkaSection {
     fn default() -> Self {
-        let topic = |name: &str, format| TopicSection { name: name.into(), format };
+        let topic = |name: &str, format| TopicSection { name: name.into(), format, encoding: TopicEncoding::Json };
         Self {
             brokers: "127.0.0.1:9092".into(),
             group_id: "weir".into(),
@@ -304,6 +344,7 @@ impl Default for KafkaSection {
                 topic("feedback", TopicFormat::Feedback),
                 topic("gpu_telemetry", TopicFormat::GpuTelemetry),
             ],
+            registry: None,
             properties: BTreeMap::new(),
             secrets: BTreeMap::new(),
         }
@@ -317,6 +358,7 @@ impl Default for IngestSection {
             flush_interval_ms: 5_000,
             keep_text: false,
             allowed_unknown: Vec::new(),
+            type_conflicts: BTreeMap::new(),
             dead_letter_days: 14,
             start: StartAt::Earliest,
         }
@@ -386,6 +428,10 @@ impl Config {
             return bad(
                 "kafka.topics is empty: name at least one topic, or leave the section out for the defaults".into()
             );
+        }
+        if let Some(RegistrySection { basic_auth_file: Some(_), bearer_token_file: Some(_), .. }) = &self.kafka.registry
+        {
+            return bad("kafka.registry has basic_auth_file and bearer_token_file: keep one of them".into());
         }
         if let Some((table, _)) = self.retention.iter().find(|(_, days)| **days == 0) {
             return bad(format!("retention.{table} is 0 days: give 1 or more, or leave it out to keep its rows"));

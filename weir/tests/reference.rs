@@ -186,13 +186,19 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let UpkeepSection { interval_ms, target_file_bytes, settle_ms, bytes_per_s } = upkeep;
     assert!(retention.is_empty(), "the page says {{}}");
     let KeysSection { path: keys_path } = keys;
-    let KafkaSection { brokers, group_id, job, topics, properties, secrets } = kafka;
+    let KafkaSection { brokers, group_id, job, topics, registry, properties, secrets } = kafka;
+    assert!(registry.is_none(), "without the section there is none");
+    let named: RegistrySection = toml::from_str("url = \"\"\n").expect("one required key");
+    let RegistrySection { url: _, basic_auth_file: None, bearer_token_file: None } = named else {
+        panic!("the page says none");
+    };
     let IngestSection {
         flush_rows,
         flush_bytes,
         flush_interval_ms,
         keep_text,
         allowed_unknown,
+        type_conflicts,
         dead_letter_days,
         start,
     } = ingest;
@@ -201,6 +207,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let ObjectiveSection { quality, usd, gamma, floor } = objective;
     let EstimatorsSection { hallucination } = estimators;
     assert!(secrets.is_empty());
+    assert!(type_conflicts.is_empty(), "the page says {{}}");
     assert!(properties.is_empty() && allowed_unknown.is_empty() && tokens.is_none() && hallucination.is_none());
     assert!(adapters.is_empty(), "the page says []");
     let adapter: weir_adapters::DefinitionText =
@@ -227,7 +234,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     assert!(token_file.is_none());
     let names: Vec<String> = topics
         .iter()
-        .map(|TopicSection { name, format }| {
+        .map(|TopicSection { name, format, encoding }| {
+            assert_eq!(*encoding, TopicEncoding::Json, "the page says so");
             assert_ne!(*format, TopicFormat::VllmSemanticRouter, "{name} is not among the default topics");
             text(name)
         })
@@ -249,9 +257,13 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("kafka.job", text(&job)),
         ("kafka.properties", "{}".to_owned()),
         ("kafka.secrets", "{}".to_owned()),
+        ("kafka.registry.url", "required".to_owned()),
+        ("kafka.registry.basic_auth_file", none()),
+        ("kafka.registry.bearer_token_file", none()),
         ("kafka.topics", names.join(", ")),
         ("kafka.topics.name", "required".to_owned()),
         ("kafka.topics.format", "required".to_owned()),
+        ("kafka.topics.encoding", text("json")),
         ("adapters", "[]".to_owned()),
         ("adapters.name", "required".to_owned()),
         ("adapters.doc", text(&adapter.doc)),
@@ -269,6 +281,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("ingest.flush_interval_ms", flush_interval_ms.to_string()),
         ("ingest.keep_text", keep_text.to_string()),
         ("ingest.allowed_unknown", "[]".to_owned()),
+        ("ingest.type_conflicts", "{}".to_owned()),
         ("ingest.dead_letter_days", dead_letter_days.to_string()),
         ("ingest.start", text(&format!("{start:?}").to_lowercase())),
         ("http.listen", text(&listen)),

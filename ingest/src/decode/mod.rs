@@ -4,11 +4,12 @@ mod door;
 mod reading;
 mod stage;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use weir_decode::{Incoming, Piece, Reason, Row, check};
+use weir_decode::{Encoding, Incoming, Piece, Reason, Row, SchemaSource, Wire, check};
 use weir_schemas::Contract;
 use weir_store::Keyring;
 
@@ -16,7 +17,7 @@ pub(crate) use stage::{DecodedChunk, Decoders, OfTopic, Stage, Staged};
 
 use crate::decode::door::Door;
 use crate::decode::reading::{Reading, Reasons};
-use crate::{Format, IngestError, Result};
+use crate::{Format, IngestError, Result, TypeConflicts};
 
 /// A message that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Decoded {
     pub rejected: Vec<Rejected>,
     /// Messages without a value: counted, nothing to store.
     pub tombstones: u64,
+    /// Values that became null because of their type, by `table.column`, where its policy says so.
+    pub nulled: BTreeMap<String, u64>,
 }
 
 impl Decoded {
@@ -52,6 +55,9 @@ impl Decoded {
 /// clock or on its neighbours: read again, it is judged the same.
 #[derive(Debug)]
 pub struct Decoder {
+    wire: Wire,
+    /// JSON that was made of messages.
+    made: Vec<u8>,
     reading: Reading,
     doors: Vec<Door>,
 }
@@ -61,16 +67,37 @@ impl Decoder {
     /// format the adapter's own keys are kept there, and no others.
     #[must_use]
     pub fn new(topic: &str, format: Format, keyring: Keyring, keep_text: bool, allowed_unknown: &[String]) -> Self {
-        let reading = Reading::new(&format, keep_text);
+        Self::with_type_conflicts(topic, format, keyring, keep_text, allowed_unknown, &TypeConflicts::default())
+    }
+
+    /// The same with policies for values of another type.
+    #[must_use]
+    pub fn with_type_conflicts(
+        topic: &str,
+        format: Format,
+        keyring: Keyring,
+        keep_text: bool,
+        allowed_unknown: &[String],
+        type_conflicts: &TypeConflicts,
+    ) -> Self {
+        let reading = Reading::new(&format, keep_text, type_conflicts);
         let allowed_unknown = if reading.is_native() { allowed_unknown } else { &[] };
         let door = |contract| Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown);
-        Self { reading, doors: format.contracts().into_iter().map(door).collect() }
+        let doors = format.contracts().into_iter().map(door).collect();
+        Self { wire: Wire::new(Encoding::Json, None), made: Vec::new(), reading, doors }
+    }
+
+    /// The same for messages of that encoding, with their schemas from there.
+    #[must_use]
+    pub fn with_encoding(mut self, encoding: Encoding, schemas: Option<Arc<dyn SchemaSource>>) -> Self {
+        self.wire = Wire::new(encoding, schemas);
+        self
     }
 
     /// Decodes a run of messages.
     ///
     /// # Errors
-    /// [`IngestError::Store`] when a tenant's key cannot be made; never for what messages hold.
+    /// [`IngestError::Store`] when a tenant's key cannot be made, [`IngestError::Schema`] when a schema cannot be had; never for what messages hold.
     pub fn decode(&mut self, messages: &[Incoming<'_>]) -> Result<Decoded> {
         let mut decoded = Decoded::default();
         let present = messages.iter().enumerate().filter_map(|(message, incoming)| {
@@ -82,7 +109,9 @@ impl Decoder {
         });
         let present: Vec<Row<'_>> = present.collect();
         let mut reasons = Reasons::new();
-        let mut pieces = self.reading.read(&present, messages, &mut reasons)?;
+        let rows = self.wire.rows(&present, &mut self.made, |message, reason| drop(reasons.insert(message, reason)))?;
+        let (mut pieces, nulled) = self.reading.read(&rows, messages, &mut reasons)?;
+        decoded.nulled = nulled;
         for (contract, piece) in &mut pieces {
             check(contract, piece, messages, &mut reasons);
         }

@@ -12,7 +12,7 @@ use weir_schemas::{Contract, Feedback, Request};
 
 use super::batch_error;
 use super::door::EXTRA;
-use crate::{Format, IngestError, Result};
+use crate::{Format, IngestError, Result, TypeConflicts};
 
 /// Rows of contracts, each with the message that it came from, not yet held against the contract.
 type Pieces<'a> = Vec<(&'static Contract, Piece<'a>)>;
@@ -34,10 +34,10 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    pub(super) fn new(format: &Format, keep_text: bool) -> Self {
+    pub(super) fn new(format: &Format, keep_text: bool, conflicts: &TypeConflicts) -> Self {
         match format {
             Format::VllmSemanticRouter => {
-                let rows = |contract| (contract, json_rows(contract, keep_text, true));
+                let rows = |contract| (contract, json_rows(contract, keep_text, true, &TypeConflicts::default()));
                 Self::Replay([rows(Request::contract()), rows(Feedback::contract())])
             }
             Format::Adapter(adapter) => match adapter.input() {
@@ -50,7 +50,7 @@ impl Reading {
             },
             native @ (Format::Requests | Format::Feedback | Format::GpuTelemetry) => {
                 let contract = native.contracts()[0];
-                Self::Contract { contract, rows: json_rows(contract, keep_text, false) }
+                Self::Contract { contract, rows: json_rows(contract, keep_text, false, conflicts) }
             }
         }
     }
@@ -60,18 +60,22 @@ impl Reading {
         matches!(self, Self::Contract { .. })
     }
 
-    /// Reads the messages that have a value.
+    /// Reads rows; what became null because of its type is counted by `table.column`.
     pub(super) fn read<'a>(
         &mut self,
         present: &[Row<'a>],
         messages: &[Incoming<'_>],
         reasons: &mut Reasons,
-    ) -> Result<Pieces<'a>> {
+    ) -> Result<(Pieces<'a>, BTreeMap<String, u64>)> {
         let mut pieces = Vec::new();
+        let mut nulled = BTreeMap::new();
         match self {
             Self::Contract { contract, rows } => {
                 let read = rows.decode(present);
-                reasons.extend(read.rejected);
+                reject(read.rejected, reasons);
+                nulled.extend(
+                    read.nulled.into_iter().map(|(column, count)| (format!("{}.{column}", contract.name), count)),
+                );
                 pieces.extend(read.pieces.into_iter().map(|piece| (*contract, piece)));
             }
             Self::Replay(tables) => {
@@ -79,7 +83,7 @@ impl Reading {
                     let objects: Vec<_> =
                         objects.iter().map(|(message, bytes)| Row { message: *message, bytes }).collect();
                     let read = rows.decode(&objects);
-                    reasons.extend(read.rejected);
+                    reject(read.rejected, reasons);
                     for piece in read.pieces {
                         pieces.push((*contract, without_bytes(piece)));
                     }
@@ -87,7 +91,7 @@ impl Reading {
             }
             Self::Adapter { adapter, rows } => {
                 let read = rows.decode(present);
-                reasons.extend(read.rejected);
+                reject(read.rejected, reasons);
                 for piece in read.pieces {
                     let projection = adapter.project(&piece.batch).map_err(|error| bad(adapter, error))?;
                     let message_of = |row: u32| piece.rows[row as usize].message;
@@ -110,7 +114,14 @@ impl Reading {
                 take_projection(projection, message_of, reasons, &mut pieces);
             }
         }
-        Ok(pieces)
+        Ok((pieces, nulled))
+    }
+}
+
+/// The first reason of a message counts: of several rows the first bad one.
+fn reject(rejected: Vec<(usize, Reason)>, reasons: &mut Reasons) {
+    for (message, reason) in rejected {
+        reasons.entry(message).or_insert(reason);
     }
 }
 
@@ -141,7 +152,12 @@ fn bad(adapter: &Adapter, error: impl std::fmt::Display) -> IngestError {
 
 /// A decoder of JSON objects of a contract. Columns that the door would drop are not even read. `keep_extra` is for rows
 /// that an adapter wrote: there `extra` is the adapter's, not the sender's.
-fn json_rows(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> Box<dyn RowDecoder> {
+fn json_rows(
+    contract: &'static Contract,
+    keep_text: bool,
+    keep_extra: bool,
+    conflicts: &TypeConflicts,
+) -> Box<dyn RowDecoder> {
     let dropped = |field: &Field| {
         let name = field.name().as_str();
         (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name))
@@ -149,7 +165,7 @@ fn json_rows(contract: &'static Contract, keep_text: bool, keep_extra: bool) -> 
     let contract_schema = contract.arrow_schema();
     let read: Vec<_> = contract_schema.fields().iter().filter(|field| !dropped(field)).cloned().collect();
     let decoder = JsonDecoder::new(&Schema::new(read)).expect("a contract's fields all have a JSON form");
-    Box::new(decoder)
+    Box::new(decoder.with_policies(|column| conflicts.of(contract.name, column)))
 }
 
 /// JSON objects per table, in the order of [`Format::contracts`], each with the message that it came from.

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinHandle;
-use weir_decode::Incoming;
+use weir_decode::{Incoming, SchemaSource};
 use weir_store::Keyring;
 
 use crate::decode::{Decoded, Decoder};
 use crate::source::{Chunk, Event};
-use crate::{IngestConfig, Result};
+use crate::{IngestConfig, Registry, Result};
 
 /// Chunks under way beyond one for each core: the next is there when one is done.
 const AHEAD: usize = 1;
@@ -23,6 +23,7 @@ const AHEAD: usize = 1;
 pub(crate) struct Decoders {
     config: IngestConfig,
     keyring: Keyring,
+    schemas: Option<Arc<dyn SchemaSource>>,
     idle: Vec<Mutex<Vec<Decoder>>>,
 }
 
@@ -41,9 +42,13 @@ pub(crate) struct DecodedChunk {
 }
 
 impl Decoders {
-    pub(crate) fn new(config: &IngestConfig, keyring: &Keyring) -> Self {
+    pub(crate) fn new(config: &IngestConfig, keyring: &Keyring) -> Result<Self> {
         let idle = config.topics.iter().map(|_| Mutex::default()).collect();
-        Self { config: config.clone(), keyring: keyring.clone(), idle }
+        let schemas: Option<Arc<dyn SchemaSource>> = match &config.registry {
+            Some(registry) => Some(Arc::new(Registry::new(registry)?)),
+            None => None,
+        };
+        Ok(Self { config: config.clone(), keyring: keyring.clone(), schemas, idle })
     }
 
     /// Decodes the chunk's entries that are `wanted`, topic by topic.
@@ -64,13 +69,17 @@ impl Decoders {
         Ok(topics)
     }
 
-    fn take(&self, topic: usize) -> Decoder {
+    /// A decoder of the topic of that index, as the configuration wants it.
+    pub(crate) fn take(&self, topic: usize) -> Decoder {
         let idle = self.idle[topic].lock().unwrap_or_else(PoisonError::into_inner).pop();
         idle.unwrap_or_else(|| {
             let config = &self.config;
             let of_topic = &config.topics[topic];
             let keyring = self.keyring.clone();
-            Decoder::new(&of_topic.topic, of_topic.format.clone(), keyring, config.keep_text, &config.allowed_unknown)
+            let (topic, format) = (&of_topic.topic, of_topic.format.clone());
+            let (allowed, conflicts) = (&config.allowed_unknown, &config.type_conflicts);
+            Decoder::with_type_conflicts(topic, format, keyring, config.keep_text, allowed, conflicts)
+                .with_encoding(of_topic.encoding, self.schemas.clone())
         })
     }
 }

@@ -12,7 +12,7 @@ use weir_adapters::{Adapter, Definition};
 use weir_schemas::Request;
 
 use super::*;
-use crate::raw_table_spec;
+use crate::{OnConflict, raw_table_spec};
 
 /// 2023-11-14T22:13:20Z.
 const AT_MS: i64 = 1_700_000_000_000;
@@ -537,4 +537,50 @@ fn a_scraped_page_becomes_one_row_for_each_gpu() {
     assert_eq!(contract.name, "gpu_telemetry");
     let offsets = batch.column_by_name("source_offset").unwrap().as_primitive::<Int64Type>();
     assert!(batch.num_rows() > 1 && offsets.values().iter().all(|offset| *offset == 1));
+}
+
+#[test]
+fn lines_of_a_message_are_rows_and_one_bad_line_makes_the_message_bad() {
+    let bench = Bench::new();
+    let mut decoder = bench.decoder(Format::Requests, false, &["beside"]).with_encoding(Encoding::JsonLines, None);
+    let line = |id: &str| format!(r#"{{"request_id":"{id}","arrival_ms":{AT_MS},"beside":"{id}"}}"#);
+    let two = format!("{}\r\n\n{}\n", line("a"), line("b"));
+    let half_bad = format!("{}\n{{\"request_id\":\n{}", line("c"), line("d"));
+    let decoded = decode(&mut decoder, &[two.as_bytes(), half_bad.as_bytes(), b" \n\n", line("e").as_bytes()]);
+    assert_eq!(reasons(&decoded), [(1, "truncated"), (2, "empty")]);
+    let [(_, batch)] = &decoded.batches[..] else { panic!("{decoded:?}") };
+    let offsets = batch.column_by_name("source_offset").unwrap().as_primitive::<Int64Type>();
+    assert_eq!(offsets.values(), &[0, 0, 3]);
+    for (row, id) in ["a", "b", "e"].into_iter().enumerate() {
+        assert_eq!(text(batch, "request_id", row), Some(id));
+        let extra = batch.column_by_name("extra").unwrap().as_map().value(row);
+        assert_eq!(extra.column(1).as_string::<i32>().value(0), format!("{id:?}"), "of its own line");
+    }
+}
+
+#[test]
+fn a_columns_policy_decides_what_becomes_of_values_of_another_type() {
+    let bench = Bench::new();
+    let policies = [("requests.prompt_tokens", OnConflict::Null), ("requests.executed_model", OnConflict::Widen)];
+    let conflicts = TypeConflicts {
+        default: OnConflict::DeadLetter,
+        columns: policies.map(|(name, policy)| (name.to_owned(), policy)).into(),
+    };
+    let keyring = bench.keyring.clone();
+    let mut decoder = Decoder::with_type_conflicts("llm", Format::Requests, keyring, false, &[], &conflicts);
+    let with = |field: &str| format!(r#"{{"request_id":"a","arrival_ms":{AT_MS},{field}}}"#).into_bytes();
+    let messages = [
+        with(r#""prompt_tokens":"many""#),
+        with(r#""executed_model":{"name":"m"}"#),
+        with(r#""completion_tokens":"many""#),
+        with(r#""prompt_tokens":1.5,"executed_model":7"#),
+    ];
+    let messages: Vec<&[u8]> = messages.iter().map(Vec::as_slice).collect();
+    let decoded = decode(&mut decoder, &messages);
+    assert_eq!(reasons(&decoded), [(2, "wrong_type")]);
+    assert_eq!(decoded.nulled, BTreeMap::from([("requests.prompt_tokens".to_owned(), 2)]));
+    let (_, batch) = &decoded.batches[0];
+    assert_eq!(batch.column_by_name("prompt_tokens").unwrap().null_count(), 3);
+    let models: Vec<_> = (0..3).map(|row| text(batch, "executed_model", row)).collect();
+    assert_eq!(models, [None, Some(r#"{"name":"m"}"#), Some("7")]);
 }

@@ -42,6 +42,7 @@ use std::time::Duration;
 use serde::Serialize;
 use weir_store::{Keyring, Store, StoreError, Table, UtcDay};
 
+use crate::decode::Decoders;
 use crate::replay::epoch::{Epoch, Verdict};
 use crate::replay::ledger::{Ledger, Outcome};
 use crate::replay::letters::{Letter, Opened};
@@ -119,16 +120,13 @@ pub async fn replay(
 ) -> Result<ReplayReport> {
     config.check()?;
     let mut topics = BTreeMap::new();
-    for topic in config.topics.iter().filter(|topic| filter.topic.as_ref().is_none_or(|wanted| *wanted == topic.topic))
-    {
+    let decoders = Decoders::new(config, keyring)?;
+    for (index, topic) in config.topics.iter().enumerate() {
+        if filter.topic.as_ref().is_some_and(|wanted| *wanted != topic.topic) {
+            continue;
+        }
         identity::check_sole(store, &topic.topic, &config.job).await?;
-        let decoder = Decoder::new(
-            &topic.topic,
-            topic.format.clone(),
-            keyring.clone(),
-            config.keep_text,
-            &config.allowed_unknown,
-        );
+        let decoder = decoders.take(index);
         topics.insert(topic.topic.clone(), Topic { contracts: topic.format.contracts(), decoder });
     }
     let report = ReplayReport { dry_run: mode == ReplayMode::DryRun, ..ReplayReport::default() };

@@ -156,7 +156,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         }
         tables.push(Target::new(store.table(&dead_letters_spec()).await?));
         let topic_names = config.topics.iter().map(|topic| topic.topic.clone()).collect();
-        let decoders = Arc::new(Decoders::new(&config, &keyring));
+        let decoders = Arc::new(Decoders::new(&config, &keyring)?);
         let mut sink = Self {
             decoders,
             config,
@@ -342,11 +342,15 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             messages: entries.len() as u64,
             bytes,
             tombstones: decoded.tombstones,
+            nulled: &decoded.nulled,
         }
         .emit();
         self.summary.messages += entries.len() as u64;
         self.summary.bytes += bytes;
         self.summary.tombstones += decoded.tombstones;
+        for (column, values) in &decoded.nulled {
+            *self.summary.nulled_values.entry(column.clone()).or_default() += values;
+        }
         for (contract, batch) in decoded.batches {
             let is_its = |feed: &usize| self.tables[*feed].table.name() == contract.name;
             let Some(feed) = self.topics[index].feeds.iter().position(is_its) else { continue };

@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_ingest::{Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig};
+use weir_ingest::{Encoding, Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig, TypeConflicts};
 use weir_store::{Keyring, Store};
 
 /// 2023-11-14T22:13:20Z.
@@ -61,8 +61,11 @@ impl Bench {
     }
 
     pub fn config(&self, topics: &[(&str, Format)]) -> IngestConfig {
-        let topics =
-            topics.iter().map(|(topic, format)| TopicConfig { topic: (*topic).to_owned(), format: format.clone() });
+        let topics = topics.iter().map(|(topic, format)| TopicConfig {
+            topic: (*topic).to_owned(),
+            format: format.clone(),
+            encoding: Encoding::Json,
+        });
         IngestConfig {
             brokers: self.cluster.bootstrap_servers(),
             group_id: "weir".to_owned(),
@@ -74,6 +77,8 @@ impl Bench {
             stop_when_drained: true,
             keep_text: false,
             allowed_unknown: Vec::new(),
+            registry: None,
+            type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
             kafka: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
             dead_letter_days: 7,

@@ -1,6 +1,7 @@
 //! Ingest on librdkafka's mock cluster: a real client, a real Delta log, and a broker in the same process.
 
 mod bench;
+mod encodings;
 mod exactly_once;
 mod gate;
 mod refusals;

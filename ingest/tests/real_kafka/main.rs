@@ -18,7 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
-use weir_ingest::{Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig};
+use weir_ingest::{Encoding, Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig, TypeConflicts};
 use weir_store::{Keyring, Store};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -118,13 +118,15 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
         brokers: kafka.brokers.clone(),
         group_id: format!("weir-{topic}"),
         job: "test".to_owned(),
-        topics: vec![TopicConfig { topic: topic.to_owned(), format: Format::Requests }],
+        topics: vec![TopicConfig { topic: topic.to_owned(), format: Format::Requests, encoding: Encoding::Json }],
         flush_rows: 500,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_millis(200),
         stop_when_drained: true,
         keep_text: false,
         allowed_unknown: Vec::new(),
+        registry: None,
+        type_conflicts: TypeConflicts::default(),
         start: Start::Earliest,
         kafka: BTreeMap::new(),
         dead_letter_days: 7,

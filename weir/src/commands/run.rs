@@ -1,22 +1,28 @@
 //! `weir run`: ingest, derived tables, estimators and the HTTP services, until a signal or the end of the topics.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use weir_ingest::{Format, IngestConfig, Start, TopicConfig};
+use weir_ingest::{
+    Encoding, Format, IngestConfig, OnConflict, RegistryAccess, RegistryConfig, Start, TopicConfig, TypeConflicts,
+};
 use weir_learners::hallucination;
 
 use super::{configuration, print_json, stop_on_signal, store_and_keys};
 use crate::adapters;
 use crate::cli::{Common, RunArgs};
-use crate::config::{Config, StartAt, TopicFormat};
+use crate::config::{Config, RegistrySection, StartAt, TopicEncoding, TopicFormat, TypeConflict};
 use crate::error::{Failure, Result};
 use crate::http::{self, Listener, Readiness};
 use crate::pipeline::{Pipeline, StreamEstimator};
 use crate::progress::Progress;
 use crate::services::{self, Access, PolicyTopic};
 use crate::upkeep;
+
+/// The key of `[ingest.type_conflicts]` for columns that are not named.
+const DEFAULT_POLICY: &str = "default";
 
 /// Runs until drained, stopped or failed.
 pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
@@ -123,7 +129,14 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         .kafka
         .topics
         .iter()
-        .map(|topic| Ok(TopicConfig { topic: topic.name.clone(), format: format(&topic.format)? }))
+        .map(|topic| {
+            let encoding = match topic.encoding {
+                TopicEncoding::Json => Encoding::Json,
+                TopicEncoding::JsonLines => Encoding::JsonLines,
+                TopicEncoding::Avro => Encoding::Avro,
+            };
+            Ok(TopicConfig { topic: topic.name.clone(), format: format(&topic.format)?, encoding })
+        })
         .collect::<Result<Vec<_>>>()?;
     Ok(IngestConfig {
         brokers: config.kafka.brokers.clone(),
@@ -136,6 +149,8 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         stop_when_drained,
         keep_text: config.ingest.keep_text,
         allowed_unknown: config.ingest.allowed_unknown.clone(),
+        registry: config.kafka.registry.as_ref().map(registry),
+        type_conflicts: type_conflicts(&config.ingest.type_conflicts),
         start: match config.ingest.start {
             StartAt::Earliest => Start::Earliest,
             StartAt::Latest => Start::Latest,
@@ -143,6 +158,28 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         kafka: config.kafka.client_settings()?,
         dead_letter_days: config.ingest.dead_letter_days,
     })
+}
+
+fn registry(section: &RegistrySection) -> RegistryConfig {
+    let access = match (&section.basic_auth_file, &section.bearer_token_file) {
+        (Some(file), _) => RegistryAccess::Basic(file.clone()),
+        (None, Some(file)) => RegistryAccess::Bearer(file.clone()),
+        (None, None) => RegistryAccess::Open,
+    };
+    RegistryConfig { url: section.url.clone(), access }
+}
+
+fn type_conflicts(section: &BTreeMap<String, TypeConflict>) -> TypeConflicts {
+    let policy = |word: &TypeConflict| match word {
+        TypeConflict::DeadLetter => OnConflict::DeadLetter,
+        TypeConflict::Null => OnConflict::Null,
+        TypeConflict::Widen => OnConflict::Widen,
+    };
+    let columns = section.iter().filter(|(name, _)| *name != DEFAULT_POLICY);
+    TypeConflicts {
+        default: section.get(DEFAULT_POLICY).map(policy).unwrap_or_default(),
+        columns: columns.map(|(name, word)| (name.clone(), policy(word))).collect(),
+    }
 }
 
 /// The estimators that the configuration switches on.

@@ -1,0 +1,194 @@
+//! What messages are on the wire, made into JSON objects: whatever reads rows then has one kind of row to read.
+//!
+//! **In:** messages. **Out:** the bytes of one JSON object per row, in message order, or the [`Reason`] why a message has
+//! none. A message is good or bad as a whole.
+//!
+//! Avro comes in the framing of Confluent's serializers: a zero byte, the four bytes of the schema's id, then the value.
+//! Values are written by the schema that they were
+//! written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
+//! null, unknown ones are passed over, numbers are numbers, and a value of another type is a conflict.
+//!
+//! A schema that cannot be had is nobody's dead letter: the message may be good ([`SchemaTrouble`]).
+
+mod avro;
+mod json_out;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::{Reason, Row};
+
+/// What the bytes of a message are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Encoding {
+    /// What the format says: one JSON object, or one page.
+    #[default]
+    Json,
+    /// JSON objects, one a line. Blank lines are passed over; one bad line makes the message bad.
+    JsonLines,
+    /// One Avro record, framed with the id of its schema.
+    Avro,
+}
+
+impl Encoding {
+    /// Does reading it take a schema registry?
+    #[must_use]
+    pub fn needs_schemas(self) -> bool {
+        self == Self::Avro
+    }
+}
+
+/// The language of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SchemaLanguage {
+    /// Avro's JSON.
+    Avro,
+    /// A `.proto` file.
+    Protobuf,
+    /// Anything else.
+    Other,
+}
+
+/// A schema as it was registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegisteredSchema {
+    /// What it is written in.
+    pub language: SchemaLanguage,
+    /// Its text.
+    pub text: String,
+    /// Names and texts of the schemas that it refers to, directly or not; each after those that it refers to itself.
+    pub references: Vec<(String, String)>,
+}
+
+/// Why a schema cannot be had: nobody answers, access is refused, the id is unknown. Never the fault of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SchemaTrouble(pub String);
+
+impl fmt::Display for SchemaTrouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SchemaTrouble {}
+
+/// Where schemas come from. What an id stands for never changes.
+pub trait SchemaSource: fmt::Debug + Send + Sync {
+    /// The schema of that id; may block.
+    ///
+    /// # Errors
+    /// [`SchemaTrouble`], when it cannot be had now.
+    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>, SchemaTrouble>;
+}
+
+/// Makes JSON objects of messages of one encoding.
+#[derive(Debug)]
+pub struct Wire {
+    encoding: Encoding,
+    schemas: Option<Arc<dyn SchemaSource>>,
+    /// By id; an id whose schema is of no use to us is known too.
+    compiled: HashMap<u32, Result<Arc<Compiled>, Reason>>,
+}
+
+/// A schema in the form that values are read with.
+#[derive(Debug)]
+enum Compiled {
+    Avro(avro::AvroSchema),
+}
+
+impl Wire {
+    /// For messages of that encoding.
+    #[must_use]
+    pub fn new(encoding: Encoding, schemas: Option<Arc<dyn SchemaSource>>) -> Self {
+        Self { encoding, schemas, compiled: HashMap::new() }
+    }
+
+    /// The rows of the messages. Those that had to be made lie in `made`, the others in the messages themselves.
+    ///
+    /// # Errors
+    /// [`SchemaTrouble`]: no message was judged.
+    pub fn rows<'a>(
+        &mut self,
+        messages: &[Row<'a>],
+        made: &'a mut Vec<u8>,
+        mut reject: impl FnMut(usize, Reason),
+    ) -> Result<Vec<Row<'a>>, SchemaTrouble> {
+        match self.encoding {
+            Encoding::Json => Ok(messages.to_vec()),
+            Encoding::JsonLines => Ok(lines(messages, reject)),
+            Encoding::Avro => {
+                made.clear();
+                let mut ranges: Vec<(usize, Range<usize>)> = Vec::with_capacity(messages.len());
+                for Row { message, bytes } in messages {
+                    let start = made.len();
+                    match self.make(bytes, made)? {
+                        Ok(()) => ranges.push((*message, start..made.len())),
+                        Err(reason) => {
+                            made.truncate(start);
+                            reject(*message, reason);
+                        }
+                    }
+                }
+                let made: &'a [u8] = made;
+                Ok(ranges.into_iter().map(|(message, range)| Row { message, bytes: &made[range] }).collect())
+            }
+        }
+    }
+
+    /// Writes the JSON of one framed message, or as much of it as could be read.
+    fn make(&mut self, bytes: &[u8], made: &mut Vec<u8>) -> Result<Result<(), Reason>, SchemaTrouble> {
+        let (id, value) = match framed(bytes) {
+            Ok(framed) => framed,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let compiled = match self.compiled.get(&id) {
+            Some(compiled) => compiled.clone(),
+            None => {
+                let compiled = self.compile(id)?;
+                self.compiled.insert(id, compiled.clone());
+                compiled
+            }
+        };
+        Ok(compiled.and_then(|compiled| match compiled.as_ref() {
+            Compiled::Avro(schema) => schema.write_json(value, made),
+        }))
+    }
+
+    fn compile(&self, id: u32) -> Result<Result<Arc<Compiled>, Reason>, SchemaTrouble> {
+        let schemas =
+            self.schemas.as_ref().ok_or_else(|| SchemaTrouble("no schema registry is configured".to_owned()))?;
+        let registered = schemas.schema(id)?;
+        let compiled = match (self.encoding, registered.language) {
+            (Encoding::Avro, SchemaLanguage::Avro) => avro::AvroSchema::parse(&registered).map(Compiled::Avro),
+            _ => Err("it is of another language than its topic's encoding"),
+        };
+        Ok(compiled.map(Arc::new).map_err(|why| Reason::UnusableSchema { id, why }))
+    }
+}
+
+/// A message as one row a line.
+fn lines<'a>(messages: &[Row<'a>], mut reject: impl FnMut(usize, Reason)) -> Vec<Row<'a>> {
+    let mut rows = Vec::with_capacity(messages.len());
+    for Row { message, bytes } in messages {
+        let before = rows.len();
+        let filled = bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
+        rows.extend(filled.map(|bytes| Row { message: *message, bytes }));
+        if rows.len() == before {
+            reject(*message, Reason::Empty);
+        }
+    }
+    rows
+}
+
+/// The schema's id, and what is behind it.
+fn framed(bytes: &[u8]) -> Result<(u32, &[u8]), Reason> {
+    match bytes {
+        [] => Err(Reason::Empty),
+        [0, a, b, c, d, value @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), value)),
+        _ => Err(Reason::NotFramed),
+    }
+}

@@ -1,0 +1,80 @@
+//! Avro as Confluent's own serializers write them, with a schema registry over HTTP.
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+use serde_json::{Value, json};
+use weir_ingest::{Encoding, Format, IngestConfig, IngestError, RegistryAccess, RegistryConfig};
+use weir_tests::SchemaRegistry;
+
+use crate::bench::{Bench, assert_rows, ids};
+
+const AVRO: &str = include_str!("../../../decode/src/wire/golden/avro.json");
+
+/// Registers the golden file's schema, with what it refers to; its id.
+fn register(registry: &SchemaRegistry, golden: &Value, language: &str) -> u32 {
+    let schema = golden["schemas"].as_object().unwrap().values().next().unwrap();
+    let references = schema["references"].as_array().unwrap().iter().map(|reference| {
+        let _id = registry.register("shared", json!({ "schema": reference[1], "schemaType": language }));
+        json!({ "name": reference[0], "subject": "shared", "version": 1 })
+    });
+    let references: Vec<Value> = references.collect();
+    registry.register("requests", json!({ "schema": schema["text"], "schemaType": language, "references": references }))
+}
+
+/// The golden file's first message, with the id that this registry gave.
+fn message(golden: &Value, id: u32) -> Vec<u8> {
+    let digits = golden["messages"][0]["hex"].as_str().unwrap();
+    let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap());
+    let mut bytes: Vec<u8> = bytes.collect();
+    bytes[1..5].copy_from_slice(&id.to_be_bytes());
+    bytes
+}
+
+fn with_registry(mut config: IngestConfig, encodings: &[Encoding], registry: &SchemaRegistry) -> IngestConfig {
+    for (topic, encoding) in config.topics.iter_mut().zip(encodings) {
+        topic.encoding = *encoding;
+    }
+    config.registry = Some(RegistryConfig { url: registry.url.clone(), access: RegistryAccess::Open });
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn avro_lands_and_what_does_not_follow_its_schema_is_a_dead_letter() {
+    let registry = SchemaRegistry::start();
+    let bench = Bench::new(&[("avro", 1)]).await;
+    for (topic, golden, language) in [("avro", AVRO, "AVRO")] {
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        let good = message(&golden, register(&registry, &golden, language));
+        let cut = good[..good.len() - 1].to_vec();
+        bench.produce(topic, 0, [Some(good.clone()), Some(cut), Some(b"{}".to_vec()), None, Some(good)]);
+    }
+    let config = bench.config(&[("avro", Format::Requests)]);
+    let config = with_registry(config, &[Encoding::Avro], &registry);
+    let summary = bench.run(config).await.unwrap();
+    assert_eq!((summary.rows["requests"], summary.dead_letters, summary.tombstones), (2, 2, 1));
+    assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, [0, 4]));
+    assert_rows(&bench.row_ids("dead_letters").await, &ids("avro", 0, [1, 2]));
+    for batch in bench.rows("requests").await {
+        let arrivals = batch.column_by_name("arrival_ms").unwrap().as_primitive::<Int64Type>();
+        // `AT_MS` of golden/make.py, sent as a point in time.
+        assert!(arrivals.values().iter().all(|arrival| *arrival == 1_700_000_000_123));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_is_not_there_yet_ends_the_run_without_a_verdict_and_the_next_one_goes_on() {
+    let registry = SchemaRegistry::start();
+    let bench = Bench::new(&[("avro", 1)]).await;
+    let golden: Value = serde_json::from_str(AVRO).unwrap();
+    bench.produce("avro", 0, (0..3).map(|_| Some(message(&golden, 1))));
+    let config = with_registry(bench.config(&[("avro", Format::Requests)]), &[Encoding::Avro], &registry);
+
+    let error = bench.run(config.clone()).await.unwrap_err();
+    assert!(matches!(error, IngestError::Schema(_)) && error.retry_helps(), "{error}");
+    assert!(error.to_string().contains("does not know schema 1"), "{error}");
+    assert!(bench.rows("dead_letters").await.is_empty());
+
+    assert_eq!(register(&registry, &golden, "AVRO"), 1);
+    bench.run(config).await.unwrap();
+    assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, 0..3));
+}

@@ -1,0 +1,108 @@
+//! A small schema registry: what Confluent's serializers and readers ask of one, in memory.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Value, json};
+
+/// A registry at a port of its own; it serves for as long as the process lives.
+pub struct SchemaRegistry {
+    /// `http://host:port`.
+    pub url: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What was registered; the id is the place, from 1.
+    schemas: Vec<Value>,
+    /// Subject and id; the version is the place among those of its subject, from 1.
+    versions: Vec<(String, usize)>,
+}
+
+impl SchemaRegistry {
+    /// Starts an empty one.
+    #[must_use]
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let state = Arc::<Mutex<State>>::default();
+        let served = state.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // A client that goes away in the middle is its own affair.
+                serve(stream, &served).ok();
+            }
+        });
+        Self { url, state }
+    }
+
+    /// Registers a schema as `POST /subjects/{subject}/versions` does; its id.
+    #[must_use]
+    pub fn register(&self, subject: &str, schema: Value) -> u32 {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        u32::try_from(state.register(subject, schema)).expect("a test registers few schemas")
+    }
+}
+
+impl State {
+    fn register(&mut self, subject: &str, schema: Value) -> usize {
+        let known = self.schemas.iter().position(|known| *known == schema);
+        let id = 1 + known.unwrap_or_else(|| {
+            self.schemas.push(schema);
+            self.schemas.len() - 1
+        });
+        if !self.versions.iter().any(|version| *version == (subject.to_owned(), id)) {
+            self.versions.push((subject.to_owned(), id));
+        }
+        id
+    }
+
+    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> Option<Value> {
+        let parts: Vec<&str> = path.split('?').next()?.trim_matches('/').split('/').collect();
+        match (method, &parts[..]) {
+            ("POST", ["subjects", subject, "versions"]) => {
+                let schema = serde_json::from_slice(body).ok()?;
+                Some(json!({ "id": self.register(subject, schema) }))
+            }
+            ("GET", ["schemas", "ids", id]) => self.schemas.get(id.parse::<usize>().ok()?.checked_sub(1)?).cloned(),
+            ("GET", ["subjects", subject, "versions", version]) => {
+                let mut of_subject = self.versions.iter().filter(|(named, _)| named == subject);
+                let (_, id) = of_subject.nth(version.parse::<usize>().ok()?.checked_sub(1)?)?;
+                let mut schema = self.schemas[id - 1].clone();
+                schema["id"] = json!(id);
+                Some(schema)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+    let mut input = BufReader::new(stream.try_clone()?);
+    let mut first = String::new();
+    input.read_line(&mut first)?;
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        input.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
+    let mut body = vec![0; length];
+    input.read_exact(&mut body)?;
+    let mut words = first.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let answer = state.lock().unwrap_or_else(PoisonError::into_inner).answer(method, path, &body);
+    let (status, text) = match answer {
+        Some(answer) => ("200 OK", answer.to_string()),
+        None => ("404 Not Found", json!({ "error_code": 40_403, "message": "not found" }).to_string()),
+    };
+    let length = text.len();
+    (&stream).write_all(
+        format!("HTTP/1.1 {status}\r\nContent-Type: application/vnd.schemaregistry.v1+json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{text}").as_bytes(),
+    )
+}
