@@ -280,7 +280,8 @@ mod tests {
 
     #[test]
     fn encodings_with_schemas_need_a_registry() {
-        for encoding in [Encoding::Avro] {
+        {
+            let encoding = Encoding::Avro;
             let mut config = config();
             config.topics[0].encoding = encoding;
             let said = config.check().unwrap_err().to_string();

@@ -262,7 +262,10 @@ mod tests {
     use super::*;
 
     /// Answers one request after the other, and says what each asked for and how it was let in.
-    fn registry(answers: Vec<(u16, String)>) -> (String, std::thread::JoinHandle<Vec<(String, Option<String>)>>) {
+    /// Paths that were asked for, each with its `Authorization`.
+    type Asked = Vec<(String, Option<String>)>;
+
+    fn registry(answers: Vec<(u16, String)>) -> (String, std::thread::JoinHandle<Asked>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let asked = std::thread::spawn(move || {

@@ -83,7 +83,8 @@ fn fields_meet_columns_by_name_absent_ones_are_null_and_numbers_widen() {
         Field::new("cost_usd", DataType::Float64, true),
         Field::new("nobody_sends_it", DataType::Utf8, true),
     ];
-    for (encoding, language, text, costs) in [(Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None])] {
+    {
+        let (encoding, language, text, costs) = (Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None]);
         let (schemas, golden) = golden(text, language);
         let mut wire = Wire::new(encoding, Some(Arc::new(schemas)));
         let rows: Vec<_> =
@@ -105,7 +106,8 @@ fn fields_meet_columns_by_name_absent_ones_are_null_and_numbers_widen() {
 
 #[test]
 fn what_does_not_follow_its_schema_is_set_apart_and_neighbours_survive() {
-    for (encoding, language, text) in [(Encoding::Avro, SchemaLanguage::Avro, AVRO)] {
+    {
+        let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
         let (schemas, golden) = golden(text, language);
         let (good, row) = golden[0].clone();
         let cut = good[..good.len() - 1].to_vec();
@@ -189,9 +191,8 @@ proptest! {
         for message in &mut messages {
             message.splice(0..0, [0, 0, 0, 0, id]);
         }
-        for (encoding, language, text) in
-            [(Encoding::Avro, SchemaLanguage::Avro, AVRO)]
         {
+            let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
             let (mut schemas, golden) = golden(text, language);
             let known = schemas.0.values().next().unwrap().clone();
             schemas.0 = (0..3).map(|id| (id, known.clone())).collect();
@@ -205,9 +206,8 @@ proptest! {
 
     #[test]
     fn a_good_message_with_one_byte_changed_never_panics(at in 5_usize..200, to in any::<u8>()) {
-        for (encoding, language, text) in
-            [(Encoding::Avro, SchemaLanguage::Avro, AVRO)]
         {
+            let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
             let (schemas, golden) = golden(text, language);
             let mut message = golden[0].0.clone();
             let at = 5 + at % (message.len() - 5);

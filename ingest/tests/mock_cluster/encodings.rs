@@ -42,7 +42,8 @@ fn with_registry(mut config: IngestConfig, encodings: &[Encoding], registry: &Sc
 async fn avro_lands_and_what_does_not_follow_its_schema_is_a_dead_letter() {
     let registry = SchemaRegistry::start();
     let bench = Bench::new(&[("avro", 1)]).await;
-    for (topic, golden, language) in [("avro", AVRO, "AVRO")] {
+    {
+        let (topic, golden, language) = ("avro", AVRO, "AVRO");
         let golden: Value = serde_json::from_str(golden).unwrap();
         let good = message(&golden, register(&registry, &golden, language));
         let cut = good[..good.len() - 1].to_vec();
