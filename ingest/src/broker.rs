@@ -78,6 +78,11 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
     client
 }
 
+/// Between questions to a cluster that is not there.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// The longest wait for one answer.
+const PATIENCE_MAX: Duration = Duration::from_secs(5);
+
 /// A client that only asks. It keeps what the brokers or OpenSSL have against us.
 struct Asking {
     config: IngestConfig,
@@ -103,7 +108,11 @@ impl Asking {
             match client.fetch_metadata(Some(&config.topics[0].topic), patience.min(left)) {
                 Ok(_) => return Ok(client),
                 Err(error) => match classify(config, "the cluster", wait, error) {
-                    IngestError::Unreachable { .. } if Instant::now() < give_up => patience *= 2,
+                    IngestError::Unreachable { .. } if Instant::now() < give_up => {
+                        // Brokers that refuse a connection answer at once: neither spin nor double for ever.
+                        std::thread::sleep(ASK_AGAIN.min(left));
+                        patience = (patience * 2).min(PATIENCE_MAX);
+                    }
                     error => return Err(error),
                 },
             }
