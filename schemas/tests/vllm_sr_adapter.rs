@@ -338,6 +338,48 @@ fn a_log_line_holds_the_same_call() {
     assert!(logged.revision < whole.revision);
 }
 
+/// `replay_table.json` is what Debezium 3.4 sent for the complete record after it was inserted into the router's table.
+#[test]
+fn a_row_of_the_replay_table_is_the_record_less_what_has_no_column() {
+    let table = adapt(include_bytes!("vllm_sr/replay_table.json")).unwrap();
+    let missing = [
+        ("confidence_score", json!(null)),
+        ("selection_method", json!(null)),
+        ("jailbreak_detected", json!(null)),
+        ("jailbreak_type", json!(null)),
+        ("jailbreak_confidence", json!(null)),
+        // Not sent: they hold text.
+        ("prompt", json!(null)),
+        ("request_body", json!(null)),
+        ("response_body", json!(null)),
+        ("tool_definitions", json!(null)),
+        ("tool_trace", json!(null)),
+        ("hallucination_spans", json!(null)),
+        ("hallucination_span_details", json!(null)),
+        // What the record leaves out is zero in a column of numbers.
+        ("rag_context_length", json!(0)),
+        ("rag_similarity_score", json!(0.0)),
+        // The row was still being written to.
+        ("lifecycle_state", json!("in_progress")),
+    ];
+    let record = with(missing.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+    assert_eq!(only_request(&table).request_id, only_request(&record).request_id);
+    assert_eq!(table.feedback.len(), record.feedback.len());
+    let (table, record) = (json!(only_request(&table)), json!(only_request(&record)));
+    assert_eq!(table, record);
+}
+
+#[test]
+fn a_json_column_that_is_no_json_is_refused() {
+    let mut record = complete();
+    record["signals"] = json!("{ cut");
+    let refused = adapt(record.to_string().as_bytes()).unwrap_err();
+    assert_eq!(refused, AdaptError::WrongType { field: "signals", expected: "an object" });
+    // Go writes a map that was never made as null, and the column holds the word.
+    record["signals"] = json!("null");
+    adapt(record.to_string().as_bytes()).unwrap();
+}
+
 #[test]
 fn a_page_is_read_as_a_whole_and_names_its_odd_record() {
     let page = |records: Value| {

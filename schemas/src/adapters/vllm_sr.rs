@@ -1,8 +1,8 @@
 //! vLLM Semantic Router's replay record -> one request and its feedback.
 //!
 //! Accepted: one replay record (Redis value, detail API), the router's `router_replay_start` and
-//! `router_replay_complete` log lines, and a page of `GET /v1/router_replay`. Field names and meanings are those of
-//! the router at `3d48f8c9` (2026-08-22).
+//! `router_replay_complete` log lines, a row of the replay table in PostgreSQL as change data capture sends it, and a
+//! page of `GET /v1/router_replay`. Field names and meanings are those of the router at `3d48f8c9` (2026-08-22).
 //!
 //! What this adapter refuses to invent, because the record does not say it:
 //! - **Propensity** is null: the router draws by sampling at most, and never logs with which probability.
@@ -21,7 +21,7 @@ mod object;
 mod request;
 mod tools;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub use extra::EXTRA_KEYS;
 
@@ -85,9 +85,10 @@ pub enum AdaptError {
 /// When the bytes are not JSON, not a replay record, or a known field has a type that the router never writes.
 /// Unknown fields are ignored. A page is adapted as a whole or not at all, as every message is.
 pub fn adapt(bytes: &[u8]) -> Result<Adapted, AdaptError> {
-    let value: Value = serde_json::from_slice(bytes)
+    let mut value: Value = serde_json::from_slice(bytes)
         .map_err(|error| AdaptError::NotJson { line: error.line(), column: error.column() })?;
-    let Value::Object(fields) = &value else { return Err(AdaptError::NotAReplayRecord) };
+    let Value::Object(fields) = &mut value else { return Err(AdaptError::NotAReplayRecord) };
+    read_json_columns(fields);
     let mut adapted = Adapted::default();
     let is_page = fields.get("object").and_then(Value::as_str) == Some("router_replay.list");
     match fields.get("data") {
@@ -110,6 +111,35 @@ pub fn adapt(bytes: &[u8]) -> Result<Adapted, AdaptError> {
         _ => adapt_record(Object(fields), &mut adapted)?,
     }
     Ok(adapted)
+}
+
+/// The columns of the replay table that are JSONB. Debezium sends them as text.
+const JSON_COLUMNS: [&str; 13] = [
+    "signals",
+    "projections",
+    "projection_scores",
+    "signal_confidences",
+    "signal_values",
+    "tool_trace",
+    "projection_trace",
+    "session_policy",
+    "route_diagnostics",
+    "learning",
+    "outcomes",
+    "hallucination_spans",
+    "hallucination_span_details",
+];
+
+/// None of these fields is ever a string in the router's own JSON. What is no JSON stays the string that it is, and is
+/// refused by whoever reads the field.
+fn read_json_columns(fields: &mut Map<String, Value>) {
+    for name in JSON_COLUMNS {
+        if let Some(Value::String(text)) = fields.get(name)
+            && let Ok(value) = serde_json::from_str(text)
+        {
+            fields.insert(name.to_owned(), value);
+        }
+    }
 }
 
 fn adapt_record(record: Object<'_>, adapted: &mut Adapted) -> Result<(), AdaptError> {
