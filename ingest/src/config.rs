@@ -100,7 +100,7 @@ impl TypeConflicts {
     fn check(&self) -> Result<()> {
         for (name, policy) in &self.columns {
             let error = |mend| {
-                Err(IngestError::Config { setting: "a type-conflict policy", value: format!("of {name}"), mend })
+                Err(IngestError::Config { setting: "a type-conflict policy", value: format!("set for {name}"), mend })
             };
             let field = name.split_once('.').and_then(|(table, column)| {
                 contracts().into_iter().find(|contract| contract.name == table)?.field(column)
@@ -218,14 +218,16 @@ impl IngestConfig {
             _ => false,
         };
         if let Some(topic) = self.topics.iter().filter(page).find(|topic| topic.encoding != Encoding::Json) {
-            return error("the encoding of a topic of scraped pages", &topic.topic, "leave it out: a page is text");
+            let set = format!("set, that of {}", topic.topic);
+            return error("the encoding of a topic of scraped pages", &set, "leave it out: a page is text");
         }
         match &self.registry {
             Some(registry) => registry.check()?,
             None => {
                 if let Some(topic) = self.topics.iter().find(|topic| topic.encoding.needs_schemas()) {
                     let mend = "name a schema registry: [kafka.registry] url = ...";
-                    return error("the encoding of a topic", &format!("of {}", topic.topic), mend);
+                    let needs = format!("one that needs schemas, that of {}", topic.topic);
+                    return error("the encoding of a topic", &needs, mend);
                 }
             }
         }
@@ -280,16 +282,14 @@ mod tests {
 
     #[test]
     fn encodings_with_schemas_need_a_registry() {
-        {
-            let encoding = Encoding::Avro;
-            let mut config = config();
-            config.topics[0].encoding = encoding;
-            let said = config.check().unwrap_err().to_string();
-            assert!(said.contains("of requests: name a schema registry"), "{said}");
-            let access = crate::RegistryAccess::Open;
-            config.registry = Some(RegistryConfig { url: "http://127.0.0.1:8081".to_owned(), access });
-            config.check().unwrap();
-        }
+        let encoding = Encoding::Avro;
+        let mut config = config();
+        config.topics[0].encoding = encoding;
+        let said = config.check().unwrap_err().to_string();
+        assert!(said.contains("of requests: name a schema registry"), "{said}");
+        let access = crate::RegistryAccess::Open;
+        config.registry = Some(RegistryConfig { url: "http://127.0.0.1:8081".to_owned(), access });
+        config.check().unwrap();
     }
 
     #[test]

@@ -10,7 +10,7 @@ use weir_store::{Keyring, Store};
 
 use crate::decode::{Stage, Staged};
 use crate::sink::{Found, Sink};
-use crate::source::{Control, Event, Source};
+use crate::source::{Control, Event, News, Source};
 use crate::{IngestConfig, IngestError, Result, broker, events};
 
 /// What a run did. Counts are of this run; rows and dead letters are durable ones.
@@ -114,8 +114,8 @@ enum Next {
 }
 
 async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Staged) -> Result<Next> {
-    let event = match staged {
-        Staged::Event(event) => event,
+    let news = match staged {
+        Staged::News(news) => news,
         Staged::Chunk(chunk) => {
             sink.take(chunk).await?;
             if sink.is_full() {
@@ -124,9 +124,8 @@ async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Sta
             return Ok(Next::GoOn);
         }
     };
-    match event {
-        Event::Messages(_) => unreachable!("the stage has decoded it"),
-        Event::Assigned { generation, partitions, starts } => {
+    match news {
+        News::Assigned { generation, partitions, starts } => {
             // The callback waits for this answer. Dropped without one, it parks the partitions until the next assignment.
             if let Some(found) = sink.assign(generation, &partitions).await? {
                 starts.send(found).ok();
@@ -135,18 +134,18 @@ async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Sta
                 }
             }
         }
-        Event::Revoked { partitions, done } => {
+        News::Revoked { partitions, done } => {
             sink.revoke(&partitions).await?;
             done.send(()).ok();
         }
-        Event::Ends { generation, ends } => sink.see_ends(generation, &ends),
-        Event::Drained { generation } => {
+        News::Ends { generation, ends } => sink.see_ends(generation, &ends),
+        News::Drained { generation } => {
             if sink.drained(generation).await? {
                 return Ok(Next::End);
             }
         }
-        Event::OffsetGone => sink.read_positions_again(),
-        Event::Failed(error) => return Err(error),
+        News::OffsetGone => sink.read_positions_again(),
+        News::Failed(error) => return Err(error),
     }
     Ok(Next::GoOn)
 }
@@ -205,7 +204,7 @@ mod tests {
     }
 
     fn assigned(generation: Generation) -> Event {
-        Event::Assigned { generation, partitions: vec![HELD], starts: std::sync::mpsc::sync_channel(1).0 }
+        News::Assigned { generation, partitions: vec![HELD], starts: std::sync::mpsc::sync_channel(1).0 }.into()
     }
 
     fn messages(offsets: std::ops::Range<i64>) -> Event {
@@ -219,7 +218,7 @@ mod tests {
     }
 
     fn drained(generation: Generation) -> Event {
-        Event::Drained { generation }
+        News::Drained { generation }.into()
     }
 
     /// Another writer moves the position of a partition of "llm", as a process of the same job does.
@@ -288,7 +287,7 @@ mod tests {
         };
         let assigned = |generation, partitions: Vec<Watermarks>| {
             let (starts, answer) = std::sync::mpsc::sync_channel(1);
-            (Event::Assigned { generation, partitions, starts }, answer)
+            (News::Assigned { generation, partitions, starts }.into(), answer)
         };
         let (event, _answer) = assigned(1, vec![HELD]);
         pass(&mut sink, event).await.unwrap();
@@ -321,7 +320,7 @@ mod tests {
         sink.flush().await.unwrap();
         assert_eq!((position().await, sink.flush_at()), (Some(2), None));
         // A transaction marker at offset 2: no message tells of it.
-        let ends = |generation| Event::Ends { generation, ends: vec![(HELD.partition, 3)] };
+        let ends = |generation| News::Ends { generation, ends: vec![(HELD.partition, 3)] }.into();
         pass(&mut sink, ends(7)).await.unwrap();
         assert_eq!(sink.flush_at(), None, "news of another assignment");
         pass(&mut sink, ends(1)).await.unwrap();
@@ -357,7 +356,7 @@ mod tests {
     async fn an_offset_that_kafka_refuses_and_says_it_holds_ends_the_run() {
         let (_folder, _store, mut sink) = bench(vec![]).await;
         pass(&mut sink, assigned(1)).await.unwrap();
-        pass(&mut sink, Event::OffsetGone).await.unwrap();
+        pass(&mut sink, News::OffsetGone.into()).await.unwrap();
         let error = pass(&mut sink, assigned(2)).await.map(|_| ()).unwrap_err();
         assert!(matches!(error, IngestError::OffsetRefused { .. }), "{error}");
     }

@@ -4,8 +4,8 @@
 //! of each that is not. A row is read straight into the columns; if it turns out to be bad, what it left behind is cut
 //! off again, so that bad rows cost as much as good ones and neighbours never notice.
 //!
-//! **Means what arrow-json means**: the same values and the same refusals for the same bytes, which tests and a fuzz
-//! target hold against it (`oracle`). On purpose there are three differences. Integers are whole numbers: 12.7 is refused
+//! **Means what arrow-json means**: the same values and the same refusals for the same bytes, which tests hold against it
+//! (`oracle`). On purpose there are three differences. Integers are whole numbers: 12.7 is refused
 //! where arrow-json cuts it to 12. A refusal says what is wrong with the row, in our words. And a column can have a policy
 //! for values of another type ([`OnConflict`]).
 

@@ -1,4 +1,4 @@
-//! The same with arrow-json's tape decoder: what [`super::JsonDecoder`] is held against, in tests and by fuzzing.
+//! The same with arrow-json's tape decoder: what [`super::JsonDecoder`] is held against.
 //!
 //! The decoder reads a stream and knows no message borders, and one bad byte spoils it. So after each row we check
 //! that exactly one record came of it and none is open, and whatever fails as a batch is halved until the offenders

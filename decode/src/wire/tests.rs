@@ -83,59 +83,51 @@ fn fields_meet_columns_by_name_absent_ones_are_null_and_numbers_widen() {
         Field::new("cost_usd", DataType::Float64, true),
         Field::new("nobody_sends_it", DataType::Utf8, true),
     ];
-    {
-        let (encoding, language, text, costs) = (Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None]);
-        let (schemas, golden) = golden(text, language);
-        let mut wire = Wire::new(encoding, Some(Arc::new(schemas)));
-        let rows: Vec<_> =
-            golden.iter().take(2).enumerate().map(|(message, (bytes, _))| Row { message, bytes }).collect();
-        let mut made = Vec::new();
-        let rows = wire.rows(&rows, &mut made, |_, reason| panic!("{reason}")).unwrap();
-        let decoded = JsonDecoder::new(&Schema::new(columns.clone())).unwrap().decode(&rows);
-        assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
-        let batch = &decoded.pieces[0].batch;
-        assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(0), 1_700_000_000_123);
-        assert_eq!(
-            batch.column(2).as_primitive::<Int32Type>().null_count(),
-            usize::from(language != SchemaLanguage::Avro)
-        );
-        assert_eq!(batch.column(3).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), costs);
-        assert_eq!(batch.column(4).null_count(), 2);
-    }
+    let (encoding, language, text, costs) = (Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None]);
+    let (schemas, golden) = golden(text, language);
+    let mut wire = Wire::new(encoding, Some(Arc::new(schemas)));
+    let rows: Vec<_> = golden.iter().take(2).enumerate().map(|(message, (bytes, _))| Row { message, bytes }).collect();
+    let mut made = Vec::new();
+    let rows = wire.rows(&rows, &mut made, |_, reason| panic!("{reason}")).unwrap();
+    let decoded = JsonDecoder::new(&Schema::new(columns.clone())).unwrap().decode(&rows);
+    assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
+    let batch = &decoded.pieces[0].batch;
+    assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(0), 1_700_000_000_123);
+    assert_eq!(batch.column(2).as_primitive::<Int32Type>().null_count(), usize::from(language != SchemaLanguage::Avro));
+    assert_eq!(batch.column(3).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), costs);
+    assert_eq!(batch.column(4).null_count(), 2);
 }
 
 #[test]
 fn what_does_not_follow_its_schema_is_set_apart_and_neighbours_survive() {
-    {
-        let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
-        let (schemas, golden) = golden(text, language);
-        let (good, row) = golden[0].clone();
-        let cut = good[..good.len() - 1].to_vec();
-        let framed = |rest: &[u8]| [&good[..5], rest].concat();
-        let messages = vec![
-            Vec::new(),
-            b"{\"request_id\": \"a\"}".to_vec(),
-            good.clone(),
-            cut,
-            framed(&[]),
-            framed(&[0xff; 12]),
-            good[..4].to_vec(),
-            good.clone(),
-        ];
-        let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &messages);
-        let misfit = || Err(Reason::NotOfItsSchema);
-        let expected = vec![
-            Err(Reason::Empty),
-            Err(Reason::NotFramed),
-            Ok(row.clone()),
-            misfit(),
-            misfit(),
-            misfit(),
-            Err(Reason::NotFramed),
-            Ok(row),
-        ];
-        assert_eq!(read, expected, "{encoding:?}");
-    }
+    let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
+    let (schemas, golden) = golden(text, language);
+    let (good, row) = golden[0].clone();
+    let cut = good[..good.len() - 1].to_vec();
+    let framed = |rest: &[u8]| [&good[..5], rest].concat();
+    let messages = vec![
+        Vec::new(),
+        b"{\"request_id\": \"a\"}".to_vec(),
+        good.clone(),
+        cut,
+        framed(&[]),
+        framed(&[0xff; 12]),
+        good[..4].to_vec(),
+        good.clone(),
+    ];
+    let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &messages);
+    let misfit = || Err(Reason::NotOfItsSchema);
+    let expected = vec![
+        Err(Reason::Empty),
+        Err(Reason::NotFramed),
+        Ok(row.clone()),
+        misfit(),
+        misfit(),
+        misfit(),
+        Err(Reason::NotFramed),
+        Ok(row),
+    ];
+    assert_eq!(read, expected, "{encoding:?}");
 }
 
 #[test]
@@ -191,17 +183,15 @@ proptest! {
         for message in &mut messages {
             message.splice(0..0, [0, 0, 0, 0, id]);
         }
-        {
-            let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
-            let (mut schemas, golden) = golden(text, language);
-            let known = schemas.0.values().next().unwrap().clone();
-            schemas.0 = (0..3).map(|id| (id, known.clone())).collect();
-            let mut all = messages.clone();
-            all.push(golden[0].0.clone());
-            all.last_mut().unwrap()[4] = id;
-            let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &all);
-            prop_assert_eq!(read.last().unwrap(), &Ok(golden[0].1.clone()));
-        }
+        let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
+        let (mut schemas, golden) = golden(text, language);
+        let known = schemas.0.values().next().unwrap().clone();
+        schemas.0 = (0..3).map(|id| (id, known.clone())).collect();
+        let mut all = messages.clone();
+        all.push(golden[0].0.clone());
+        all.last_mut().unwrap()[4] = id;
+        let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &all);
+        prop_assert_eq!(read.last().unwrap(), &Ok(golden[0].1.clone()));
     }
 
     #[test]

@@ -97,7 +97,8 @@ impl Decoder {
     /// Decodes a run of messages.
     ///
     /// # Errors
-    /// [`IngestError::Store`] when a tenant's key cannot be made, [`IngestError::Schema`] when a schema cannot be had; never for what messages hold.
+    /// [`IngestError::Store`] when a tenant's key cannot be made, [`IngestError::Schema`] when a schema cannot be had; never
+    /// for what messages hold.
     pub fn decode(&mut self, messages: &[Incoming<'_>]) -> Result<Decoded> {
         let mut decoded = Decoded::default();
         let present = messages.iter().enumerate().filter_map(|(message, incoming)| {

@@ -12,7 +12,7 @@ use weir_decode::{Incoming, SchemaSource};
 use weir_store::Keyring;
 
 use crate::decode::{Decoded, Decoder};
-use crate::source::{Chunk, Event};
+use crate::source::{Chunk, Event, News};
 use crate::{IngestConfig, Registry, Result};
 
 /// Chunks under way beyond one for each core: the next is there when one is done.
@@ -87,12 +87,12 @@ impl Decoders {
 /// What comes out of the stage, in order.
 pub(crate) enum Staged {
     Chunk(DecodedChunk),
-    Event(Event),
+    News(News),
 }
 
 enum Waiting {
     Decoding(JoinHandle<Result<DecodedChunk>>),
-    Event(Option<Event>),
+    News(Option<News>),
 }
 
 /// Events on their way to the sink.
@@ -126,7 +126,7 @@ impl Stage {
                     Ok(DecodedChunk { chunk, topics })
                 }))
             }
-            event => Waiting::Event(Some(event)),
+            Event::News(news) => Waiting::News(Some(news)),
         });
     }
 
@@ -137,8 +137,8 @@ impl Stage {
                 Ok(decoded) => decoded.map(Staged::Chunk),
                 Err(died) => std::panic::resume_unwind(died.into_panic()),
             },
-            Some(Waiting::Event(event)) => match event.take() {
-                Some(event) => Ok(Staged::Event(event)),
+            Some(Waiting::News(news)) => match news.take() {
+                Some(news) => Ok(Staged::News(news)),
                 None => std::future::pending().await,
             },
             None => std::future::pending().await,

@@ -79,6 +79,11 @@ pub(crate) type PartitionKey = (usize, i32);
 /// What the poll thread tells the sink, in order.
 pub(crate) enum Event {
     Messages(Chunk),
+    News(News),
+}
+
+/// What the poll thread tells the sink beside messages.
+pub(crate) enum News {
     /// Partitions came to us. The sink answers with the offsets to start from.
     Assigned {
         generation: Generation,
@@ -102,6 +107,12 @@ pub(crate) enum Event {
     /// A position is no longer in Kafka: reading the positions again will tell which.
     OffsetGone,
     Failed(IngestError),
+}
+
+impl From<News> for Event {
+    fn from(news: News) -> Self {
+        Self::News(news)
+    }
 }
 
 /// What Kafka holds of a partition at some moment: offsets `low..high`.
@@ -277,14 +288,14 @@ struct Poller {
 impl Poller {
     fn run(&mut self) {
         if let Err(error) = self.subscribe() {
-            self.context().send(Event::Failed(error));
+            self.context().send(News::Failed(error));
             return;
         }
         while !self.stopping() {
             if self.control.rejoin.swap(false, Ordering::SeqCst)
                 && let Err(error) = self.rejoin()
             {
-                self.context().send(Event::Failed(error));
+                self.context().send(News::Failed(error));
                 return;
             }
             let began = Instant::now();
@@ -321,10 +332,10 @@ impl Poller {
             (held.generation, ends, drained)
         };
         if !ends.is_empty() {
-            context.send(Event::Ends { generation, ends });
+            context.send(News::Ends { generation, ends });
         }
         if let Some(generation) = drained {
-            context.send(Event::Drained { generation });
+            context.send(News::Drained { generation });
         }
     }
 
@@ -360,7 +371,7 @@ impl Poller {
         let fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::OffsetOutOfRange | RDKafkaErrorCode::AutoOffsetReset) => {
-                context.send(Event::OffsetGone);
+                context.send(News::OffsetGone);
             }
             // The client goes on behind a batch that it cannot read, or asks for it for ever.
             Some(
@@ -370,13 +381,13 @@ impl Poller {
                 | RDKafkaErrorCode::NotImplemented),
             ) => {
                 let brokers = context.config.brokers.clone();
-                context.send(Event::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
+                context.send(News::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
                 refused @ (IngestError::Refused { .. } | IngestError::MissingTopic { .. }) => {
-                    context.send(Event::Failed(refused));
+                    context.send(News::Failed(refused));
                 }
-                error if fatal => context.send(Event::Failed(error)),
+                error if fatal => context.send(News::Failed(error)),
                 // Brokers go and come: the client reconnects by itself.
                 error => events::client_trouble(&context.config.job, &error),
             },
@@ -482,8 +493,8 @@ impl Context {
     }
 
     /// Blocks while the channel is full; a sink that has gone is told nothing, and `stopping` sees it.
-    fn send(&self, event: Event) {
-        self.events.blocking_send(event).ok();
+    fn send(&self, event: impl Into<Event>) {
+        self.events.blocking_send(event.into()).ok();
     }
 
     fn try_send_pending(&self, patience: Duration) -> bool {
@@ -561,7 +572,7 @@ impl Context {
             }
         };
         let (starts, answer) = std_mpsc::sync_channel(1);
-        self.send(Event::Assigned { generation, partitions: watermarks.clone(), starts });
+        self.send(News::Assigned { generation, partitions: watermarks.clone(), starts });
         // A sink that does not answer has failed and says so itself, or has asked for another assignment.
         let Ok(starts) = answer.recv() else { return self.park(partitions) };
         let mut held = lock(&self.held);
@@ -599,7 +610,7 @@ impl Context {
             self.send(Event::Messages(chunk));
         }
         let (done, answer) = std_mpsc::sync_channel(1);
-        self.send(Event::Revoked { partitions: keys.clone(), done });
+        self.send(News::Revoked { partitions: keys.clone(), done });
         answer.recv_timeout(REVOKE_WAIT).ok();
         let mut held = lock(&self.held);
         for key in keys {
@@ -617,7 +628,7 @@ impl ConsumerContext for Context {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 if let Err(error) = self.assign(consumer, partitions) {
-                    self.send(Event::Failed(error));
+                    self.send(News::Failed(error));
                 }
             }
             Rebalance::Revoke(partitions) => self.revoke(consumer, partitions),

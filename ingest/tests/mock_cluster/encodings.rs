@@ -42,13 +42,11 @@ fn with_registry(mut config: IngestConfig, encodings: &[Encoding], registry: &Sc
 async fn avro_lands_and_what_does_not_follow_its_schema_is_a_dead_letter() {
     let registry = SchemaRegistry::start();
     let bench = Bench::new(&[("avro", 1)]).await;
-    {
-        let (topic, golden, language) = ("avro", AVRO, "AVRO");
-        let golden: Value = serde_json::from_str(golden).unwrap();
-        let good = message(&golden, register(&registry, &golden, language));
-        let cut = good[..good.len() - 1].to_vec();
-        bench.produce(topic, 0, [Some(good.clone()), Some(cut), Some(b"{}".to_vec()), None, Some(good)]);
-    }
+    let (topic, golden, language) = ("avro", AVRO, "AVRO");
+    let golden: Value = serde_json::from_str(golden).unwrap();
+    let good = message(&golden, register(&registry, &golden, language));
+    let cut = good[..good.len() - 1].to_vec();
+    bench.produce(topic, 0, [Some(good.clone()), Some(cut), Some(b"{}".to_vec()), None, Some(good)]);
     let config = bench.config(&[("avro", Format::Requests)]);
     let config = with_registry(config, &[Encoding::Avro], &registry);
     let summary = bench.run(config).await.unwrap();
