@@ -14,10 +14,6 @@ const QUESTION: &str = "When does the bridge open?";
 
 #[test]
 fn calls_through_litellms_proxy_are_messages_without_their_text() {
-    if std::env::var_os("WEIR_RECIPES").is_none() {
-        weir_tests::skip("recipes", "LiteLLM's proxy may take minutes to start, so WEIR_RECIPES=1 asks for it");
-        return;
-    }
     let Some(litellm) = parts::tool("litellm") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(kafka) = Kafka::start(folder.path()) else { return };

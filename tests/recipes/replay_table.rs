@@ -20,7 +20,6 @@ const INSERT: &str = "INSERT INTO router_replay_records SELECT * FROM jsonb_popu
 const UPDATE: &str = "UPDATE router_replay_records SET lifecycle_state = 'completed', completion_tokens = 96";
 
 #[test]
-#[ignore = "the format reads JSON columns as text not yet"]
 fn rows_of_the_replay_table_become_requests() {
     let Some(debezium) = parts::tool("debezium") else { return };
     let Some(programs) = postgresql() else { return };

@@ -53,7 +53,6 @@ fn lines_of(call: usize) -> String {
 }
 
 #[test]
-#[ignore = "the collector is run by hand so far: see the how-to"]
 fn the_routers_log_lines_arrive_once_and_a_restart_repeats_none() {
     let Some(collector) = parts::tool("otelcol") else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -26,6 +26,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 
@@ -128,6 +129,7 @@ class WeirCallback(CustomLogger):
         self.lock = threading.Lock()
         self.thread = None
         self.closing = threading.Event()
+        self.ending = threading.Event()
         # Each is written by one place only: `received` and `dropped` under the lock, the others by the thread.
         self.received = self.dropped = self.sent = self.failed = 0
         self.warned_at = float("-inf")
@@ -159,6 +161,7 @@ class WeirCallback(CustomLogger):
                 self.thread = threading.Thread(target=self.run, name="weir-callback", daemon=True)
                 self.thread.start()
                 atexit.register(self.close)
+                self.hear_termination()
             try:
                 # LiteLLM hands the same object to every logger, so what is kept is copied now.
                 self.waiting.put_nowait(self.encode(payload))
@@ -167,6 +170,33 @@ class WeirCallback(CustomLogger):
             except (TypeError, ValueError) as error:
                 self.dropped += 1
                 log.warning("a payload cannot be written as JSON: %s", type(error).__name__)
+        if self.ending.is_set():
+            # The process may be killed as soon as this call is answered: the one time that a call waits for us.
+            self.flush(1.0)
+
+    def hear_termination(self):
+        """Sends what waits on SIGTERM. The proxy's server ends by that signal after its own clean-up, without `atexit`."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        before = signal.getsignal(signal.SIGTERM)
+
+        def terminate(number, frame):
+            self.ending.set()
+            self.flush(10.0)
+            if callable(before):
+                before(number, frame)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+                signal.raise_signal(number)
+
+        signal.signal(signal.SIGTERM, terminate)
+
+    def flush(self, timeout_s):
+        """Waits until every payload so far is sent or given up, for at most so long. Takes no lock: a signal may have come
+        while it is held."""
+        give_up = time.monotonic() + timeout_s
+        while self.sent + self.failed + self.dropped < self.received and time.monotonic() < give_up:
+            time.sleep(0.01)
 
     def encode(self, payload):
         kept = payload if self.keep_text else without_text(payload, self.metadata_keys)
@@ -177,7 +207,8 @@ class WeirCallback(CustomLogger):
         producer = self.connect()
         while producer and not (self.closing.is_set() and self.waiting.empty()):
             try:
-                key, value = self.waiting.get(timeout=0.1 if self.closing.is_set() else IDLE_S)
+                hurries = self.closing.is_set() or self.ending.is_set()
+                key, value = self.waiting.get(timeout=0.1 if hurries else IDLE_S)
             except queue.Empty:
                 producer.poll(0)
             else:
