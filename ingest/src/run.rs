@@ -299,7 +299,7 @@ mod tests {
         pass(&mut sink, messages(1..2)).await.unwrap();
         // It leaves again: all that is buffered is committed, and the first goes on under the same number.
         let (done, answer) = std::sync::mpsc::sync_channel(1);
-        pass(&mut sink, Event::Revoked { partitions: vec![other.partition], done }).await.unwrap();
+        pass(&mut sink, News::Revoked { partitions: vec![other.partition], done }.into()).await.unwrap();
         answer.recv().unwrap();
         assert_eq!((position(0).await, position(1).await), (Some(2), None));
         pass(&mut sink, messages(2..3)).await.unwrap();

@@ -101,7 +101,7 @@ CONF
 }
 
 configure() {
-    local controller secure_port listeners= protocols=
+    local controller secure_port listeners='' protocols=''
     controller=$(free_port)
     while [[ $controller == "$port" ]]; do controller=$(free_port); done
     if [[ -n $secure ]]; then
