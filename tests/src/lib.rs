@@ -7,6 +7,7 @@ mod binary;
 mod kafka;
 mod registry;
 mod s3;
+mod script;
 mod shared;
 
 pub use binary::{Outcome, Weir};
