@@ -77,8 +77,8 @@ CRASH_LEDGER ?= $(CARGO_TARGET_DIR)/crash/ledger.jsonl
 .PHONY: crash
 crash: ## Disturb ingest in every way at seeded moments, check every row: make crash SEEDS=200, SEED=17, EVENTS=1000000
 	@scripts/setup.sh test
-	@cargo build --workspace --bin weir
-	@WEIR_CRASH_SEEDS=$(SEEDS) WEIR_CRASH_SEED=$(SEED) WEIR_CRASH_EVENTS=$(EVENTS) WEIR_CRASH_LEDGER="$(CRASH_LEDGER)" \
+	@cargo build --release --workspace --bin weir
+	@WEIR_CRASH_PROGRAM="$$CARGO_TARGET_DIR/release/weir" WEIR_CRASH_SEEDS=$(SEEDS) WEIR_CRASH_SEED=$(SEED) WEIR_CRASH_EVENTS=$(EVENTS) WEIR_CRASH_LEDGER="$(CRASH_LEDGER)" \
 		cargo test --workspace --quiet --test crash whatever_happens -- --nocapture | grep '^{'
 
 # All of the workspace's features, so that this and `make demo` agree on what is compiled.

@@ -84,13 +84,23 @@ impl Table {
         values: &PartitionValues,
         schema: &SchemaRef,
     ) -> Result<Vec<RecordBatch>> {
+        self.read_file_in_steps(location, values, schema).await?.collect()
+    }
+
+    /// The same, decoded some thousand rows at a time: what is in memory is the file's bytes and one batch.
+    pub(crate) async fn read_file_in_steps<'a>(
+        &'a self,
+        location: &Path,
+        values: &'a PartitionValues,
+        schema: &'a SchemaRef,
+    ) -> Result<impl Iterator<Item = Result<RecordBatch>> + Send + use<'a>> {
         let bytes = self.objects().get(location).await?.bytes().await?;
         let damaged = |why: String| StoreError::DamagedLog { table: self.name.clone(), place: self.place(), why };
-        let mut batches = Vec::new();
-        for batch in read_parquet(bytes, schema).map_err(&damaged)? {
-            batches.push(completed(batch, values, schema).map_err(&damaged)?);
-        }
-        Ok(batches)
+        let batches = parquet_reader(bytes, schema).map_err(damaged)?;
+        Ok(batches.map(move |batch| {
+            let batch = batch.map_err(|error| error.to_string());
+            batch.and_then(|batch| completed(batch, values, schema)).map_err(damaged)
+        }))
     }
 }
 
@@ -120,10 +130,6 @@ pub(crate) fn completed(
     let columns = columns.collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     RecordBatch::try_new_with_options(schema.clone(), columns, &options).map_err(|error| error.to_string())
-}
-
-fn read_parquet(bytes: Bytes, schema: &SchemaRef) -> Result<Vec<RecordBatch>, String> {
-    parquet_reader(bytes, schema)?.collect::<Result<_, _>>().map_err(|error| error.to_string())
 }
 
 /// Reads the columns of `schema` that the file has.

@@ -17,7 +17,8 @@
 //! As part of the tests it plays a few seeds over few events. `make crash` plays a series, with these settings:
 //! `WEIR_CRASH_SEEDS=n` seeds 0 to n - 1; `WEIR_CRASH_SEED=k` that one only, whatever the ledger says;
 //! `WEIR_CRASH_EVENTS`, messages of the series; `WEIR_CRASH_LEDGER`, the file of results that a series goes on behind;
-//! `WEIR_CRASH_WITHIN_S`, no further seed is begun after so many seconds.
+//! `WEIR_CRASH_WITHIN_S`, no further seed is begun after so many seconds; `WEIR_CRASH_PROGRAM`, a binary of Weir to play
+//! instead of the tests' own.
 
 mod check;
 mod digest;
@@ -60,7 +61,8 @@ fn whatever_happens_nothing_is_lost_doubled_or_altered() {
     let janitor = Janitor::of(&folder);
     let Some(kafka) = Kafka::start(&folder) else { return };
     let s3 = S3::start(&folder).map(|s3| (Proxy::start(&s3.endpoint), s3)).map(|(proxy, s3)| (s3, proxy));
-    let program = play::copy_of(Weir::new(&folder).program(), &folder);
+    let program = settings.program.clone().unwrap_or_else(|| Weir::new(&folder).program().to_owned());
+    let program = play::copy_of(&program, &folder);
     let build = play::build_of(&program);
     let truth = series::produce(&kafka.brokers, settings.events);
     eprintln!("{} events produced and read back in {:.1} s", truth.events, began.elapsed().as_secs_f64());
@@ -107,6 +109,7 @@ struct Settings {
     /// Seeds that the ledger has are not played again.
     goes_on: bool,
     within: Option<Duration>,
+    program: Option<PathBuf>,
 }
 
 impl Settings {
@@ -120,11 +123,16 @@ impl Settings {
                 (None, None) => SHORT.to_vec(),
             },
             events: number("WEIR_CRASH_EVENTS").unwrap_or(if is_series { SERIES_EVENTS } else { SHORT_EVENTS }),
-            ledger: std::env::var_os("WEIR_CRASH_LEDGER").filter(|path| !path.is_empty()).map(PathBuf::from),
+            ledger: path("WEIR_CRASH_LEDGER"),
             goes_on: seed.is_none(),
             within: number("WEIR_CRASH_WITHIN_S").map(Duration::from_secs),
+            program: path("WEIR_CRASH_PROGRAM"),
         }
     }
+}
+
+fn path(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn number<T: FromStr>(variable: &str) -> Option<T> {

@@ -156,7 +156,7 @@ impl Schedule {
             members: usize::try_from(draw.between(1, 4)).unwrap_or(1),
             flush_rows: draw.between(3_000, 25_000),
             flush_interval_ms: draw.between(100, 1_500),
-            assignment: if draw.below(2) == 0 { "range" } else { "roundrobin" },
+            assignment: ["range", "roundrobin", "cooperative-sticky"][usize::try_from(draw.below(3)).unwrap_or(0)],
             place,
             faults,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
+use deltalake::datafile::writer::DeltaWriter;
 use deltalake::kernel::Add;
 use deltalake::protocol::DeltaOperation;
 
@@ -47,15 +47,15 @@ impl Table {
         Ok(())
     }
 
-    /// The rows of the files in new ones. One small file is in memory at a time, and what the writer buffers.
+    /// The rows of the files in new ones. In memory are one small file as it is stored, one batch of its rows, and what the
+    /// writer buffers.
     async fn rewrite(&self, group: &[DataFile]) -> Result<(Vec<Add>, u64)> {
         let mut writer = self.file_writer();
         let mut rows_read = 0;
         for file in group {
-            let batches = self.read_file(&file.location, &file.values, &self.schema).await?;
-            for batch in batches {
-                rows_read += batch.num_rows() as u64;
-                if let Err(error) = self.write_merged(&mut writer, &batch).await {
+            match self.copy_rows(file, &mut writer).await {
+                Ok(rows) => rows_read += rows,
+                Err(error) => {
                     // Best effort: what stays behind is unreferenced.
                     writer.abort().await.ok();
                     return Err(error);
@@ -72,12 +72,14 @@ impl Table {
         Ok((adds, rows_read))
     }
 
-    async fn write_merged(
-        &self,
-        writer: &mut deltalake::datafile::writer::DeltaWriter,
-        batch: &RecordBatch,
-    ) -> Result<()> {
-        writer.write(batch).await.map_err(|error| StoreError::delta(&self.name, error))
+    async fn copy_rows(&self, file: &DataFile, writer: &mut DeltaWriter) -> Result<u64> {
+        let mut rows = 0;
+        for batch in self.read_file_in_steps(&file.location, &file.values, &self.schema).await? {
+            let batch = batch?;
+            rows += batch.num_rows() as u64;
+            writer.write(&batch).await.map_err(|error| StoreError::delta(&self.name, error))?;
+        }
+        Ok(rows)
     }
 }
 
