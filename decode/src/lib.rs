@@ -4,7 +4,7 @@
 //! in their order, and a [`Reason`] for each other one. Which of the two depends on a row's bytes and its Kafka timestamp
 //! only, never on the clock or on its neighbours: read again, it is judged the same.
 //!
-//! [`Wire`] makes rows of JSON of what messages are on the wire (JSON, lines of it, Avro), a [`RowDecoder`] makes
+//! [`Wire`] makes rows of JSON of what messages are on the wire (JSON, lines of it, Avro, Protobuf), a [`RowDecoder`] makes
 //! columns of rows, and [`check`] holds what was decoded against the contract.
 //!
 //! **Refuses to know:** Kafka, tables, keys, files, the network. No byte of a message reaches a reason.

@@ -172,7 +172,7 @@ pub struct IngestConfig {
     pub keep_text: bool,
     /// Names of unknown fields to keep in `extra`; all others are dropped unread.
     pub allowed_unknown: Vec<String>,
-    /// Where the schemas of Avro are.
+    /// Where the schemas of Avro and Protobuf are.
     pub registry: Option<RegistryConfig>,
     /// What to do with values of another type.
     pub type_conflicts: TypeConflicts,
@@ -282,14 +282,15 @@ mod tests {
 
     #[test]
     fn encodings_with_schemas_need_a_registry() {
-        let encoding = Encoding::Avro;
-        let mut config = config();
-        config.topics[0].encoding = encoding;
-        let said = config.check().unwrap_err().to_string();
-        assert!(said.contains("of requests: name a schema registry"), "{said}");
-        let access = crate::RegistryAccess::Open;
-        config.registry = Some(RegistryConfig { url: "http://127.0.0.1:8081".to_owned(), access });
-        config.check().unwrap();
+        for encoding in [Encoding::Avro, Encoding::Protobuf] {
+            let mut config = config();
+            config.topics[0].encoding = encoding;
+            let said = config.check().unwrap_err().to_string();
+            assert!(said.contains("of requests: name a schema registry"), "{said}");
+            let access = crate::RegistryAccess::Open;
+            config.registry = Some(RegistryConfig { url: "http://127.0.0.1:8081".to_owned(), access });
+            config.check().unwrap();
+        }
     }
 
     #[test]

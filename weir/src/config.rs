@@ -83,7 +83,7 @@ pub struct KafkaSection {
     /// Names this job's positions in the tables; two jobs with one name on one store share their positions.
     pub job: String,
     pub topics: Vec<TopicSection>,
-    /// Where the schemas of Avro are.
+    /// Where the schemas of Avro and Protobuf are.
     pub registry: Option<RegistrySection>,
     /// Passed to librdkafka as they are (TLS, SASL, fetch sizes).
     pub properties: BTreeMap<String, String>,
@@ -157,6 +157,7 @@ pub enum TopicEncoding {
     Json,
     JsonLines,
     Avro,
+    Protobuf,
 }
 
 /// What a topic's messages are.

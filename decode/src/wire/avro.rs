@@ -14,8 +14,6 @@ use crate::Reason;
 const DEPTH_MAX: usize = 64;
 /// Values that a message may hold beyond one for each of its bytes: nulls and empty records take none.
 const FREE_VALUES: usize = 65_536;
-/// Digits behind the point of a decimal.
-const SCALE_MAX: u64 = 38;
 
 /// A schema, its named types resolved.
 #[derive(Debug)]
@@ -102,7 +100,7 @@ impl AvroSchema {
                     Some(size) => input.take(*size)?,
                     None => input.counted()?,
                 };
-                decimal(digits, *scale, out)?;
+                json_out::decimal(digits, *scale, out).ok_or(MISFIT)?;
             }
             Type::Enum(symbols) => {
                 let symbol = usize::try_from(input.long()?).ok().and_then(|number| symbols.get(number));
@@ -170,28 +168,6 @@ impl AvroSchema {
 
 const MISFIT: Reason = Reason::NotOfItsSchema;
 const NOT_A_SCHEMA: &str = "its text is no Avro schema";
-
-/// A whole number with a point in it, exactly.
-fn decimal(bytes: &[u8], scale: usize, out: &mut Vec<u8>) -> Result<(), Reason> {
-    if bytes.is_empty() || bytes.len() > 16 {
-        return Err(MISFIT);
-    }
-    let sign = if bytes[0] & 0x80 == 0 { 0 } else { 0xff };
-    let mut wide = [sign; 16];
-    wide[16 - bytes.len()..].copy_from_slice(bytes);
-    let unscaled = i128::from_be_bytes(wide);
-    if unscaled < 0 {
-        out.push(b'-');
-    }
-    let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
-    let (whole, fraction) = digits.split_at(digits.len() - scale);
-    out.extend_from_slice(whole.as_bytes());
-    if !fraction.is_empty() {
-        out.push(b'.');
-        out.extend_from_slice(fraction.as_bytes());
-    }
-    Ok(())
-}
 
 /// Bytes not yet read.
 struct Input<'a> {
@@ -267,8 +243,9 @@ impl Parser {
                 let number = |name: &str| object.get(name).and_then(Value::as_u64);
                 let size = || number("size").and_then(|size| usize::try_from(size).ok()).ok_or(NOT_A_SCHEMA);
                 let logical = text("logicalType");
-                let scale = number("scale").unwrap_or(0);
-                let scale = (scale <= SCALE_MAX).then_some(scale as usize).ok_or("a decimal has too many digits")?;
+                let scale = usize::try_from(number("scale").unwrap_or(0)).ok();
+                let scale =
+                    scale.filter(|scale| *scale <= json_out::SCALE_MAX).ok_or("a decimal has too many digits")?;
                 match (kind, logical) {
                     ("bytes", Some("decimal")) => Ok(self.add(Type::Decimal { scale, size: None })),
                     ("long", Some("timestamp-micros" | "local-timestamp-micros")) => {

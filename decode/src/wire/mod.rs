@@ -3,17 +3,20 @@
 //! **In:** messages. **Out:** the bytes of one JSON object per row, in message order, or the [`Reason`] why a message has
 //! none. A message is good or bad as a whole.
 //!
-//! Avro comes in the framing of Confluent's serializers: a zero byte, the four bytes of the schema's id, then the value.
-//! Values are written by the schema that they were
-//! written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
+//! Avro and Protobuf come in the framing of Confluent's serializers: a zero byte, the four bytes of the schema's id, for
+//! Protobuf the path to the message's type in its file, then the value. It is read by the schema that it was written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
 //! null, unknown ones are passed over, numbers are numbers, and a value of another type is a conflict.
 //!
 //! A schema that cannot be had is nobody's dead letter: the message may be good ([`SchemaTrouble`]).
 
 mod avro;
 mod json_out;
+mod protobuf;
 #[cfg(test)]
 mod tests;
+
+#[cfg(any(test, feature = "oracle"))]
+pub(crate) use protobuf::Oracle as ProtobufOracle;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,13 +35,15 @@ pub enum Encoding {
     JsonLines,
     /// One Avro record, framed with the id of its schema.
     Avro,
+    /// One Protobuf message, framed with the id of its schema and the path to its type.
+    Protobuf,
 }
 
 impl Encoding {
     /// Does reading it take a schema registry?
     #[must_use]
     pub fn needs_schemas(self) -> bool {
-        self == Self::Avro
+        matches!(self, Self::Avro | Self::Protobuf)
     }
 }
 
@@ -92,19 +97,21 @@ pub struct Wire {
     schemas: Option<Arc<dyn SchemaSource>>,
     /// By id; an id whose schema is of no use to us is known too.
     compiled: HashMap<u32, Result<Arc<Compiled>, Reason>>,
+    scratch: protobuf::Scratch,
 }
 
 /// A schema in the form that values are read with.
 #[derive(Debug)]
 enum Compiled {
     Avro(avro::AvroSchema),
+    Protobuf(protobuf::ProtobufSchema),
 }
 
 impl Wire {
     /// For messages of that encoding.
     #[must_use]
     pub fn new(encoding: Encoding, schemas: Option<Arc<dyn SchemaSource>>) -> Self {
-        Self { encoding, schemas, compiled: HashMap::new() }
+        Self { encoding, schemas, compiled: HashMap::new(), scratch: protobuf::Scratch::default() }
     }
 
     /// The rows of the messages. Those that had to be made lie in `made`, the others in the messages themselves.
@@ -120,7 +127,7 @@ impl Wire {
         match self.encoding {
             Encoding::Json => Ok(messages.to_vec()),
             Encoding::JsonLines => Ok(lines(messages, reject)),
-            Encoding::Avro => {
+            Encoding::Avro | Encoding::Protobuf => {
                 made.clear();
                 let mut ranges: Vec<(usize, Range<usize>)> = Vec::with_capacity(messages.len());
                 for Row { message, bytes } in messages {
@@ -155,6 +162,7 @@ impl Wire {
         };
         Ok(compiled.and_then(|compiled| match compiled.as_ref() {
             Compiled::Avro(schema) => schema.write_json(value, made),
+            Compiled::Protobuf(schema) => schema.write_json(value, &mut self.scratch, made),
         }))
     }
 
@@ -164,6 +172,9 @@ impl Wire {
         let registered = schemas.schema(id)?;
         let compiled = match (self.encoding, registered.language) {
             (Encoding::Avro, SchemaLanguage::Avro) => avro::AvroSchema::parse(&registered).map(Compiled::Avro),
+            (Encoding::Protobuf, SchemaLanguage::Protobuf) => {
+                protobuf::ProtobufSchema::compile(&registered).map(Compiled::Protobuf)
+            }
             _ => Err("it is of another language than its topic's encoding"),
         };
         Ok(compiled.map(Arc::new).map_err(|why| Reason::UnusableSchema { id, why }))

@@ -11,6 +11,7 @@ use super::*;
 use crate::{JsonDecoder, RowDecoder};
 
 const AVRO: &str = include_str!("golden/avro.json");
+const PROTOBUF: &str = include_str!("golden/protobuf.json");
 
 /// Schemas of a registry, by id.
 #[derive(Debug, Default)]
@@ -75,6 +76,11 @@ fn avro_of_confluents_serializer_holds_what_was_sent() {
 }
 
 #[test]
+fn protobuf_of_confluents_serializer_holds_what_was_sent() {
+    same_rows(Encoding::Protobuf, SchemaLanguage::Protobuf, PROTOBUF);
+}
+
+#[test]
 fn fields_meet_columns_by_name_absent_ones_are_null_and_numbers_widen() {
     let columns = vec![
         Field::new("request_id", DataType::Utf8, false),
@@ -83,51 +89,62 @@ fn fields_meet_columns_by_name_absent_ones_are_null_and_numbers_widen() {
         Field::new("cost_usd", DataType::Float64, true),
         Field::new("nobody_sends_it", DataType::Utf8, true),
     ];
-    let (encoding, language, text, costs) = (Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None]);
-    let (schemas, golden) = golden(text, language);
-    let mut wire = Wire::new(encoding, Some(Arc::new(schemas)));
-    let rows: Vec<_> = golden.iter().take(2).enumerate().map(|(message, (bytes, _))| Row { message, bytes }).collect();
-    let mut made = Vec::new();
-    let rows = wire.rows(&rows, &mut made, |_, reason| panic!("{reason}")).unwrap();
-    let decoded = JsonDecoder::new(&Schema::new(columns.clone())).unwrap().decode(&rows);
-    assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
-    let batch = &decoded.pieces[0].batch;
-    assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(0), 1_700_000_000_123);
-    assert_eq!(batch.column(2).as_primitive::<Int32Type>().null_count(), usize::from(language != SchemaLanguage::Avro));
-    assert_eq!(batch.column(3).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), costs);
-    assert_eq!(batch.column(4).null_count(), 2);
+    for (encoding, language, text, costs) in [
+        (Encoding::Avro, SchemaLanguage::Avro, AVRO, [Some(0.012_345), None]),
+        (Encoding::Protobuf, SchemaLanguage::Protobuf, PROTOBUF, [Some(0.5), None]),
+    ] {
+        let (schemas, golden) = golden(text, language);
+        let mut wire = Wire::new(encoding, Some(Arc::new(schemas)));
+        let rows: Vec<_> =
+            golden.iter().take(2).enumerate().map(|(message, (bytes, _))| Row { message, bytes }).collect();
+        let mut made = Vec::new();
+        let rows = wire.rows(&rows, &mut made, |_, reason| panic!("{reason}")).unwrap();
+        let decoded = JsonDecoder::new(&Schema::new(columns.clone())).unwrap().decode(&rows);
+        assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
+        let batch = &decoded.pieces[0].batch;
+        assert_eq!(batch.column(1).as_primitive::<Int64Type>().value(0), 1_700_000_000_123);
+        assert_eq!(
+            batch.column(2).as_primitive::<Int32Type>().null_count(),
+            usize::from(language != SchemaLanguage::Avro)
+        );
+        assert_eq!(batch.column(3).as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), costs);
+        assert_eq!(batch.column(4).null_count(), 2);
+    }
 }
 
 #[test]
 fn what_does_not_follow_its_schema_is_set_apart_and_neighbours_survive() {
-    let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
-    let (schemas, golden) = golden(text, language);
-    let (good, row) = golden[0].clone();
-    let cut = good[..good.len() - 1].to_vec();
-    let framed = |rest: &[u8]| [&good[..5], rest].concat();
-    let messages = vec![
-        Vec::new(),
-        b"{\"request_id\": \"a\"}".to_vec(),
-        good.clone(),
-        cut,
-        framed(&[]),
-        framed(&[0xff; 12]),
-        good[..4].to_vec(),
-        good.clone(),
-    ];
-    let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &messages);
-    let misfit = || Err(Reason::NotOfItsSchema);
-    let expected = vec![
-        Err(Reason::Empty),
-        Err(Reason::NotFramed),
-        Ok(row.clone()),
-        misfit(),
-        misfit(),
-        misfit(),
-        Err(Reason::NotFramed),
-        Ok(row),
-    ];
-    assert_eq!(read, expected, "{encoding:?}");
+    for (encoding, language, text) in
+        [(Encoding::Avro, SchemaLanguage::Avro, AVRO), (Encoding::Protobuf, SchemaLanguage::Protobuf, PROTOBUF)]
+    {
+        let (schemas, golden) = golden(text, language);
+        let (good, row) = golden[0].clone();
+        let cut = good[..good.len() - 1].to_vec();
+        let framed = |rest: &[u8]| [&good[..5], rest].concat();
+        let messages = vec![
+            Vec::new(),
+            b"{\"request_id\": \"a\"}".to_vec(),
+            good.clone(),
+            cut,
+            framed(&[]),
+            framed(&[0xff; 12]),
+            good[..4].to_vec(),
+            good.clone(),
+        ];
+        let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &messages);
+        let misfit = || Err(Reason::NotOfItsSchema);
+        let expected = vec![
+            Err(Reason::Empty),
+            Err(Reason::NotFramed),
+            Ok(row.clone()),
+            misfit(),
+            misfit(),
+            misfit(),
+            Err(Reason::NotFramed),
+            Ok(row),
+        ];
+        assert_eq!(read, expected, "{encoding:?}");
+    }
 }
 
 #[test]
@@ -139,9 +156,12 @@ fn a_schema_that_cannot_be_had_is_trouble_and_one_that_cannot_be_used_a_reason()
     assert_eq!(trouble.to_string(), "schema 1 is unknown");
     for (encoding, language, text) in [
         (Encoding::Avro, SchemaLanguage::Protobuf, "\"long\""),
+        (Encoding::Protobuf, SchemaLanguage::Other, "{}"),
         (Encoding::Avro, SchemaLanguage::Avro, "{\"type\": \"record\", \"name\": \"R\"}"),
         (Encoding::Avro, SchemaLanguage::Avro, "\"elsewhere.Defined\""),
         (Encoding::Avro, SchemaLanguage::Avro, "{"),
+        (Encoding::Protobuf, SchemaLanguage::Protobuf, "message"),
+        (Encoding::Protobuf, SchemaLanguage::Protobuf, "syntax = \"proto3\"; import \"nowhere.proto\";"),
     ] {
         let mut wire = Wire::new(encoding, Some(Arc::new(one(language, text))));
         let read = read(&mut wire, std::slice::from_ref(&message));
@@ -183,21 +203,25 @@ proptest! {
         for message in &mut messages {
             message.splice(0..0, [0, 0, 0, 0, id]);
         }
-        let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
-        let (mut schemas, golden) = golden(text, language);
-        let known = schemas.0.values().next().unwrap().clone();
-        schemas.0 = (0..3).map(|id| (id, known.clone())).collect();
-        let mut all = messages.clone();
-        all.push(golden[0].0.clone());
-        all.last_mut().unwrap()[4] = id;
-        let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &all);
-        prop_assert_eq!(read.last().unwrap(), &Ok(golden[0].1.clone()));
+        for (encoding, language, text) in
+            [(Encoding::Avro, SchemaLanguage::Avro, AVRO), (Encoding::Protobuf, SchemaLanguage::Protobuf, PROTOBUF)]
+        {
+            let (mut schemas, golden) = golden(text, language);
+            let known = schemas.0.values().next().unwrap().clone();
+            schemas.0 = (0..3).map(|id| (id, known.clone())).collect();
+            let mut all = messages.clone();
+            all.push(golden[0].0.clone());
+            all.last_mut().unwrap()[4] = id;
+            let read = read(&mut Wire::new(encoding, Some(Arc::new(schemas))), &all);
+            prop_assert_eq!(read.last().unwrap(), &Ok(golden[0].1.clone()));
+        }
     }
 
     #[test]
     fn a_good_message_with_one_byte_changed_never_panics(at in 5_usize..200, to in any::<u8>()) {
+        for (encoding, language, text) in
+            [(Encoding::Avro, SchemaLanguage::Avro, AVRO), (Encoding::Protobuf, SchemaLanguage::Protobuf, PROTOBUF)]
         {
-            let (encoding, language, text) = (Encoding::Avro, SchemaLanguage::Avro, AVRO);
             let (schemas, golden) = golden(text, language);
             let mut message = golden[0].0.clone();
             let at = 5 + at % (message.len() - 5);

@@ -1,4 +1,4 @@
-//! Avro as Confluent's own serializers write them, with a schema registry over HTTP.
+//! Avro and Protobuf as Confluent's own serializers write them, with a schema registry over HTTP.
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
@@ -9,6 +9,7 @@ use weir_tests::SchemaRegistry;
 use crate::bench::{Bench, assert_rows, ids};
 
 const AVRO: &str = include_str!("../../../decode/src/wire/golden/avro.json");
+const PROTOBUF: &str = include_str!("../../../decode/src/wire/golden/protobuf.json");
 
 /// Registers the golden file's schema, with what it refers to; its id.
 fn register(registry: &SchemaRegistry, golden: &Value, language: &str) -> u32 {
@@ -39,20 +40,21 @@ fn with_registry(mut config: IngestConfig, encodings: &[Encoding], registry: &Sc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn avro_lands_and_what_does_not_follow_its_schema_is_a_dead_letter() {
+async fn avro_and_protobuf_land_and_what_does_not_follow_its_schema_is_a_dead_letter() {
     let registry = SchemaRegistry::start();
-    let bench = Bench::new(&[("avro", 1)]).await;
-    let (topic, golden, language) = ("avro", AVRO, "AVRO");
-    let golden: Value = serde_json::from_str(golden).unwrap();
-    let good = message(&golden, register(&registry, &golden, language));
-    let cut = good[..good.len() - 1].to_vec();
-    bench.produce(topic, 0, [Some(good.clone()), Some(cut), Some(b"{}".to_vec()), None, Some(good)]);
-    let config = bench.config(&[("avro", Format::Requests)]);
-    let config = with_registry(config, &[Encoding::Avro], &registry);
+    let bench = Bench::new(&[("avro", 1), ("protobuf", 1)]).await;
+    for (topic, golden, language) in [("avro", AVRO, "AVRO"), ("protobuf", PROTOBUF, "PROTOBUF")] {
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        let good = message(&golden, register(&registry, &golden, language));
+        let cut = good[..good.len() - 1].to_vec();
+        bench.produce(topic, 0, [Some(good.clone()), Some(cut), Some(b"{}".to_vec()), None, Some(good)]);
+    }
+    let config = bench.config(&[("avro", Format::Requests), ("protobuf", Format::Requests)]);
+    let config = with_registry(config, &[Encoding::Avro, Encoding::Protobuf], &registry);
     let summary = bench.run(config).await.unwrap();
-    assert_eq!((summary.rows["requests"], summary.dead_letters, summary.tombstones), (2, 2, 1));
-    assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, [0, 4]));
-    assert_rows(&bench.row_ids("dead_letters").await, &ids("avro", 0, [1, 2]));
+    assert_eq!((summary.rows["requests"], summary.dead_letters, summary.tombstones), (4, 4, 2));
+    assert_rows(&bench.row_ids("requests").await, &[ids("avro", 0, [0, 4]), ids("protobuf", 0, [0, 4])].concat());
+    assert_rows(&bench.row_ids("dead_letters").await, &[ids("avro", 0, [1, 2]), ids("protobuf", 0, [1, 2])].concat());
     for batch in bench.rows("requests").await {
         let arrivals = batch.column_by_name("arrival_ms").unwrap().as_primitive::<Int64Type>();
         // `AT_MS` of golden/make.py, sent as a point in time.

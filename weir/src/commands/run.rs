@@ -134,6 +134,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
                 TopicEncoding::Json => Encoding::Json,
                 TopicEncoding::JsonLines => Encoding::JsonLines,
                 TopicEncoding::Avro => Encoding::Avro,
+                TopicEncoding::Protobuf => Encoding::Protobuf,
             };
             Ok(TopicConfig { topic: topic.name.clone(), format: format(&topic.format)?, encoding })
         })
