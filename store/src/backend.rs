@@ -161,6 +161,9 @@ fn encrypted_or_allowed(url: &Url, endpoint: Option<String>, allowed: Option<Str
     Ok(())
 }
 
+/// How a sentence begins that quotes an answer's code.
+const ANSWERED: &str = "the store answered ";
+
 /// What the store answered, without the request that it answered to: its code and sentence where there are some.
 pub(crate) fn in_short(error: &StoreError) -> String {
     let mut text = error.to_string();
@@ -174,10 +177,19 @@ pub(crate) fn in_short(error: &StoreError) -> String {
         rest.split_once(&format!("</{name}>")).map(|(inside, _)| inside.trim().to_owned())
     };
     match (part("Code"), part("Message")) {
-        (Some(code), Some(message)) => format!("the store answered {code}: {}", message.trim_end_matches('.')),
-        (Some(code), None) => format!("the store answered {code}"),
+        (Some(code), Some(message)) => format!("{ANSWERED}{code}: {}", message.trim_end_matches('.')),
+        (Some(code), None) => format!("{ANSWERED}{code}"),
         _ => error.to_string(),
     }
+}
+
+/// Is it the store itself that is in trouble, and not what it was asked? Refusals have names of their own, or a code that
+/// says so; what is left did not come through, or was not answered in time.
+pub(crate) fn is_trouble(error: &StoreError) -> bool {
+    const PASSING: [&str; 3] = ["SlowDown", "InternalError", "ServiceUnavailable"];
+    let generic = matches!(error, StoreError::Storage(object_store::Error::Generic { .. }));
+    let text = in_short(error);
+    generic && text.strip_prefix(ANSWERED).is_none_or(|code| PASSING.iter().any(|passing| code.starts_with(passing)))
 }
 
 fn unbuildable(url: &Url, error: &object_store::Error) -> StoreError {

@@ -24,6 +24,14 @@ pub enum StoreError {
         /// The operating system's or the object store's words.
         why: String,
     },
+    /// The object store cannot be reached, or is in trouble.
+    #[error("the object store of {place} does not answer: {why}; check its endpoint, or try again once it is there")]
+    NoAnswer {
+        /// The URL as given.
+        place: String,
+        /// The client's or the store's words.
+        why: String,
+    },
     /// The location is neither a path nor a URL that this build can open.
     #[error("cannot open the data folder {place}: {why}; give a path, or a URL of a store that this build supports")]
     BadLocation {
@@ -172,6 +180,7 @@ impl StoreError {
             | Self::Contended { .. }
             | Self::Superseded { .. }
             | Self::DamagedLog { .. }
+            | Self::NoAnswer { .. }
             | Self::Storage(_)
             | Self::Delta { .. } => Fault::Outside,
             Self::BadCommit { .. } => Fault::Ours,
@@ -188,6 +197,7 @@ impl StoreError {
                 | Self::OutcomeUnknown { .. }
                 | Self::Contended { .. }
                 | Self::Superseded { .. }
+                | Self::NoAnswer { .. }
                 | Self::Storage(_)
                 | Self::Delta { .. }
         )

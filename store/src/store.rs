@@ -221,6 +221,9 @@ impl Store {
                  overwrite another"
                     .to_owned(),
             )),
+            Err(error) if !matches!(self.url.scheme(), "file" | "memory") && backend::is_trouble(&error) => {
+                Err(StoreError::NoAnswer { place: place.to_owned(), why: backend::in_short(&error) })
+            }
             Err(error) => Err(unwritable(backend::in_short(&error))),
         }
     }

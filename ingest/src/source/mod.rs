@@ -407,7 +407,7 @@ impl Poller {
                 self.set_paused(false);
             }
         } else if !self.stopping() {
-            // Also while paused: an assignment that came meanwhile starts unpaused.
+            // Also while paused: what was assigned meanwhile was resumed.
             self.set_paused(true);
         }
     }
@@ -558,6 +558,9 @@ impl Context {
             held.disturb();
             held.generation
         };
+        // The client keeps "paused" with a partition also after it has left us: one that left while reading was paused, for a
+        // rebalance or to have its positions read again, would come back paused, and nobody would ever resume it.
+        consumer.resume(&partitions.clone())?;
         let watermarks = match self.watermarks(consumer, &self.keys(partitions)) {
             Ok(watermarks) => watermarks,
             Err(error @ (IngestError::Unreachable { .. } | IngestError::Kafka(_))) => {

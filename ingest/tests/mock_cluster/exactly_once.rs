@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use weir_ingest::{Format, IngestError, Start};
+use weir_store::Advance;
 
 const REQUESTS: [(&str, Format); 1] = [("llm", Format::Requests)];
 
@@ -303,6 +304,36 @@ async fn slow_tables_pause_reading_and_cost_nothing() {
     let summary = running.task.await.unwrap().unwrap();
     assert!(summary.pauses > 0, "the tables were not slow enough: nothing was tested");
     assert_rows(&bench.row_ids("requests").await, &[ids("llm", 0, 0..3_000), ids("llm", 1, 0..3_000)].concat());
+}
+
+/// The client keeps "paused" with a partition that leaves while it is paused, and that then comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_left_while_reading_was_paused_are_read_when_they_come_back() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    bench.produce("llm", 0, (0..3_000).map(request));
+    let mut config = bench.config(&REQUESTS);
+    config.flush_rows = 200;
+    let (committed, mut first_commit) = tokio::sync::mpsc::unbounded_channel();
+    let running = bench.start(config.clone(), move |_, _, _| {
+        if committed.send(()).is_ok() {
+            // Long enough for the poll thread to give up handing over, and to pause.
+            std::thread::sleep(Duration::from_millis(2_500));
+        }
+    });
+    first_commit.recv().await.unwrap();
+    // Another writer moves the position: the next commit is fenced, and the group joined again.
+    let mut table = bench.store.existing("requests").await.unwrap().unwrap();
+    let app_id = "weir/test/llm/0".to_owned();
+    let position = table.position(&app_id).await.unwrap().unwrap();
+    let advance = Advance { app_id, expected: Some(position), next: position + 1 };
+    table.commit(vec![], vec![advance]).await.unwrap();
+    drop(first_commit);
+    let summary = running.task.await.unwrap().unwrap();
+    assert!(summary.pauses > 0 && summary.restarts > 0, "nothing was tested: {summary:?}");
+    let taken = usize::try_from(position).unwrap();
+    let expected: Vec<_> =
+        ids("llm", 0, 0..3_000).into_iter().enumerate().filter(|(offset, _)| *offset != taken).collect();
+    assert_rows(&bench.row_ids("requests").await, &expected.into_iter().map(|(_, id)| id).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]
