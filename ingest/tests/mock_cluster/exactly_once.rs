@@ -306,9 +306,10 @@ async fn slow_tables_pause_reading_and_cost_nothing() {
     assert_rows(&bench.row_ids("requests").await, &[ids("llm", 0, 0..3_000), ids("llm", 1, 0..3_000)].concat());
 }
 
-/// The client keeps "paused" with a partition that leaves while it is paused, and that then comes back.
+/// The client may keep "paused" with a partition that leaves while it is paused, and that then comes back. This cluster does
+/// not bring that about; `make crash SEED=4` does.
 #[tokio::test(flavor = "multi_thread")]
-async fn partitions_that_left_while_reading_was_paused_are_read_when_they_come_back() {
+async fn a_writer_that_is_fenced_while_reading_is_paused_goes_on() {
     let bench = Bench::new(&[("llm", 1)]).await;
     bench.produce("llm", 0, (0..3_000).map(request));
     let mut config = bench.config(&REQUESTS);
