@@ -23,7 +23,12 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
         brokers: brokers.into(),
         group_id: format!("{topic}-group"),
         job: "bench".into(),
-        topics: vec![TopicConfig { topic: topic.into(), format: Format::Requests, encoding: Encoding::Json }],
+        topics: vec![TopicConfig {
+            topic: topic.into(),
+            format: Format::Requests,
+            encoding: Encoding::Json,
+            headers: Vec::new(),
+        }],
         flush_rows: 100_000,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_secs(10),

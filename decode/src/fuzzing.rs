@@ -15,8 +15,8 @@ use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
 use crate::oracle::Oracle;
 use crate::wire::ProtobufOracle;
 use crate::{
-    Encoding, Incoming, JSON_TEXT, JsonDecoder, OnConflict, Reason, RegisteredSchema, Row, RowDecoder, RowsDecoded,
-    SchemaLanguage, SchemaSource, SchemaTrouble, Wire, check,
+    Encoding, Headers, Incoming, JSON_TEXT, JsonDecoder, OnConflict, Reason, RegisteredSchema, Row, RowDecoder,
+    RowsDecoded, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, check,
 };
 
 /// Between messages: RS, as in RFC 7464. No JSON text holds it as it is.
@@ -90,7 +90,13 @@ fn judge(
 ) -> BTreeMap<usize, Result<RecordBatch, Reason>> {
     let incoming: Vec<_> = messages
         .iter()
-        .map(|bytes| Incoming { partition: 0, offset: 0, timestamp_ms: Some(SENT_MS), payload: Some(bytes) })
+        .map(|bytes| Incoming {
+            partition: 0,
+            offset: 0,
+            timestamp_ms: Some(SENT_MS),
+            payload: Some(bytes),
+            headers: Headers::default(),
+        })
         .collect();
     let rows = rows(messages);
     let mut decoded = decoder.decode(&rows);
@@ -141,7 +147,7 @@ pub fn protobuf(input: &[u8]) {
 struct OneSchema(Arc<RegisteredSchema>);
 
 impl SchemaSource for OneSchema {
-    fn schema(&self, _id: u32) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
+    fn schema(&self, _id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
         Ok(self.0.clone())
     }
 }

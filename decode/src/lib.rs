@@ -13,16 +13,20 @@ mod blanks;
 mod candidates;
 #[cfg(any(test, feature = "oracle"))]
 pub mod fuzzing;
+mod headers;
 mod json;
 mod reason;
 mod row;
 mod validate;
 mod wire;
 
+pub use headers::Headers;
 #[cfg(any(test, feature = "oracle"))]
 pub use json::oracle;
 pub use json::{JSON_TEXT, JsonDecoder, OnConflict, UnsupportedSchema};
 pub use reason::Reason;
 pub use row::{Incoming, Piece, Row, RowDecoder, RowsDecoded};
 pub use validate::check;
-pub use wire::{Encoding, RegisteredSchema, SchemaLanguage, SchemaSource, SchemaTrouble, Wire};
+pub use wire::{
+    Encoding, RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, begins_with_schema,
+};

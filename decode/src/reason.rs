@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::SchemaId;
+
 /// Why a message could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
@@ -16,12 +18,12 @@ pub enum Reason {
     SeveralValues,
     /// JSON, but not an object.
     NotAnObject,
-    /// Not in the framing of a schema registry's serializers: no zero byte and schema id at its start.
+    /// Not in the framing of a schema registry's serializers: no schema id at its start or in a header.
     NotFramed,
     /// The schema that the message names cannot be used.
     UnusableSchema {
-        /// Its id in the registry.
-        id: u32,
+        /// What the registry knows it by.
+        id: SchemaId,
         /// What is wrong with it.
         why: &'static str,
     },
@@ -108,7 +110,7 @@ impl fmt::Display for Reason {
             Self::SeveralValues => f.write_str("the message holds more than one JSON value: send one per message"),
             Self::NotAnObject => f.write_str("the message is JSON, but not an object"),
             Self::NotFramed => f.write_str(
-                "the message does not begin with a zero byte and a schema id: send it with a schema registry's serializer",
+                "the message has no schema id, neither at its start nor in a header: send it with a schema registry's serializer",
             ),
             Self::UnusableSchema { id, why } => write!(f, "schema {id} of the registry cannot be used: {why}"),
             Self::NotOfItsSchema => f.write_str("the message's bytes do not follow the schema that it names"),

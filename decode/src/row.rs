@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::Reason;
+use crate::{Headers, Reason};
 
 /// One Kafka message, borrowed.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,8 @@ pub struct Incoming<'a> {
     pub timestamp_ms: Option<i64>,
     /// Its value; `None` is a tombstone.
     pub payload: Option<&'a [u8]>,
+    /// Those of its headers that its topic's list names.
+    pub headers: Headers<'a>,
 }
 
 /// One row to decode, and the message that it belongs to.

@@ -77,6 +77,15 @@ pub struct TopicConfig {
     pub format: Format,
     /// What their bytes are.
     pub encoding: Encoding,
+    /// Names of the headers whose values are kept in `extra`; all others are dropped unread.
+    pub headers: Vec<String>,
+}
+
+impl TopicConfig {
+    /// Does reading a message take a look at its headers?
+    pub(crate) fn reads_headers(&self) -> bool {
+        !self.headers.is_empty() || self.encoding.needs_schemas()
+    }
 }
 
 /// What to do with values whose type is not their column's, in messages that follow a contract. An adapter's definition
@@ -204,6 +213,18 @@ impl IngestConfig {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return error("topics", pair[0], "name each topic once");
         }
+        for topic in &self.topics {
+            let mut headers: Vec<_> = topic.headers.iter().map(String::as_str).collect();
+            headers.sort_unstable();
+            let twice = headers.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0]);
+            if let Some(name) = twice.or_else(|| headers.first().copied().filter(|name| name.is_empty())) {
+                return error(
+                    "the headers of a topic",
+                    &format!("{name:?}, of {}", topic.topic),
+                    "name each header once",
+                );
+            }
+        }
         if self.flush_rows == 0 {
             return error("flush rows", "0", "give at least 1");
         }
@@ -255,7 +276,12 @@ mod tests {
             brokers: "localhost:9092".into(),
             group_id: "g".into(),
             job: "j".into(),
-            topics: vec![TopicConfig { topic: "requests".into(), format: Format::Requests, encoding: Encoding::Json }],
+            topics: vec![TopicConfig {
+                topic: "requests".into(),
+                format: Format::Requests,
+                encoding: Encoding::Json,
+                headers: vec![],
+            }],
             flush_rows: 1,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),

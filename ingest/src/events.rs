@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::config::RDKafkaLogLevel;
+use weir_decode::SchemaId;
 use weir_store::StoreError;
 
 use crate::IngestError;
@@ -20,6 +21,7 @@ pub(crate) struct Decoded<'a> {
     pub(crate) tombstones: u64,
     /// By `table.column`.
     pub(crate) nulled: &'a BTreeMap<String, u64>,
+    pub(crate) headers_left_out: u64,
 }
 
 impl Decoded<'_> {
@@ -32,6 +34,10 @@ impl Decoded<'_> {
             let labels =
                 [("ingest_job", self.job.to_owned()), ("topic", self.topic.to_owned()), ("column", column.clone())];
             metrics::counter!("weir_ingest_nulled_values_total", &labels).increment(*values);
+        }
+        // Topics without a list of headers have no such series.
+        if self.headers_left_out > 0 {
+            metrics::counter!("weir_ingest_headers_left_out_total", &labels).increment(self.headers_left_out);
         }
         tracing::trace!(self.job, self.topic, self.messages, self.bytes, self.tombstones, "messages decoded");
     }
@@ -179,12 +185,12 @@ pub(crate) fn ended(job: &str, error: Option<&IngestError>) {
     }
 }
 
-pub(crate) fn schema_read(id: u32) {
+pub(crate) fn schema_read(id: SchemaId) {
     metrics::counter!("weir_ingest_schemas_read_total").increment(1);
-    tracing::info!(id, "schema read from the registry");
+    tracing::info!(%id, "schema read from the registry");
 }
 
-pub(crate) fn registry_trouble(id: u32, why: &str) {
+pub(crate) fn registry_trouble(id: SchemaId, why: &str) {
     metrics::counter!("weir_ingest_registry_failures_total").increment(1);
-    tracing::warn!(id, why, "a schema cannot be read; asking again");
+    tracing::warn!(%id, why, "a schema cannot be read; asking again");
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use weir_decode::{RegisteredSchema, SchemaLanguage, SchemaSource, SchemaTrouble};
+use weir_decode::{RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble};
 
 use crate::{IngestError, Result, events};
 
@@ -94,11 +94,11 @@ pub struct Registry {
     config: RegistryConfig,
     base_url: String,
     agent: ureq::Agent,
-    known: Mutex<HashMap<u32, Arc<RegisteredSchema>>>,
+    known: Mutex<HashMap<SchemaId, Arc<RegisteredSchema>>>,
     pauses: Vec<Duration>,
 }
 
-/// `GET /schemas/ids/{id}` and `GET /subjects/{subject}/versions/{version}`, as far as we need them.
+/// `GET /schemas/ids/{id}`, `GET /schemas/guids/{guid}` and `GET /subjects/{subject}/versions/{version}`, as far as we need them.
 #[derive(Deserialize)]
 struct Answer {
     schema: String,
@@ -149,8 +149,12 @@ impl Registry {
         })
     }
 
-    fn fetch(&self, id: u32) -> std::result::Result<RegisteredSchema, Failed> {
-        let answer = self.get(&format!("/schemas/ids/{id}"), &format!("schema {id}"))?;
+    fn fetch(&self, id: SchemaId) -> std::result::Result<RegisteredSchema, Failed> {
+        let by = match id {
+            SchemaId::Number(_) => "ids",
+            SchemaId::Guid(_) => "guids",
+        };
+        let answer = self.get(&format!("/schemas/{by}/{id}"), &format!("schema {id}"))?;
         let mut references = Vec::new();
         self.follow(answer.references, &mut references, &mut HashSet::new())?;
         let language = match answer.language.as_deref() {
@@ -216,7 +220,7 @@ impl Registry {
 }
 
 impl SchemaSource for Registry {
-    fn schema(&self, id: u32) -> std::result::Result<Arc<RegisteredSchema>, SchemaTrouble> {
+    fn schema(&self, id: SchemaId) -> std::result::Result<Arc<RegisteredSchema>, SchemaTrouble> {
         // Threads that need the same schema wait for the one that reads it.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = known.get(&id) {
@@ -309,11 +313,11 @@ mod tests {
             (200, r#"{"schema":"bottom"}"#.to_owned()),
         ]);
         let client = client(&url, RegistryAccess::Open);
-        let schema = client.schema(7).unwrap();
+        let schema = client.schema(SchemaId::Number(7)).unwrap();
         assert_eq!((schema.language, schema.text.as_str()), (SchemaLanguage::Protobuf, "top"));
         let named = |name: &str, text: &str| (name.to_owned(), text.to_owned());
         assert_eq!(schema.references, [named("c", "bottom"), named("b", "middle")]);
-        assert_eq!(client.schema(7).unwrap(), schema, "nobody is there to answer a second time");
+        assert_eq!(client.schema(SchemaId::Number(7)).unwrap(), schema, "nobody is there to answer a second time");
         let paths: Vec<String> = asked.join().unwrap().into_iter().map(|(path, _)| path).collect();
         let expected = ["/schemas/ids/7", "/schemas/ids/7", "/subjects/a%2Fb/versions/3", "/subjects/a%2Fc/versions/3"];
         assert_eq!(paths, expected);
@@ -330,7 +334,7 @@ mod tests {
             (RegistryAccess::Bearer(file.clone()), "Bearer Aladdin:open sesame"),
         ] {
             let (url, asked) = registry(vec![(401, String::new())]);
-            let said = client(&url, access).schema(1).unwrap_err().to_string();
+            let said = client(&url, access).schema(SchemaId::Number(1)).unwrap_err().to_string();
             assert!(said.contains("refused access to schema 1") && !said.contains("sesame"), "{said}");
             assert_eq!(asked.join().unwrap()[0].1.as_deref(), Some(header));
         }
@@ -339,7 +343,7 @@ mod tests {
     #[test]
     fn an_unknown_id_is_trouble_to_be_tried_again_and_not_a_verdict() {
         let (url, asked) = registry(vec![(404, String::new()); 3]);
-        let error = IngestError::from(client(&url, RegistryAccess::Open).schema(9).unwrap_err());
+        let error = IngestError::from(client(&url, RegistryAccess::Open).schema(SchemaId::Number(9)).unwrap_err());
         assert!(error.to_string().contains("does not know schema 9"), "{error}");
         assert!(error.retry_helps() && error.fault() == weir_store::Fault::Outside);
         assert_eq!(asked.join().unwrap().len(), 3);

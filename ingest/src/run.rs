@@ -188,7 +188,7 @@ mod tests {
             brokers: "none".to_owned(),
             group_id: "g".to_owned(),
             job: "j".to_owned(),
-            topics: vec![TopicConfig { topic: "llm".to_owned(), format: Format::Requests, encoding: Encoding::Json }],
+            topics: vec![llm()],
             flush_rows: 1_000,
             flush_bytes: 1 << 20,
             flush_interval: Duration::from_secs(3_600),
@@ -203,6 +203,11 @@ mod tests {
         }
     }
 
+    fn llm() -> TopicConfig {
+        let topic = "llm".to_owned();
+        TopicConfig { topic, format: Format::Requests, encoding: Encoding::Json, headers: Vec::new() }
+    }
+
     fn assigned(generation: Generation) -> Event {
         News::Assigned { generation, partitions: vec![HELD], starts: std::sync::mpsc::sync_channel(1).0 }.into()
     }
@@ -212,7 +217,7 @@ mod tests {
         for offset in offsets {
             let json = format!(r#"{{"request_id": "{offset}", "arrival_ms": 1700000000000}}"#).into_bytes();
             let (topic, at) = ("llm".to_owned(), Timestamp::CreateTime(1_700_000_000_000));
-            chunk.push(0, &OwnedMessage::new(Some(json), None, topic, at, 0, offset, None));
+            chunk.push(0, &llm(), &OwnedMessage::new(Some(json), None, topic, at, 0, offset, None));
         }
         Event::Messages(chunk)
     }
@@ -370,7 +375,7 @@ mod tests {
         for ((offset, payload), commits) in (0..).zip(two).zip([0, 2]) {
             let mut chunk = Chunk::default();
             let (topic, at) = ("llm".to_owned(), Timestamp::CreateTime(1_700_000_000_000));
-            chunk.push(0, &OwnedMessage::new(payload, None, topic, at, 0, offset, None));
+            chunk.push(0, &llm(), &OwnedMessage::new(payload, None, topic, at, 0, offset, None));
             pass(&mut sink, Event::Messages(chunk)).await.unwrap();
             assert_eq!(sink.summary.commits, commits, "after message {offset} of 600 KiB, at 1 MiB");
         }

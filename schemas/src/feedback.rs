@@ -31,6 +31,6 @@ contract! {
         checked: bool = Bool, "flag", "Did the check run at all? False or null is missing, never clean.";
         estimator: String = Text, "id", "Artifact that computed the verdict, for source evaluation.";
         retracted: bool = Bool, "flag", "The opinion is withdrawn.";
-        extra: BTreeMap<String, String> = TextMap, "JSON text", "Unknown fields whose names the operator allowed.";
+        extra: BTreeMap<String, String> = TextMap, "JSON text, headers as they are", "Unknown fields and headers (`header.NAME`) whose names the operator allowed.";
     }
 }

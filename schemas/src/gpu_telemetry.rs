@@ -43,6 +43,6 @@ contract! {
         vllm_generation_tokens_total ("vllm:generation_tokens_total"): f64 = Float64, "tokens, counter", "Generated tokens.";
         vllm_num_preemptions_total ("vllm:num_preemptions_total"): f64 = Float64, "count, counter", "Preemptions.";
         vllm_request_success_total ("vllm:request_success_total"): f64 = Float64, "requests, counter", "Requests finished.";
-        extra: BTreeMap<String, String> = TextMap, "JSON text", "Unknown fields whose names the operator allowed.";
+        extra: BTreeMap<String, String> = TextMap, "JSON text, headers as they are", "Unknown fields and headers (`header.NAME`) whose names the operator allowed.";
     }
 }

@@ -112,6 +112,6 @@ contract! {
         prompt_text: String = Text, "text, personal data", "Prompt. Dropped at the door unless text is kept.";
         context_text: String = Text, "text, personal data", "Grounding context. Dropped at the door unless text is kept.";
         response_text: String = Text, "text, personal data", "Response. Dropped at the door unless text is kept.";
-        extra: BTreeMap<String, String> = TextMap, "JSON text", "Unknown fields whose names the operator allowed.";
+        extra: BTreeMap<String, String> = TextMap, "JSON text, headers as they are", "Unknown fields and headers (`header.NAME`) whose names the operator allowed.";
     }
 }

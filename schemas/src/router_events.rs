@@ -52,6 +52,6 @@ contract! {
         pii_detected: bool = Bool, "flag", "Personal data was found in the request.";
         hallucination_detected: bool = Bool, "flag", "The router's check found a hallucination; false also means never looked.";
         hallucination_confidence: f64 = Float64, "0..1", "Confidence of that check.";
-        extra: BTreeMap<String, String> = TextMap, "JSON text", "Unknown fields whose names the operator allowed.";
+        extra: BTreeMap<String, String> = TextMap, "JSON text, headers as they are", "Unknown fields and headers (`header.NAME`) whose names the operator allowed.";
     }
 }

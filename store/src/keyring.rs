@@ -85,11 +85,19 @@ impl Keyring {
     /// # Errors
     /// [`StoreError::Key`].
     pub fn seal(&self, day: UtcDay, bytes: &[u8]) -> Result<Vec<u8>> {
+        self.seal_as("", day, bytes)
+    }
+
+    /// The same for bytes of another form, which only [`Keyring::unseal_as`] with the form's name opens.
+    ///
+    /// # Errors
+    /// [`StoreError::Key`].
+    pub fn seal_as(&self, form: &str, day: UtcDay, bytes: &[u8]) -> Result<Vec<u8>> {
         let path = self.day_path(day);
         let cipher = XChaCha20Poly1305::new(&read_or_create(&path)?.into());
         let nonce = random::<NONCE_BYTES>().map_err(|error| key_error(&path, &error))?;
         let sealed = cipher
-            .encrypt(XNonce::from_slice(&nonce), Payload { msg: bytes, aad: day.to_string().as_bytes() })
+            .encrypt(XNonce::from_slice(&nonce), Payload { msg: bytes, aad: format!("{day}{form}").as_bytes() })
             .map_err(|_| key_error(&path, &"the message is too long to seal"))?;
         Ok([nonce.as_slice(), &sealed].concat())
     }
@@ -99,10 +107,18 @@ impl Keyring {
     /// # Errors
     /// [`StoreError::NotSealedHere`] when the bytes were changed or sealed with another key.
     pub fn unseal(&self, day: UtcDay, sealed: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.unseal_as("", day, sealed)
+    }
+
+    /// The same for what [`Keyring::seal_as`] made.
+    ///
+    /// # Errors
+    /// [`StoreError::NotSealedHere`], also when the bytes are of another form.
+    pub fn unseal_as(&self, form: &str, day: UtcDay, sealed: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(key) = read(&self.day_path(day))? else { return Ok(None) };
         let foreign = || StoreError::NotSealedHere { day: day.to_string() };
         let (nonce, ciphertext) = sealed.split_at_checked(NONCE_BYTES).ok_or_else(foreign)?;
-        let named = day.to_string();
+        let named = format!("{day}{form}");
         let payload = Payload { msg: ciphertext, aad: named.as_bytes() };
         XChaCha20Poly1305::new(&key.into()).decrypt(XNonce::from_slice(nonce), payload).map(Some).map_err(|_| foreign())
     }

@@ -66,6 +66,11 @@ impl State {
                 let schema = serde_json::from_slice(body).ok()?;
                 Some(json!({ "id": self.register(subject, schema) }))
             }
+            // A GUID holds the id.
+            ("GET", ["schemas", "guids", guid]) => {
+                let id = usize::from_str_radix(guid.rsplit('-').next()?, 16).ok()?;
+                self.schemas.get(id.checked_sub(1)?).cloned()
+            }
             ("GET", ["schemas", "ids", id]) => self.schemas.get(id.parse::<usize>().ok()?.checked_sub(1)?).cloned(),
             ("GET", ["subjects", subject, "versions", version]) => {
                 let mut of_subject = self.versions.iter().filter(|(named, _)| named == subject);

@@ -147,6 +147,9 @@ pub struct TopicSection {
     pub format: TopicFormat,
     #[serde(default)]
     pub encoding: TopicEncoding,
+    /// Headers whose values are kept in `extra`.
+    #[serde(default)]
+    pub headers: Vec<String>,
 }
 
 /// What the bytes of a topic's messages are.
@@ -335,7 +338,12 @@ impl Default for KeysSection {
 }
 impl Default for KafkaSection {
     fn default() -> Self {
-        let topic = |name: &str, format| TopicSection { name: name.into(), format, encoding: TopicEncoding::Json };
+        let topic = |name: &str, format| TopicSection {
+            name: name.into(),
+            format,
+            encoding: TopicEncoding::Json,
+            headers: Vec::new(),
+        };
         Self {
             brokers: "127.0.0.1:9092".into(),
             group_id: "weir".into(),

@@ -234,7 +234,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     assert!(token_file.is_none());
     let names: Vec<String> = topics
         .iter()
-        .map(|TopicSection { name, format, encoding }| {
+        .map(|TopicSection { name, format, encoding, headers }| {
+            assert!(headers.is_empty(), "the page says so");
             assert_eq!(*encoding, TopicEncoding::Json, "the page says so");
             assert_ne!(*format, TopicFormat::VllmSemanticRouter, "{name} is not among the default topics");
             text(name)
@@ -264,6 +265,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("kafka.topics.name", "required".to_owned()),
         ("kafka.topics.format", "required".to_owned()),
         ("kafka.topics.encoding", text("json")),
+        ("kafka.topics.headers", "[]".to_owned()),
         ("adapters", "[]".to_owned()),
         ("adapters.name", "required".to_owned()),
         ("adapters.doc", text(&adapter.doc)),

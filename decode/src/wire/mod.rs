@@ -4,7 +4,8 @@
 //! none. A message is good or bad as a whole.
 //!
 //! Avro and Protobuf come in the framing of Confluent's serializers: a zero byte, the four bytes of the schema's id, for
-//! Protobuf the path to the message's type in its file, then the value. It is read by the schema that it was written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
+//! Protobuf the path to the message's type in its file, then the value. Or it begins with a one, and the schema's GUID
+//! stands for its id. It is read by the schema that it was written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
 //! null, unknown ones are passed over, numbers are numbers, and a value of another type is a conflict.
 //!
 //! A schema that cannot be had is nobody's dead letter: the message may be good ([`SchemaTrouble`]).
@@ -47,6 +48,29 @@ impl Encoding {
     }
 }
 
+/// What a registry knows a schema by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SchemaId {
+    /// Its number there.
+    Number(u32),
+    /// The same in every registry that has it.
+    Guid([u8; 16]),
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = match self {
+            Self::Number(number) => return number.fmt(f),
+            Self::Guid(bytes) => bytes,
+        };
+        for (place, byte) in bytes.iter().enumerate() {
+            let hyphen = if matches!(place, 4 | 6 | 8 | 10) { "-" } else { "" };
+            write!(f, "{hyphen}{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The language of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SchemaLanguage {
@@ -83,11 +107,11 @@ impl std::error::Error for SchemaTrouble {}
 
 /// Where schemas come from. What an id stands for never changes.
 pub trait SchemaSource: fmt::Debug + Send + Sync {
-    /// The schema of that id; may block.
+    /// The schema that goes by that; may block.
     ///
     /// # Errors
     /// [`SchemaTrouble`], when it cannot be had now.
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>, SchemaTrouble>;
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble>;
 }
 
 /// Makes JSON objects of messages of one encoding.
@@ -96,7 +120,7 @@ pub struct Wire {
     encoding: Encoding,
     schemas: Option<Arc<dyn SchemaSource>>,
     /// By id; an id whose schema is of no use to us is known too.
-    compiled: HashMap<u32, Result<Arc<Compiled>, Reason>>,
+    compiled: HashMap<SchemaId, Result<Arc<Compiled>, Reason>>,
     scratch: protobuf::Scratch,
 }
 
@@ -166,7 +190,7 @@ impl Wire {
         }))
     }
 
-    fn compile(&self, id: u32) -> Result<Result<Arc<Compiled>, Reason>, SchemaTrouble> {
+    fn compile(&self, id: SchemaId) -> Result<Result<Arc<Compiled>, Reason>, SchemaTrouble> {
         let schemas =
             self.schemas.as_ref().ok_or_else(|| SchemaTrouble("no schema registry is configured".to_owned()))?;
         let registered = schemas.schema(id)?;
@@ -195,11 +219,21 @@ fn lines<'a>(messages: &[Row<'a>], mut reject: impl FnMut(usize, Reason)) -> Vec
     rows
 }
 
+/// Does it begin with the id or the GUID of a schema, as a framed message does, or the header that stands for that?
+#[must_use]
+pub fn begins_with_schema(bytes: &[u8]) -> bool {
+    framed(bytes).is_ok()
+}
+
 /// The schema's id, and what is behind it.
-fn framed(bytes: &[u8]) -> Result<(u32, &[u8]), Reason> {
-    match bytes {
-        [] => Err(Reason::Empty),
-        [0, a, b, c, d, value @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), value)),
-        _ => Err(Reason::NotFramed),
-    }
+fn framed(bytes: &[u8]) -> Result<(SchemaId, &[u8]), Reason> {
+    let framed = match bytes {
+        [] => return Err(Reason::Empty),
+        [0, rest @ ..] => {
+            rest.split_first_chunk().map(|(id, value)| (SchemaId::Number(u32::from_be_bytes(*id)), value))
+        }
+        [1, rest @ ..] => rest.split_first_chunk().map(|(id, value)| (SchemaId::Guid(*id), value)),
+        _ => None,
+    };
+    framed.ok_or(Reason::NotFramed)
 }

@@ -18,8 +18,13 @@ const PROTOBUF: &str = include_str!("golden/protobuf.json");
 struct Registered(BTreeMap<u32, RegisteredSchema>);
 
 impl SchemaSource for Registered {
-    fn schema(&self, id: u32) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
-        let found = self.0.get(&id).cloned().map(Arc::new);
+    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
+        let found = match id {
+            SchemaId::Number(number) => self.0.get(&number),
+            // The GUIDs of the golden files' registry.
+            SchemaId::Guid(_) => self.0.values().next(),
+        };
+        let found = found.cloned().map(Arc::new);
         found.ok_or_else(|| SchemaTrouble(format!("schema {id} is unknown")))
     }
 }
@@ -165,7 +170,7 @@ fn a_schema_that_cannot_be_had_is_trouble_and_one_that_cannot_be_used_a_reason()
     ] {
         let mut wire = Wire::new(encoding, Some(Arc::new(one(language, text))));
         let read = read(&mut wire, std::slice::from_ref(&message));
-        assert!(matches!(read[..], [Err(Reason::UnusableSchema { id: 1, .. })]), "{text}: {read:?}");
+        assert!(matches!(read[..], [Err(Reason::UnusableSchema { id: SchemaId::Number(1), .. })]), "{text}: {read:?}");
     }
 }
 

@@ -3,7 +3,8 @@
 //! Sessions and callers become pseudonyms under their tenant's key; text is dropped unless the operator keeps it; of
 //! the fields that the contract does not name only those on the operator's list are kept. A producer's own `extra`
 //! passes the same list: otherwise it would be a way around it. An adapter's `extra` is ours: it holds no text and is
-//! kept.
+//! kept. Headers that the operator lists stand in `extra` too, under `header.` and their name; nothing else can stand there
+//! under such a name.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,6 +23,8 @@ use crate::tables::{self, EVENT_DATE, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TO
 
 /// The contract's column for unknown fields.
 pub(super) const EXTRA: &str = "extra";
+/// What the names of headers begin with there.
+const HEADER: &str = "header.";
 /// Whose keys rows without a tenant are made with.
 const DEFAULT_TENANT: &str = "default";
 
@@ -35,6 +38,8 @@ pub(super) struct Door {
     keep_text: bool,
     /// Unknown fields to keep; empty for rows that an adapter wrote, which have none.
     allowed_unknown: Vec<String>,
+    /// Headers to keep, each with its key in `extra`.
+    headers: Vec<(String, String)>,
 }
 
 impl Door {
@@ -52,7 +57,12 @@ impl Door {
             keyring,
             keep_text,
             allowed_unknown: allowed_unknown.to_vec(),
+            headers: Vec::new(),
         }
+    }
+
+    pub(super) fn keep_headers(&mut self, names: &[String]) {
+        self.headers = names.iter().map(|name| (name.clone(), format!("{HEADER}{name}"))).collect();
     }
 
     pub(super) fn is_of(&self, contract: &Contract) -> bool {
@@ -70,6 +80,7 @@ impl Door {
                 SOURCE_TOPIC => Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&self.topic, rows))),
                 SOURCE_PARTITION => Arc::new(Int32Array::from_iter_values(source.clone().map(|from| from.partition))),
                 SOURCE_OFFSET => Arc::new(Int64Array::from_iter_values(source.clone().map(|from| from.offset))),
+                EXTRA if !self.headers.is_empty() => self.extra_with_headers(piece, messages),
                 EXTRA if !self.allowed_unknown.is_empty() => self.extra(piece),
                 _ if self.contract.text_columns.contains(&name) && !self.keep_text => {
                     new_null_array(field.data_type(), rows)
@@ -136,10 +147,43 @@ impl Door {
         Ok(pseudonyms.finish())
     }
 
+    /// What is in `extra` without them, and the headers as they are.
+    fn extra_with_headers(&self, piece: &Piece<'_>, messages: &[Incoming<'_>]) -> ArrayRef {
+        let without = match piece.batch.column_by_name(EXTRA) {
+            _ if !self.allowed_unknown.is_empty() => Some(self.extra(piece)),
+            column => column.cloned(),
+        };
+        let without = without.as_ref().and_then(|column| column.as_map_opt());
+        let mut builder = map_builder();
+        for (at, row) in piece.rows.iter().enumerate() {
+            let mut any = false;
+            if let Some(without) = without.filter(|without| without.is_valid(at)) {
+                let entries = without.value(at);
+                let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1).as_string::<i32>());
+                for (key, value) in
+                    keys.iter().zip(values).filter(|(key, _)| !key.is_some_and(|key| key.starts_with(HEADER)))
+                {
+                    builder.keys().append_option(key);
+                    builder.values().append_option(value);
+                }
+                any = true;
+            }
+            for (name, value) in messages[row.message].headers.iter() {
+                let key = self.headers.iter().find(|(listed, _)| listed == name).map(|(_, key)| key);
+                if let (Some(key), Ok(value)) = (key, std::str::from_utf8(value)) {
+                    builder.keys().append_value(key);
+                    builder.values().append_value(value);
+                    any = true;
+                }
+            }
+            builder.append(any).expect("as many values as keys");
+        }
+        Arc::new(builder.finish())
+    }
+
     /// Allowed unknown fields as JSON text. Only this reads a message a second time, and only when a list is set.
     fn extra(&self, piece: &Piece<'_>) -> ArrayRef {
-        let names = MapFieldNames { entry: "key_value".to_owned(), key: "key".to_owned(), value: "value".to_owned() };
-        let mut builder = MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new());
+        let mut builder = map_builder();
         for row in &piece.rows {
             let object: Map<String, Value> = serde_json::from_slice(row.bytes).unwrap_or_default();
             let sent = object.get(EXTRA).and_then(Value::as_object);
@@ -161,4 +205,9 @@ impl Door {
         }
         Arc::new(builder.finish())
     }
+}
+
+fn map_builder() -> MapBuilder<StringBuilder, StringBuilder> {
+    let names = MapFieldNames { entry: "key_value".to_owned(), key: "key".to_owned(), value: "value".to_owned() };
+    MapBuilder::new(Some(names), StringBuilder::new(), StringBuilder::new())
 }

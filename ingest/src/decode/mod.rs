@@ -39,6 +39,8 @@ pub struct Decoded {
     pub tombstones: u64,
     /// Values that became null because of their type, by `table.column`, where its policy says so.
     pub nulled: BTreeMap<String, u64>,
+    /// Headers of the topic's list whose values are no UTF-8.
+    pub headers_left_out: u64,
 }
 
 impl Decoded {
@@ -60,6 +62,7 @@ pub struct Decoder {
     made: Vec<u8>,
     reading: Reading,
     doors: Vec<Door>,
+    headers: Vec<String>,
 }
 
 impl Decoder {
@@ -84,13 +87,23 @@ impl Decoder {
         let allowed_unknown = if reading.is_native() { allowed_unknown } else { &[] };
         let door = |contract| Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown);
         let doors = format.contracts().into_iter().map(door).collect();
-        Self { wire: Wire::new(Encoding::Json, None), made: Vec::new(), reading, doors }
+        Self { wire: Wire::new(Encoding::Json, None), made: Vec::new(), reading, doors, headers: Vec::new() }
     }
 
     /// The same for messages of that encoding, with their schemas from there.
     #[must_use]
     pub fn with_encoding(mut self, encoding: Encoding, schemas: Option<Arc<dyn SchemaSource>>) -> Self {
         self.wire = Wire::new(encoding, schemas);
+        self
+    }
+
+    /// The same with the headers of that list kept in `extra`.
+    #[must_use]
+    pub fn with_headers(mut self, headers: &[String]) -> Self {
+        self.headers = headers.to_vec();
+        for door in &mut self.doors {
+            door.keep_headers(headers);
+        }
         self
     }
 
@@ -109,6 +122,7 @@ impl Decoder {
             Some(Row { message, bytes })
         });
         let present: Vec<Row<'_>> = present.collect();
+        decoded.headers_left_out = self.headers_left_out(messages);
         let mut reasons = Reasons::new();
         let rows = self.wire.rows(&present, &mut self.made, |message, reason| drop(reasons.insert(message, reason)))?;
         let (mut pieces, nulled) = self.reading.read(&rows, messages, &mut reasons)?;
@@ -126,6 +140,17 @@ impl Decoder {
         }
         decoded.rejected = reasons.into_iter().map(|(message, reason)| Rejected { message, reason }).collect();
         Ok(decoded)
+    }
+}
+
+impl Decoder {
+    fn headers_left_out(&self, messages: &[Incoming<'_>]) -> u64 {
+        if self.headers.is_empty() {
+            return 0;
+        }
+        let all = messages.iter().flat_map(|message| message.headers.iter());
+        let ours = all.filter(|(name, _)| self.headers.iter().any(|listed| listed == name));
+        ours.filter(|(_, value)| std::str::from_utf8(value).is_err()).count() as u64
     }
 }
 

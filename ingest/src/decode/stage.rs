@@ -80,6 +80,7 @@ impl Decoders {
             let (allowed, conflicts) = (&config.allowed_unknown, &config.type_conflicts);
             Decoder::with_type_conflicts(topic, format, keyring, config.keep_text, allowed, conflicts)
                 .with_encoding(of_topic.encoding, self.schemas.clone())
+                .with_headers(&of_topic.headers)
         })
     }
 }

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use tempfile::TempDir;
 use weir_adapters::{Adapter, Definition};
+use weir_decode::Headers;
 use weir_schemas::Request;
 
 use super::*;
@@ -46,6 +47,7 @@ fn decode(decoder: &mut Decoder, messages: &[&[u8]]) -> Decoded {
         offset,
         timestamp_ms: Some(AT_MS),
         payload: Some(bytes),
+        headers: Headers::default(),
     });
     decoder.decode(&incoming.collect::<Vec<_>>()).unwrap()
 }
@@ -264,6 +266,75 @@ fn the_adapters_own_extra_is_kept_and_nobody_elses() {
     assert_eq!(extra(Format::Requests, &native), None);
 }
 
+/// `extra` of each row.
+fn extras(batch: &RecordBatch) -> Vec<Option<Vec<String>>> {
+    let column = batch.column_by_name("extra").unwrap().as_map();
+    let extra = |row| {
+        let extra = column.value(row);
+        let (keys, values) = (extra.column(0).as_string::<i32>(), extra.column(1).as_string::<i32>());
+        keys.iter().flatten().zip(values.iter().flatten()).map(|(key, value)| format!("{key}={value}")).collect()
+    };
+    (0..batch.num_rows()).map(|row| column.is_valid(row).then(|| extra(row))).collect()
+}
+
+#[test]
+fn listed_headers_stand_in_extra_of_each_row_whatever_the_format_and_no_others_do() {
+    let bench = Bench::new();
+    let native = json!({
+        "request_id": "a", "arrival_ms": AT_MS, "region": "eu", "header.traceparent": "forged", "extra": { "header.x": "forged" },
+    });
+    let replay = json!({ "id": "a", "timestamp": "2023-11-14T22:13:20Z", "extra": { "header.x": "forged" } });
+    let lines = format!("{native}\n{native}");
+    let adapted = json!({
+        "id": "a", "call_type": "acompletion", "model": "m", "startTime": 1_700_000_000, "endTime": 1_700_000_001,
+        "status": "success",
+    });
+    let mut headers = Vec::new();
+    for (name, value) in
+        [("traceparent", &b"00-\xc3\xa9"[..]), ("x", b""), ("binary", b"\xff"), ("unlisted", b"secret")]
+    {
+        Headers::pack(name, value, &mut headers);
+    }
+    let names = ["traceparent", "x", "binary", "absent"].map(str::to_owned);
+    let allowed = ["region", "header.traceparent"];
+    let kept = ["header.traceparent=00-é", "header.x="];
+    let cases = [
+        (Format::Requests, Encoding::Json, native.to_string(), &["region=\"eu\""][..], 1),
+        (Format::Requests, Encoding::JsonLines, lines, &["region=\"eu\""], 2),
+        (Format::VllmSemanticRouter, Encoding::Json, replay.to_string(), &[], 1),
+        (
+            adapter("litellm"),
+            Encoding::Json,
+            adapted.to_string(),
+            &["litellm_model=m", "litellm_call_type=acompletion"],
+            1,
+        ),
+    ];
+    for (format, encoding, message, own, rows) in cases {
+        let message = |headers| Incoming {
+            partition: 0,
+            offset: 0,
+            timestamp_ms: Some(AT_MS),
+            payload: Some(message.as_bytes()),
+            headers: Headers::of(headers),
+        };
+        let messages = [message(&headers[..]), message(&[])];
+        let decoder = bench.decoder(format.clone(), false, &allowed).with_encoding(encoding, None);
+        let decoded = decoder.with_headers(&names).decode(&messages).unwrap();
+        assert_eq!((&decoded.rejected[..], decoded.headers_left_out), (&[][..], 1), "{format:?}");
+        let found = extras(&decoded.batches[0].1);
+        let own: Vec<String> = own.iter().map(|own| (*own).to_owned()).collect();
+        let with: Vec<String> = own.iter().cloned().chain(kept.map(str::to_owned)).collect();
+        let without = (!own.is_empty()).then_some(own);
+        assert_eq!(found, [vec![Some(with); rows], vec![without; rows]].concat(), "{format:?}");
+
+        let mut closed = bench.decoder(format, false, &allowed).with_encoding(encoding, None);
+        let decoded = closed.decode(&messages).unwrap();
+        assert_eq!(decoded.headers_left_out, 0);
+        assert!(!format!("{:?}", extras(&decoded.batches[0].1)).contains("00-"), "nothing is kept that is not listed");
+    }
+}
+
 #[test]
 fn reasons_never_quote_the_message() {
     let bench = Bench::new();
@@ -289,7 +360,8 @@ fn reasons_never_quote_the_message() {
 fn tombstones_are_counted_and_nothing_else() {
     let bench = Bench::new();
     let good = request("a");
-    let message = |offset, payload| Incoming { partition: 0, offset, timestamp_ms: None, payload };
+    let message =
+        |offset, payload| Incoming { partition: 0, offset, timestamp_ms: None, payload, headers: Headers::default() };
     let messages = [message(0, None), message(1, Some(good.as_slice())), message(2, None)];
     let decoded = bench.decoder(Format::Requests, false, &[]).decode(&messages).unwrap();
     assert_eq!((decoded.tombstones, decoded.rows(), decoded.rejected.len()), (2, 1, 0));
@@ -301,7 +373,8 @@ fn a_message_is_judged_by_its_own_timestamp_not_by_the_clock() {
     let bench = Bench::new();
     let good = request("a");
     let judged = |timestamp_ms| {
-        let incoming = Incoming { partition: 0, offset: 0, timestamp_ms, payload: Some(&good) };
+        let incoming =
+            Incoming { partition: 0, offset: 0, timestamp_ms, payload: Some(&good), headers: Headers::default() };
         bench.decoder(Format::Requests, false, &[]).decode(&[incoming]).unwrap().rejected.is_empty()
     };
     assert!(judged(Some(AT_MS - 86_399_999)), "a day of skew is allowed");
@@ -503,6 +576,7 @@ fn what_an_adapter_makes_passes_the_door_like_anything_else() {
             offset,
             timestamp_ms: None,
             payload: Some(bytes),
+            headers: Headers::default(),
         });
         bench.decoder(adapter("litellm"), false, &[]).decode(&incoming.collect::<Vec<_>>()).unwrap()
     };

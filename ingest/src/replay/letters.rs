@@ -8,9 +8,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arrow::array::{AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use serde::Serialize;
+use weir_decode::Headers;
 use weir_store::{Keyring, LiveFile, Store, StoreError, Table, UtcDay};
 
 use super::ledger::{Ledger, Past};
+use crate::dead_letters::{self, Sealed};
 use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
 use crate::{IngestError, Result};
 
@@ -97,12 +99,12 @@ pub(super) struct Letter {
     pub(super) id: LetterId,
     pub(super) reason: String,
     pub(super) observed_ms: i64,
-    pub(super) payload: Vec<u8>,
+    pub(super) message: Sealed,
 }
 
 /// A letter's bytes.
 pub(super) enum Opened {
-    Bytes(Vec<u8>),
+    Message(Sealed),
     /// They are too old, or their day's key is gone.
     Expired,
     /// They do not open with their day's key.
@@ -161,9 +163,9 @@ impl<'a> Rows<'a> {
         unseal(keyring, self.day(row)?, oldest_kept, sealed.value(row))
     }
 
-    pub(super) fn letter(&self, row: usize, id: LetterId, payload: Vec<u8>) -> Letter {
+    pub(super) fn letter(&self, row: usize, id: LetterId, message: Sealed) -> Letter {
         let reason = self.reasons.value(row).to_owned();
-        Letter { id, reason, observed_ms: self.observed_ms.value(row), payload }
+        Letter { id, reason, observed_ms: self.observed_ms.value(row), message }
     }
 }
 
@@ -172,8 +174,8 @@ fn unseal(keyring: &Keyring, day: UtcDay, oldest_kept: UtcDay, sealed: &[u8]) ->
     if day < oldest_kept {
         return Ok(Opened::Expired);
     }
-    match keyring.unseal(day, sealed) {
-        Ok(Some(bytes)) => Ok(Opened::Bytes(bytes)),
+    match dead_letters::unseal(keyring, day, sealed) {
+        Ok(Some(message)) => Ok(Opened::Message(message)),
         Ok(None) => Ok(Opened::Expired),
         Err(StoreError::NotSealedHere { .. }) => Ok(Opened::Foreign),
         Err(error) => Err(error.into()),
@@ -253,7 +255,12 @@ pub struct LetterReplay {
 #[derive(Clone, PartialEq, Eq)]
 pub enum LetterPayload {
     /// The message as it came.
-    Bytes(Vec<u8>),
+    Message {
+        /// Its value, behind the id of its schema where a header named that.
+        payload: Vec<u8>,
+        /// Those of its headers that its topic's list named.
+        headers: Vec<(String, Vec<u8>)>,
+    },
     /// Older than letters are kept, or the key of its day is not in the keys folder.
     Expired,
     /// The key of its day does not open it.
@@ -386,7 +393,10 @@ impl FoundLetter {
     /// [`IngestError::Store`] when the key cannot be read.
     pub fn payload(&self, keyring: &Keyring) -> Result<LetterPayload> {
         Ok(match unseal(keyring, self.day, self.oldest_kept, &self.sealed)? {
-            Opened::Bytes(bytes) => LetterPayload::Bytes(bytes),
+            Opened::Message(Sealed { payload, headers }) => {
+                let headers = Headers::of(&headers).iter().map(|(name, value)| (name.to_owned(), value.to_vec()));
+                LetterPayload::Message { headers: headers.collect(), payload }
+            }
             Opened::Expired => LetterPayload::Expired,
             Opened::Foreign => LetterPayload::Foreign,
         })

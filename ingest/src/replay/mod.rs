@@ -40,6 +40,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use weir_decode::Headers;
 use weir_store::{Keyring, Store, StoreError, Table, UtcDay};
 
 use crate::decode::Decoders;
@@ -216,11 +217,11 @@ impl<F: FnMut(&str, i64, u64) + Send> Replay<'_, F> {
                         Opened::Expired => self.report.expired += 1,
                         Opened::Foreign => self.report.foreign += 1,
                         // The table holds a message once; were it there twice, it would still be replayed once.
-                        Opened::Bytes(payload) if gathered.insert(id.clone()) => {
-                            bytes += payload.len();
-                            chunk.push(rows.letter(row, id, payload));
+                        Opened::Message(message) if gathered.insert(id.clone()) => {
+                            bytes += message.payload.len();
+                            chunk.push(rows.letter(row, id, message));
                         }
-                        Opened::Bytes(_) => {}
+                        Opened::Message(_) => {}
                     }
                     if chunk.len() >= self.config.flush_rows || bytes >= self.config.flush_bytes {
                         self.replay_chunk(std::mem::take(&mut chunk)).await?;
@@ -368,7 +369,8 @@ impl Topic {
                     partition: letter.id.partition,
                     offset: letter.id.offset,
                     timestamp_ms: Some(letter.observed_ms),
-                    payload: Some(&letter.payload),
+                    payload: Some(&letter.message.payload),
+                    headers: Headers::of(&letter.message.headers),
                 }
             })
             .collect();

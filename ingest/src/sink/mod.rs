@@ -343,6 +343,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             bytes,
             tombstones: decoded.tombstones,
             nulled: &decoded.nulled,
+            headers_left_out: decoded.headers_left_out,
         }
         .emit();
         self.summary.messages += entries.len() as u64;
@@ -371,6 +372,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                 offset: message.offset,
                 reason: rejected.reason,
                 payload: message.payload.unwrap_or_default().to_vec(),
+                headers: message.headers.packed().to_vec(),
             }
         }));
         Ok(())

@@ -65,6 +65,7 @@ impl Bench {
             topic: (*topic).to_owned(),
             format: format.clone(),
             encoding: Encoding::Json,
+            headers: Vec::new(),
         });
         IngestConfig {
             brokers: self.cluster.bootstrap_servers(),

@@ -7,6 +7,7 @@ use weir_ingest::{Encoding, Format, IngestConfig, IngestError, RegistryAccess, R
 use weir_tests::SchemaRegistry;
 
 use crate::bench::{Bench, assert_rows, ids};
+use crate::headers::produce_with_headers;
 
 const AVRO: &str = include_str!("../../../decode/src/wire/golden/avro.json");
 const PROTOBUF: &str = include_str!("../../../decode/src/wire/golden/protobuf.json");
@@ -78,4 +79,39 @@ async fn a_schema_that_is_not_there_yet_ends_the_run_without_a_verdict_and_the_n
     assert_eq!(register(&registry, &golden, "AVRO"), 1);
     bench.run(config).await.unwrap();
     assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, 0..3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_may_be_named_in_a_header_by_its_id_or_its_guid() {
+    let registry = SchemaRegistry::start();
+    let bench = Bench::new(&[("avro", 1), ("protobuf", 1)]).await;
+    let mut dead = Vec::new();
+    for (topic, golden, language, path) in [("avro", AVRO, "AVRO", 0), ("protobuf", PROTOBUF, "PROTOBUF", 3)] {
+        let golden: Value = serde_json::from_str(golden).unwrap();
+        let id = register(&registry, &golden, language);
+        let framed = message(&golden, id);
+        // Of Protobuf the path to the type goes into the header too.
+        let (frame, value) = framed.split_at(5 + path);
+        let (by_id, value) = (frame.to_vec(), Some(value.to_vec()));
+        let by_guid = [&[1][..], &[0; 12], &id.to_be_bytes(), &frame[5..]].concat();
+        let broken = by_guid[..7].to_vec();
+        produce_with_headers(
+            &bench,
+            topic,
+            &[
+                (value.clone(), &[("__value_schema_id", Some(&by_guid))]),
+                (value.clone(), &[("__value_schema_id", Some(&by_id))]),
+                (Some(framed.clone()), &[("__key_schema_id", Some(&by_guid))]),
+                (None, &[("__value_schema_id", Some(&by_guid))]),
+                (value, &[("__value_schema_id", Some(&broken))]),
+            ],
+        );
+        dead.extend(ids(topic, 0, [4]));
+    }
+    let config = bench.config(&[("avro", Format::Requests), ("protobuf", Format::Requests)]);
+    let config = with_registry(config, &[Encoding::Avro, Encoding::Protobuf], &registry);
+    let summary = bench.run(config).await.unwrap();
+    assert_eq!((summary.rows["requests"], summary.tombstones), (6, 2));
+    assert_rows(&bench.row_ids("requests").await, &[ids("avro", 0, 0..3), ids("protobuf", 0, 0..3)].concat());
+    assert_rows(&bench.row_ids("dead_letters").await, &dead);
 }

@@ -4,5 +4,6 @@ mod bench;
 mod encodings;
 mod exactly_once;
 mod gate;
+mod headers;
 mod refusals;
 mod replays;

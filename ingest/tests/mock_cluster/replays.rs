@@ -98,7 +98,10 @@ async fn what_can_be_read_after_a_fix_gets_its_rows_once() {
     assert_eq!((replayed.outcome, replayed.rows, stored.reason_class.as_str()), ("stored", 1, "adapter"));
     let hopeless = letters.find(&"llm/1/1".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(hopeless.replay.as_ref().unwrap().outcome, "rejected");
-    assert!(hopeless.payload(&bench.keyring).unwrap() == LetterPayload::Bytes(b"nobody reads this".to_vec()));
+    assert!(
+        hopeless.payload(&bench.keyring).unwrap()
+            == LetterPayload::Message { payload: b"nobody reads this".to_vec(), headers: vec![] }
+    );
     assert!(letters.find(&"llm/1/2".parse().unwrap()).await.unwrap().is_none(), "a tombstone is no letter");
 }
 

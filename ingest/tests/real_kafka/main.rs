@@ -118,7 +118,12 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
         brokers: kafka.brokers.clone(),
         group_id: format!("weir-{topic}"),
         job: "test".to_owned(),
-        topics: vec![TopicConfig { topic: topic.to_owned(), format: Format::Requests, encoding: Encoding::Json }],
+        topics: vec![TopicConfig {
+            topic: topic.to_owned(),
+            format: Format::Requests,
+            encoding: Encoding::Json,
+            headers: Vec::new(),
+        }],
         flush_rows: 500,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_millis(200),

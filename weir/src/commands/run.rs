@@ -136,7 +136,12 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
                 TopicEncoding::Avro => Encoding::Avro,
                 TopicEncoding::Protobuf => Encoding::Protobuf,
             };
-            Ok(TopicConfig { topic: topic.name.clone(), format: format(&topic.format)?, encoding })
+            Ok(TopicConfig {
+                topic: topic.name.clone(),
+                format: format(&topic.format)?,
+                encoding,
+                headers: topic.headers.clone(),
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(IngestConfig {

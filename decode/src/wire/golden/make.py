@@ -3,7 +3,8 @@
     python3 -m venv v && v/bin/pip install 'confluent-kafka[avro,protobuf,schemaregistry]' grpcio-tools
     v/bin/python make.py
 
-The registry is the one in memory that comes with the package; ids, framing and values are the serializers' own. What a
+The registry is the one in memory that comes with the package; ids, framing and values are the serializers' own, GUIDs
+new each time. What a
 Protobuf message holds is what Google's Python library reads of its bytes, also where they are bytes that it would not
 write itself: messages written one behind the other, which Protobuf merges.
 """
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 
-from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_id_serializer
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -148,6 +149,13 @@ def framed(serializer, topic, value):
     return serializer(value, SerializationContext(topic, MessageField.VALUE)).hex()
 
 
+def framed_by_header(serializer, topic, value):
+    """The header that names the schema, and the message behind it."""
+    headers = {}
+    payload = serializer(value, SerializationContext(topic, MessageField.VALUE, headers))
+    return (headers["__value_schema_id"] + payload).hex()
+
+
 def registered(client, subject):
     found = client.get_latest_version(subject)
     references = [
@@ -167,6 +175,9 @@ def avro():
     text = json.dumps(AVRO)
     serializer = AvroSerializer(client, text)
     messages = [{"hex": framed(serializer, "requests", sent), "row": row} for sent, row in AVRO_ROWS]
+    by_header = AvroSerializer(client, text, conf={"schema.id.serializer": header_schema_id_serializer})
+    sent, row = AVRO_ROWS[0]
+    messages.append({"hex": framed_by_header(by_header, "requests", sent), "row": row})
     number, references = registered(client, "requests-value")
     write("avro.json", {str(number): {"text": text, "references": references}}, messages)
 
@@ -275,6 +286,8 @@ def protobuf():
         "hex": framed(ProtobufSerializer(requests.First, client, options), "requests", first), "row": row_of(first)})
     for payload in (merged, merged + other, other + again.SerializeToString(), unknown.SerializeToString()):
         messages.append({"hex": (frame + payload).hex(), "row": read(Request, payload)})
+    by_header = ProtobufSerializer(Request, client, {**options, "schema.id.serializer": header_schema_id_serializer})
+    messages.append({"hex": framed_by_header(by_header, "requests", full), "row": row_of(full)})
     number, _ = registered(client, "requests-value")
     schemas = {str(number): {"text": PROTO, "references": [["shared.proto", SHARED_PROTO]]}}
 

@@ -21,25 +21,30 @@ pub async fn run(common: &Common, id: &LetterId, payload: bool, raw: bool) -> Re
             "there is no dead letter {id}: the message was stored, or was not read; `weir deadletters list` says what there is"
         )));
     };
-    let bytes = if payload { Some(open(&config, &letter)?) } else { None };
-    match bytes {
-        Some(bytes) if raw => {
+    let message = if payload { Some(open(&config, &letter)?) } else { None };
+    match message {
+        Some(message) if raw => {
             let mut out = std::io::stdout().lock();
-            let written = out.write_all(&bytes).and_then(|()| out.flush());
+            let written = out.write_all(&message.payload).and_then(|()| out.flush());
             written.map_err(|error| Failure::outside(format!("cannot write to standard output: {error}")))
         }
-        bytes if common.json => print_json(&as_json(&letter, bytes.as_deref())),
-        bytes => {
-            print(&letter, bytes.as_deref());
+        message if common.json => print_json(&as_json(&letter, message.as_ref())),
+        message => {
+            print(&letter, message.as_ref());
             Ok(())
         }
     }
 }
 
-fn open(config: &Config, letter: &FoundLetter) -> Result<Vec<u8>> {
+struct Message {
+    payload: Vec<u8>,
+    headers: Vec<(String, Vec<u8>)>,
+}
+
+fn open(config: &Config, letter: &FoundLetter) -> Result<Message> {
     let keys = keys_to_read(config)?;
     match letter.payload(&keys)? {
-        LetterPayload::Bytes(bytes) => Ok(bytes),
+        LetterPayload::Message { payload, headers } => Ok(Message { payload, headers }),
         LetterPayload::Expired => Err(Failure::user(format!(
             "the bytes of {} have expired: the key of {} is gone, or the letter is older than the {} days of \
              ingest.dead_letter_days; while Kafka retains the message, read it there",
@@ -57,7 +62,7 @@ fn open(config: &Config, letter: &FoundLetter) -> Result<Vec<u8>> {
     }
 }
 
-fn as_json(letter: &FoundLetter, bytes: Option<&[u8]>) -> serde_json::Value {
+fn as_json(letter: &FoundLetter, message: Option<&Message>) -> serde_json::Value {
     let mut object = json!({
         "topic": letter.id.topic,
         "partition": letter.id.partition,
@@ -68,13 +73,15 @@ fn as_json(letter: &FoundLetter, bytes: Option<&[u8]>) -> serde_json::Value {
         "payload_bytes": letter.payload_bytes,
         "replay": letter.replay,
     });
-    if let Some(bytes) = bytes {
-        object["payload_escaped"] = escaped(bytes).into();
+    if let Some(Message { payload, headers }) = message {
+        object["payload_escaped"] = escaped(payload).into();
+        let headers = headers.iter().map(|(name, value)| (name.clone(), escaped(value).into()));
+        object["headers_escaped"] = headers.collect::<serde_json::Map<_, _>>().into();
     }
     object
 }
 
-fn print(letter: &FoundLetter, bytes: Option<&[u8]>) {
+fn print(letter: &FoundLetter, message: Option<&Message>) {
     println!("letter   {}", letter.id);
     println!("class    {}", letter.reason_class);
     println!("reason   {}", letter.reason);
@@ -91,8 +98,13 @@ fn print(letter: &FoundLetter, bytes: Option<&[u8]>) {
             }
         }
     }
-    match bytes {
-        Some(bytes) => println!("message  {}", escaped(bytes)),
+    match message {
+        Some(Message { payload, headers }) => {
+            for (name, value) in headers {
+                println!("header   {}: {}", escaped(name.as_bytes()), escaped(value));
+            }
+            println!("message  {}", escaped(payload));
+        }
         None => println!("message  not shown: --payload prints it, and it may hold personal data"),
     }
 }
