@@ -29,4 +29,5 @@ pub use row::{Incoming, Piece, Row, RowDecoder, RowsDecoded};
 pub use validate::check;
 pub use wire::{
     Encoding, RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, begins_with_schema,
+    message_fields,
 };

@@ -242,15 +242,10 @@ impl IngestConfig {
             let set = format!("set, that of {}", topic.topic);
             return error("the encoding of a topic of scraped pages", &set, "leave it out: a page is text");
         }
-        match &self.registry {
-            Some(registry) => registry.check()?,
-            None => {
-                if let Some(topic) = self.topics.iter().find(|topic| topic.encoding.needs_schemas()) {
-                    let mend = "name a schema registry: [kafka.registry] url = ...";
-                    let needs = format!("one that needs schemas, that of {}", topic.topic);
-                    return error("the encoding of a topic", &needs, mend);
-                }
-            }
+        if let Some(registry) = &self.registry {
+            registry.check()?;
+        } else if let Some(topic) = self.topics.iter().find(|topic| topic.encoding.needs_schemas()) {
+            return Err(no_registry(topic));
         }
         self.type_conflicts.check()
     }
@@ -264,6 +259,15 @@ impl IngestConfig {
     /// The transaction application id of one partition: its version is the next offset.
     pub(crate) fn app_id(&self, topic: &str, partition: i32) -> String {
         format!("weir/{}/{topic}/{partition}", self.job)
+    }
+}
+
+/// What is wrong with a topic that needs schemas where no registry is named.
+pub(crate) fn no_registry(topic: &TopicConfig) -> IngestError {
+    IngestError::Config {
+        setting: "the encoding of a topic",
+        value: format!("one that needs schemas, that of {}", topic.topic),
+        mend: "name a schema registry: [kafka.registry] url = ...",
     }
 }
 

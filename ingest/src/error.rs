@@ -168,6 +168,20 @@ pub enum IngestError {
     /// A message names a schema that cannot be had, so it cannot be judged.
     #[error("cannot read the messages of a topic: {0}")]
     Schema(#[from] SchemaTrouble),
+    /// The schema that a topic has now leads to no rows.
+    #[error("the schema of topic {topic}, version {version} of {subject}, is of no use: {why}; {mend}")]
+    UnusableSchema {
+        /// The topic.
+        topic: String,
+        /// Where the registry keeps its schemas.
+        subject: String,
+        /// Which of them.
+        version: i64,
+        /// What is wrong with it.
+        why: String,
+        /// How to mend it.
+        mend: &'static str,
+    },
     /// The tables failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -197,6 +211,7 @@ impl IngestError {
             | Self::TopicRecreated { .. }
             | Self::OtherSource { .. }
             | Self::SharedTopic { .. }
+            | Self::UnusableSchema { .. }
             | Self::FencedOut { .. } => Fault::User,
             Self::Unreachable { .. }
             | Self::Refused { .. }

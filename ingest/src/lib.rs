@@ -39,7 +39,7 @@ pub use broker::probe;
 pub use config::{Format, IngestConfig, Start, TopicConfig, TypeConflicts};
 pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;
-pub use registry::{Registry, RegistryAccess, RegistryConfig};
+pub use registry::{LatestSchema, Registry, RegistryAccess, RegistryConfig, TopicSchema, probe_schemas};
 pub use replay::{
     DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay, RejectedLetters,
     ReplayMode, ReplayReport, replay,

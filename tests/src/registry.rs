@@ -25,6 +25,16 @@ impl SchemaRegistry {
     /// Starts an empty one.
     #[must_use]
     pub fn start() -> Self {
+        Self::start_for(None)
+    }
+
+    /// Starts an empty one that lets in whoever sends this `Authorization`.
+    #[must_use]
+    pub fn guarded(authorization: &str) -> Self {
+        Self::start_for(Some(authorization.to_owned()))
+    }
+
+    fn start_for(authorization: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("it is bound"));
         let state = Arc::<Mutex<State>>::default();
@@ -32,7 +42,7 @@ impl SchemaRegistry {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // A client that goes away in the middle is its own affair.
-                serve(stream, &served).ok();
+                serve(stream, &served, authorization.as_deref()).ok();
             }
         });
         Self { url, state }
@@ -73,10 +83,12 @@ impl State {
             }
             ("GET", ["schemas", "ids", id]) => self.schemas.get(id.parse::<usize>().ok()?.checked_sub(1)?).cloned(),
             ("GET", ["subjects", subject, "versions", version]) => {
-                let mut of_subject = self.versions.iter().filter(|(named, _)| named == subject);
-                let (_, id) = of_subject.nth(version.parse::<usize>().ok()?.checked_sub(1)?)?;
+                let of_subject: Vec<_> = self.versions.iter().filter(|(named, _)| named == subject).collect();
+                let version = if *version == "latest" { of_subject.len() } else { version.parse().ok()? };
+                let (_, id) = of_subject.get(version.checked_sub(1)?)?;
                 let mut schema = self.schemas[id - 1].clone();
                 schema["id"] = json!(id);
+                schema["version"] = json!(version);
                 Some(schema)
             }
             _ => None,
@@ -84,27 +96,34 @@ impl State {
     }
 }
 
-fn serve(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
+fn serve(stream: TcpStream, state: &Mutex<State>, authorization: Option<&str>) -> std::io::Result<()> {
     let mut input = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     input.read_line(&mut first)?;
     let mut length = 0;
+    let mut let_in = authorization.is_none();
     loop {
         let mut line = String::new();
         input.read_line(&mut line)?;
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         if name.eq_ignore_ascii_case("content-length") {
             length = value.trim().parse().unwrap_or(0);
+        } else if name.eq_ignore_ascii_case("authorization") {
+            let_in = let_in || authorization == Some(value.trim());
         }
     }
     let mut body = vec![0; length];
     input.read_exact(&mut body)?;
     let mut words = first.split(' ');
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let answer = state.lock().unwrap_or_else(PoisonError::into_inner).answer(method, path, &body);
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    let answer = if let_in { state.answer(method, path, &body) } else { None };
+    let refusal = |code: u32, message: &str| json!({ "error_code": code, "message": message }).to_string();
     let (status, text) = match answer {
         Some(answer) => ("200 OK", answer.to_string()),
-        None => ("404 Not Found", json!({ "error_code": 40_403, "message": "not found" }).to_string()),
+        None if !let_in => ("401 Unauthorized", refusal(401, "not let in")),
+        None if path.starts_with("/subjects/") => ("404 Not Found", refusal(40_401, "no such subject")),
+        None => ("404 Not Found", refusal(40_403, "no such schema")),
     };
     let length = text.len();
     (&stream).write_all(

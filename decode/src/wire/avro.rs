@@ -67,6 +67,19 @@ impl AvroSchema {
         Ok(Self { types: parser.types, root })
     }
 
+    /// Names of the fields of each record that a message can be: several, where the schema is a union.
+    pub(super) fn message_fields(&self) -> Vec<Vec<String>> {
+        let branches = match &self.types[self.root] {
+            Type::Union(branches) => branches.as_slice(),
+            _ => std::slice::from_ref(&self.root),
+        };
+        let records = branches.iter().filter_map(|branch| match &self.types[*branch] {
+            Type::Record(members) => Some(members),
+            _ => None,
+        });
+        records.map(|members| members.iter().map(|(member, _)| json_out::name(member)).collect()).collect()
+    }
+
     /// Writes one value, which ends where the bytes end.
     pub(super) fn write_json(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Reason> {
         let mut input = Input { rest: bytes, values_left: bytes.len().saturating_add(FREE_VALUES) };

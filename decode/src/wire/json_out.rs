@@ -85,3 +85,9 @@ pub(super) fn member(name: &str) -> Vec<u8> {
     out.push(b':');
     out
 }
+
+/// The name that [`member`] made such a beginning of.
+pub(super) fn name(member: &[u8]) -> String {
+    let text = member.strip_suffix(b":").unwrap_or(member);
+    serde_json::from_slice(text).expect("it is JSON text")
+}

@@ -194,15 +194,33 @@ impl Wire {
         let schemas =
             self.schemas.as_ref().ok_or_else(|| SchemaTrouble("no schema registry is configured".to_owned()))?;
         let registered = schemas.schema(id)?;
-        let compiled = match (self.encoding, registered.language) {
-            (Encoding::Avro, SchemaLanguage::Avro) => avro::AvroSchema::parse(&registered).map(Compiled::Avro),
-            (Encoding::Protobuf, SchemaLanguage::Protobuf) => {
-                protobuf::ProtobufSchema::compile(&registered).map(Compiled::Protobuf)
-            }
-            _ => Err("it is of another language than its topic's encoding"),
-        };
+        let compiled = Compiled::new(self.encoding, &registered);
         Ok(compiled.map(Arc::new).map_err(|why| Reason::UnusableSchema { id, why }))
     }
+}
+
+impl Compiled {
+    fn new(encoding: Encoding, registered: &RegisteredSchema) -> Result<Self, &'static str> {
+        match (encoding, registered.language) {
+            (Encoding::Avro, SchemaLanguage::Avro) => avro::AvroSchema::parse(registered).map(Self::Avro),
+            (Encoding::Protobuf, SchemaLanguage::Protobuf) => {
+                protobuf::ProtobufSchema::compile(registered).map(Self::Protobuf)
+            }
+            _ => Err("it is of another language than its topic's encoding"),
+        }
+    }
+}
+
+/// Names of the fields of each type that messages of a schema can be, in the schema's order; never empty.
+///
+/// # Errors
+/// Why no message of the schema could become a row.
+pub fn message_fields(encoding: Encoding, registered: &RegisteredSchema) -> Result<Vec<Vec<String>>, &'static str> {
+    let types = match Compiled::new(encoding, registered)? {
+        Compiled::Avro(schema) => schema.message_fields(),
+        Compiled::Protobuf(schema) => schema.message_fields(),
+    };
+    if types.is_empty() { Err("it has no record, so its messages are no rows") } else { Ok(types) }
 }
 
 /// A message as one row a line.

@@ -259,3 +259,22 @@ proptest! {
         prop_assert_eq!(read, vec![Ok(json!({ "n": number, "d": real, "t": word, "l": list }))]);
     }
 }
+
+#[test]
+fn the_fields_of_messages_are_known_before_any_is_read() {
+    for (text, encoding, language) in
+        [(AVRO, Encoding::Avro, SchemaLanguage::Avro), (PROTOBUF, Encoding::Protobuf, SchemaLanguage::Protobuf)]
+    {
+        let (schemas, messages) = golden(text, language);
+        let rows: Vec<_> = messages.iter().filter_map(|(_, row)| row.as_object()).collect();
+        assert!(!rows.is_empty());
+        let types = schemas.0.values().map(|schema| message_fields(encoding, schema).unwrap());
+        let types: Vec<Vec<String>> = types.flatten().collect();
+        for row in rows {
+            let fits = |fields: &Vec<String>| row.keys().all(|name| fields.contains(name));
+            assert!(types.iter().any(fits), "{row:?} is of none of {types:?}");
+        }
+    }
+    let empty = one(SchemaLanguage::Protobuf, "syntax = \"proto3\";");
+    assert!(message_fields(Encoding::Protobuf, &empty.0[&1]).is_err());
+}

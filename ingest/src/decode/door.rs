@@ -22,7 +22,7 @@ use crate::Result;
 use crate::tables::{self, EVENT_DATE, SOURCE_OFFSET, SOURCE_PARTITION, SOURCE_TOPIC};
 
 /// The contract's column for unknown fields.
-pub(super) const EXTRA: &str = "extra";
+pub(crate) const EXTRA: &str = "extra";
 /// What the names of headers begin with there.
 const HEADER: &str = "header.";
 /// Whose keys rows without a tenant are made with.

@@ -13,6 +13,7 @@ use weir_decode::{Encoding, Incoming, Piece, Reason, Row, SchemaSource, Wire, ch
 use weir_schemas::Contract;
 use weir_store::Keyring;
 
+pub(crate) use door::EXTRA;
 pub(crate) use stage::{DecodedChunk, Decoders, OfTopic, Stage, Staged};
 
 use crate::decode::door::Door;

@@ -3,16 +3,20 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use weir_ingest::{LatestSchema, TopicSchema};
 use weir_policy_runtime::Trust;
 use weir_store::{Keyring, Store};
 
 use super::run::stream_estimator;
 use super::{configuration, print_json};
 use crate::cli::Common;
-use crate::config::Config;
+use crate::config::{Config, TopicEncoding};
 use crate::error::{Failure, Result};
 use crate::http::Listener;
 use crate::services::Access;
+
+/// Names of fields that one line shows.
+const NAMES_SHOWN: usize = 10;
 
 #[derive(Serialize)]
 struct Finding {
@@ -25,16 +29,19 @@ struct Finding {
 /// Checks every part, also after one has failed, and fails at the end if any did.
 pub async fn run(common: &Common) -> Result<()> {
     let config = configuration(common)?;
-    let findings = [
+    let mut findings = vec![
         finding("store", store(&config).await),
         finding("keys", keys(&config)),
         finding("kafka", kafka(&config).await),
+    ];
+    findings.extend(registry(&config).await.into_iter().map(|result| finding("registry", result)));
+    findings.extend([
         finding("adapters", adapters(&config)),
         finding("http", http(&config).await),
         finding("policy", access(&config)),
         finding("estimators", estimators(&config)),
         finding("bridge", super::bridge::settings(&config)),
-    ];
+    ]);
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     if common.json {
         print_json(&findings)?;
@@ -68,6 +75,49 @@ async fn kafka(config: &Config) -> Result<String> {
     weir_ingest::probe(&ingest).await?;
     let topics: Vec<&str> = config.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
     Ok(format!("{}: {}", config.kafka.brokers, topics.join(", ")))
+}
+
+/// A line for each topic that needs schemas, and the one about the registry when it does not answer as it should.
+async fn registry(config: &Config) -> Vec<Result<String>> {
+    let needs_schemas = |encoding| matches!(encoding, TopicEncoding::Avro | TopicEncoding::Protobuf);
+    if !config.kafka.topics.iter().any(|topic| needs_schemas(topic.encoding)) {
+        return Vec::new();
+    }
+    let ingest = match super::run::ingest_config(config, false) {
+        Ok(ingest) => ingest,
+        Err(failure) => return vec![Err(failure)],
+    };
+    match tokio::task::spawn_blocking(move || weir_ingest::probe_schemas(&ingest)).await {
+        Ok(topics) => topics.into_iter().map(|topic| Ok(schema_says(&topic?))).collect(),
+        Err(error) => vec![Err(Failure::ours(format!("asking the schema registry ended unexpectedly: {error}")))],
+    }
+}
+
+/// No subject of that name is no failure: producers may name theirs otherwise, and messages name schemas by id.
+fn schema_says(TopicSchema { topic, subject, latest }: &TopicSchema) -> String {
+    let Some(LatestSchema { version, contract, read, kept, dropped }) = latest else {
+        return format!(
+            "{topic}: no schema was looked at, since the registry has no subject {subject}; if producers use another naming strategy, that is fine"
+        );
+    };
+    let fields = read.len() + kept.len() + dropped.len();
+    let what = contract.map_or("are read".to_owned(), |contract| format!("are columns of {contract}"));
+    let mut says = format!("{topic}: {} of {fields} fields of {subject}, version {version}, {what}", read.len());
+    for (fate, names) in [("kept as unknown", kept), ("dropped as unknown", dropped)] {
+        if !names.is_empty() {
+            says += &format!("; {fate}: {}", listed(names));
+        }
+    }
+    says
+}
+
+/// The first names, and how many more there are. Whoever registers a schema chooses them, so they are shown escaped.
+fn listed(names: &[String]) -> String {
+    let mut listed: Vec<String> = names.iter().take(NAMES_SHOWN).map(|name| name.escape_debug().to_string()).collect();
+    if names.len() > NAMES_SHOWN {
+        listed.push(format!("and {} more", names.len() - NAMES_SHOWN));
+    }
+    listed.join(", ")
 }
 
 /// All of them are compiled: one that comes with Weir tells of a defect, the configuration's of a mistake.

@@ -20,6 +20,7 @@ pub(super) use read::Scratch;
 
 use read::Reader;
 
+use super::json_out;
 use crate::Reason;
 
 const MISFIT: Reason = Reason::NotOfItsSchema;
@@ -125,6 +126,20 @@ struct EnumType {
 }
 
 impl ProtobufSchema {
+    /// Names of the fields of each type that a message can be: the file's, each before those that lie in it.
+    pub(super) fn message_fields(&self) -> Vec<Vec<String>> {
+        let mut types = Vec::new();
+        let mut places: Vec<&Place> = self.roots.iter().rev().collect();
+        while let Some(place) = places.pop() {
+            if let Some(message) = place.message {
+                let fields = &self.messages[message].fields;
+                types.push(fields.iter().map(|field| json_out::name(&field.member)).collect());
+            }
+            places.extend(place.inner.iter().rev());
+        }
+        types
+    }
+
     /// Writes the message behind the path to its type.
     pub(super) fn write_json(&self, bytes: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) -> Result<(), Reason> {
         let (message, start) = self.type_of(bytes).ok_or(MISFIT)?;

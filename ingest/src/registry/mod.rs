@@ -5,6 +5,8 @@
 //! on from the positions in the tables. The token or password stands in a file, read anew when access is refused, and is
 //! never said.
 
+mod check;
+
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,8 @@ use weir_decode::{RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, Sche
 
 use crate::{IngestError, Result, events};
 
+pub use check::{LatestSchema, TopicSchema, probe_schemas};
+
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pauses between attempts: an outage of some seconds is waited out.
@@ -25,6 +29,9 @@ const PAUSES_MS: [u64; 5] = [100, 300, 1_000, 3_000, 5_000];
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// References of a schema, direct and indirect: more is a circle or a mistake.
 const REFERENCES_MAX: usize = 256;
+/// What a registry adds to status 404 when it knows no such subject, or no version of it. Without one of them the 404 may
+/// be of a server that is no registry at all.
+const NO_SUBJECT: [i64; 2] = [40_401, 40_402];
 
 /// A schema registry, and how to be let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +114,15 @@ struct Answer {
     language: Option<String>,
     #[serde(default)]
     references: Vec<Reference>,
+    /// Where a subject was asked for.
+    #[serde(default)]
+    version: i64,
+}
+
+/// What a registry says beside a status that is no success.
+#[derive(Deserialize)]
+struct Refusal {
+    error_code: i64,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +138,15 @@ enum Failed {
     Passing(String),
     /// So will the next.
     Lasting(String),
+    /// There is no such subject, or not yet.
+    NoSubject(String),
+}
+
+impl From<Failed> for SchemaTrouble {
+    fn from(failed: Failed) -> Self {
+        let (Failed::Passing(why) | Failed::Lasting(why) | Failed::NoSubject(why)) = failed;
+        Self(why)
+    }
 }
 
 impl Registry {
@@ -154,7 +179,21 @@ impl Registry {
             SchemaId::Number(_) => "ids",
             SchemaId::Guid(_) => "guids",
         };
-        let answer = self.get(&format!("/schemas/{by}/{id}"), &format!("schema {id}"))?;
+        self.with_references(self.get(&format!("/schemas/{by}/{id}"), &format!("schema {id}"))?)
+    }
+
+    /// Version and schema of the latest that a subject has; none, when there is no such subject. Asks once: whoever wants to
+    /// know that does not wait for an outage to end.
+    fn latest(&self, subject: &str) -> std::result::Result<Option<(i64, RegisteredSchema)>, SchemaTrouble> {
+        let path = format!("/subjects/{}/versions/latest", percent_encoded(subject));
+        let answer = match self.get(&path, &format!("the latest version of {subject}")) {
+            Err(Failed::NoSubject(_)) => return Ok(None),
+            answer => answer?,
+        };
+        Ok(Some((answer.version, self.with_references(answer)?)))
+    }
+
+    fn with_references(&self, answer: Answer) -> std::result::Result<RegisteredSchema, Failed> {
         let mut references = Vec::new();
         self.follow(answer.references, &mut references, &mut HashSet::new())?;
         let language = match answer.language.as_deref() {
@@ -200,14 +239,23 @@ impl Registry {
         match response.status().as_u16() {
             200 => {}
             401 | 403 => {
+                let mend = match self.config.access {
+                    RegistryAccess::Open => "name a file with credentials, as basic_auth_file or bearer_token_file",
+                    RegistryAccess::Basic(_) | RegistryAccess::Bearer(_) => {
+                        "correct the credentials file, or the rights of its user"
+                    }
+                };
                 return Err(Failed::Lasting(format!(
-                    "the schema registry {registry} refused access to {what}; correct the credentials file"
+                    "the schema registry {registry} refused access to {what}; {mend}"
                 )));
             }
             404 => {
-                return Err(Failed::Passing(format!(
+                let why = format!(
                     "the schema registry {registry} does not know {what}; check that it is the one that the producers use"
-                )));
+                );
+                let said: Option<Refusal> = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_json().ok();
+                let no_subject = said.is_some_and(|said| NO_SUBJECT.contains(&said.error_code));
+                return Err(if no_subject { Failed::NoSubject(why) } else { Failed::Passing(why) });
             }
             status => {
                 return Err(Failed::Passing(format!("the schema registry {registry} answered with status {status}")));
@@ -236,7 +284,7 @@ impl SchemaSource for Registry {
                     return Ok(schema);
                 }
                 Err(Failed::Lasting(why)) => return Err(SchemaTrouble(why)),
-                Err(Failed::Passing(why)) => why,
+                Err(Failed::Passing(why) | Failed::NoSubject(why)) => why,
             };
             let Some(pause) = pauses.next() else { return Err(SchemaTrouble(why)) };
             events::registry_trouble(id, &why);
@@ -265,10 +313,10 @@ mod tests {
 
     use super::*;
 
-    /// Answers one request after the other, and says what each asked for and how it was let in.
     /// Paths that were asked for, each with its `Authorization`.
     type Asked = Vec<(String, Option<String>)>;
 
+    /// Answers one request after the other, and says what each asked for and how it was let in.
     fn registry(answers: Vec<(u16, String)>) -> (String, std::thread::JoinHandle<Asked>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
@@ -347,6 +395,35 @@ mod tests {
         assert!(error.to_string().contains("does not know schema 9"), "{error}");
         assert!(error.retry_helps() && error.fault() == weir_store::Fault::Outside);
         assert_eq!(asked.join().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_latest_of_a_subject_comes_with_what_it_refers_to_and_a_missing_subject_is_no_trouble() {
+        let missing = |code: u32| (404, format!(r#"{{"error_code":{code},"message":"not found"}}"#));
+        let reference = r#"{"name":"n","subject":"b","version":1}"#;
+        let latest = (200, format!(r#"{{"schema":"top","version":4,"references":[{reference}]}}"#));
+        let below = (200, r#"{"schema":"below"}"#.to_owned());
+        let (url, asked) = registry(vec![
+            latest.clone(),
+            below,
+            missing(40_401),
+            // A server that is no registry, and a subject that is only referred to.
+            missing(404),
+            (404, "<html>".to_owned()),
+            latest,
+            missing(40_401),
+        ]);
+        let client = client(&url, RegistryAccess::Open);
+        let (version, schema) = client.latest("a/b-value").unwrap().unwrap();
+        assert_eq!((version, schema.text.as_str(), schema.references.len()), (4, "top", 1));
+        assert_eq!(client.latest("a").unwrap(), None);
+        for _ in 0..2 {
+            let said = client.latest("a").unwrap_err().0;
+            assert!(said.contains("does not know the latest version of a;"), "{said}");
+        }
+        let said = client.latest("a").unwrap_err().0;
+        assert!(said.contains("does not know version 1 of b;"), "{said}");
+        assert_eq!(asked.join().unwrap()[0].0, "/subjects/a%2Fb-value/versions/latest");
     }
 
     #[test]
