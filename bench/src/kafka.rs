@@ -29,6 +29,7 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
             encoding: Encoding::Json,
             headers: Vec::new(),
         }],
+        patterns: Vec::new(),
         flush_rows: 100_000,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_secs(10),

@@ -1,5 +1,6 @@
 //! The broker before anything is read or written: is it there, does it know the topics, which cluster is it?
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,36 +9,32 @@ use rdkafka::client::OAuthToken;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
 
+use crate::config::{TOPICS_ASKED_EVERY, TOPICS_ASKED_EVERY_SETTING};
 use crate::source::Watermarks;
 use crate::token::TOKEN_FILE;
 use crate::topic_id::topic_id;
-use crate::{IngestConfig, IngestError, Result, events, token};
+use crate::topics::KnownTopic;
+use crate::{IngestConfig, IngestError, Result, TopicConfig, events, token};
 
 /// What the brokers say of themselves and of the topics, before anything is read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Known {
     /// The cluster's id, if it tells.
     pub(crate) cluster_id: Option<String>,
-    /// In the order of the configuration.
+    /// Those that are named, in the order of the configuration; then those that match a pattern, by name.
     pub(crate) topics: Vec<KnownTopic>,
 }
 
-/// A topic as it is now.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct KnownTopic {
-    /// Its id, which a later topic of the same name does not have; none where brokers have none.
-    pub(crate) id: Option<String>,
-    /// How many partitions it has.
-    pub(crate) partitions: i32,
-}
-
-/// Checks that a broker answers and knows every topic. Writes nothing anywhere.
+/// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere. Returns the names of the
+/// topics that would be read now, those that match a pattern included.
 ///
 /// # Errors
 /// [`IngestError::Config`], [`IngestError::Unreachable`], [`IngestError::MissingTopic`], [`IngestError::Refused`].
-pub async fn probe(config: &IngestConfig) -> Result<()> {
-    known(config).await.map(|_| ())
+pub async fn probe(config: &IngestConfig) -> Result<Vec<String>> {
+    let known = known(config).await?;
+    Ok(known.topics.into_iter().map(|topic| topic.config.topic).collect())
 }
 
 /// As [`probe`], and says which cluster and which topics it found.
@@ -47,10 +44,10 @@ pub(crate) async fn known(config: &IngestConfig) -> Result<Known> {
     tokio::task::spawn_blocking(move || ask(&config)).await.map_err(|_| IngestError::PollThread)?
 }
 
-/// What Kafka holds now of each partition of each topic.
-pub(crate) async fn watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>> {
-    let config = config.clone();
-    tokio::task::spawn_blocking(move || ask_watermarks(&config)).await.map_err(|_| IngestError::PollThread)?
+/// What Kafka holds now of each partition of each of the topics.
+pub(crate) async fn watermarks(config: &IngestConfig, topics: &[KnownTopic]) -> Result<Vec<Watermarks>> {
+    let (config, topics) = (config.clone(), topics.to_vec());
+    tokio::task::spawn_blocking(move || ask_watermarks(&config, &topics)).await.map_err(|_| IngestError::PollThread)?
 }
 
 /// The operator's client settings under ours.
@@ -61,8 +58,7 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
     if config.kafka.get("group.protocol").is_none_or(|protocol| protocol == "classic") {
         client.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "3000");
     }
-    // New partitions are seen so soon; the default is five minutes.
-    client.set("topic.metadata.refresh.interval.ms", "30000");
+    client.set(TOPICS_ASKED_EVERY_SETTING, TOPICS_ASKED_EVERY.as_millis().to_string());
     // The one consumer queue; the channel behind it is bounded too.
     client.set("queued.max.messages.kbytes", "32768");
     for (name, value) in config.kafka.iter().filter(|(name, _)| *name != TOKEN_FILE) {
@@ -84,14 +80,14 @@ const ASK_AGAIN: Duration = Duration::from_millis(50);
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
 /// A client that only asks. It keeps what the brokers or OpenSSL have against us.
-struct Asking {
+pub(crate) struct Asking {
     config: IngestConfig,
     refused: Mutex<Option<IngestError>>,
 }
 
 impl Asking {
     /// Connects, within the time that brokers have to answer.
-    fn connect(config: &IngestConfig) -> Result<BaseConsumer<Self>> {
+    pub(crate) fn connect(config: &IngestConfig) -> Result<BaseConsumer<Self>> {
         let context = Self { config: config.clone(), refused: Mutex::default() };
         let client: BaseConsumer<Self> = client_config(config).create_with_context(context)?;
         let wait = config.answer_within();
@@ -105,7 +101,8 @@ impl Asking {
                 return Err(refused);
             }
             let left = give_up.saturating_duration_since(Instant::now());
-            match client.fetch_metadata(Some(&config.topics[0].topic), patience.min(left)) {
+            let first = config.topics.first().map(|topic| topic.topic.as_str());
+            match client.fetch_metadata(first, patience.min(left)) {
                 Ok(_) => return Ok(client),
                 Err(error) => match classify(config, "the cluster", wait, error) {
                     IngestError::Unreachable { .. } if Instant::now() < give_up => {
@@ -159,41 +156,63 @@ fn gist(reason: &str) -> String {
 }
 
 fn ask(config: &IngestConfig) -> Result<Known> {
-    let wait = config.answer_within();
     let client = Asking::connect(config)?;
-    let mut topics = Vec::new();
-    for topic in &config.topics {
-        let metadata = client
-            .fetch_metadata(Some(&topic.topic), wait)
-            .map_err(|error| classify(config, &topic.topic, wait, error))?;
-        let missing = || IngestError::MissingTopic { topic: topic.topic.clone(), brokers: config.brokers.clone() };
-        let found = metadata.topics().iter().find(|found| found.name() == topic.topic).ok_or_else(missing)?;
-        match found.error().map(RDKafkaErrorCode::from) {
-            // A topic without a leader yet is there; the consumer waits for the leader.
-            None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Err(missing()),
-            Some(code) => return Err(classify(config, &topic.topic, wait, KafkaError::MetadataFetch(code))),
-        }
-        if found.partitions().is_empty() && found.error().is_none() {
-            return Err(missing());
-        }
-        let trouble = |error| classify(config, &topic.topic, wait, error);
-        let id = topic_id(client.client(), &topic.topic, wait).map_err(trouble)?;
-        let partitions = partitions(&client, &topic.topic, wait).map_err(trouble)?;
-        topics.push(KnownTopic { id, partitions: i32::try_from(partitions.len()).unwrap_or(i32::MAX) });
-    }
-    let cluster_id = client.client().fetch_cluster_id(wait).filter(|id| !id.is_empty());
+    let matched = if config.patterns.is_empty() {
+        Vec::new()
+    } else {
+        config.matched(topic_names(&client, config)?.iter().map(String::as_str))
+    };
+    let topics = config.topics.iter().cloned().chain(matched);
+    let topics = topics.map(|topic| describe(&client, config, topic)).collect::<Result<_>>()?;
+    let cluster_id = client.client().fetch_cluster_id(config.answer_within()).filter(|id| !id.is_empty());
     Ok(Known { cluster_id, topics })
 }
 
-fn ask_watermarks(config: &IngestConfig) -> Result<Vec<Watermarks>> {
+/// The names of all topics that can be read. One that is just being made or deleted is not among them.
+pub(crate) fn topic_names(client: &BaseConsumer<Asking>, config: &IngestConfig) -> Result<BTreeSet<String>> {
+    let wait = config.answer_within();
+    // Tokens are asked for inside `poll` only.
+    while client.poll(Duration::ZERO).is_some() {}
+    let metadata =
+        client.fetch_metadata(None, wait).map_err(|error| classify(config, "the list of topics", wait, error))?;
+    let is_there = |topic: &&MetadataTopic| match topic.error().map(RDKafkaErrorCode::from) {
+        None => !topic.partitions().is_empty(),
+        Some(code) => code == RDKafkaErrorCode::LeaderNotAvailable,
+    };
+    Ok(metadata.topics().iter().filter(is_there).map(|topic| topic.name().to_owned()).collect())
+}
+
+/// The topic as it is now.
+pub(crate) fn describe(client: &BaseConsumer<Asking>, config: &IngestConfig, topic: TopicConfig) -> Result<KnownTopic> {
+    let (name, wait) = (topic.topic.as_str(), config.answer_within());
+    let trouble = |error| classify(config, name, wait, error);
+    let missing = || IngestError::MissingTopic { topic: name.to_owned(), brokers: config.brokers.clone() };
+    let metadata = client.fetch_metadata(Some(name), wait).map_err(trouble)?;
+    let found = metadata.topics().iter().find(|found| found.name() == name).ok_or_else(missing)?;
+    match found.error().map(RDKafkaErrorCode::from) {
+        // A topic without a leader yet is there; the consumer waits for the leader.
+        None | Some(RDKafkaErrorCode::LeaderNotAvailable) => {}
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => return Err(missing()),
+        Some(code) => return Err(trouble(KafkaError::MetadataFetch(code))),
+    }
+    if found.partitions().is_empty() && found.error().is_none() {
+        return Err(missing());
+    }
+    let id = topic_id(client.client(), name, wait).map_err(trouble)?;
+    let partitions = partitions(client, name, wait).map_err(trouble)?;
+    let partitions = i32::try_from(partitions.len()).unwrap_or(i32::MAX);
+    Ok(KnownTopic { config: topic, id, partitions })
+}
+
+fn ask_watermarks(config: &IngestConfig, topics: &[KnownTopic]) -> Result<Vec<Watermarks>> {
     let wait = config.answer_within();
     let client = Asking::connect(config)?;
     let mut watermarks = Vec::new();
-    for (index, topic) in config.topics.iter().enumerate() {
-        let trouble = |error| classify(config, &topic.topic, wait, error);
-        for partition in partitions(&client, &topic.topic, wait).map_err(trouble)? {
-            let (low, high) = client.fetch_watermarks(&topic.topic, partition, wait).map_err(trouble)?;
+    for (index, topic) in topics.iter().enumerate() {
+        let name = topic.config.topic.as_str();
+        let trouble = |error| classify(config, name, wait, error);
+        for partition in partitions(&client, name, wait).map_err(trouble)? {
+            let (low, high) = client.fetch_watermarks(name, partition, wait).map_err(trouble)?;
             watermarks.push(Watermarks { partition: (index, partition), low, high });
         }
     }

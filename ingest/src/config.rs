@@ -8,12 +8,17 @@ use weir_adapters::{Adapter, Input};
 use weir_decode::{Encoding, OnConflict};
 use weir_schemas::{Contract, Feedback, FieldKind, GpuTelemetry, Request, Requirement, contracts};
 
-use crate::{IngestError, RegistryConfig, Result};
+use crate::{IngestError, RegistryConfig, Result, TopicPattern};
 
 /// How long brokers may take to answer before we call them unreachable.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The client setting that changes it.
 const ANSWER_WITHIN_SETTING: &str = "metadata.request.timeout.ms";
+
+/// How soon new partitions are seen, and new topics that match a pattern; the client's default is five minutes.
+pub(crate) const TOPICS_ASKED_EVERY: Duration = Duration::from_secs(30);
+/// The client setting that changes it.
+pub(crate) const TOPICS_ASKED_EVERY_SETTING: &str = "topic.metadata.refresh.interval.ms";
 
 /// Client settings that decide where reading starts or ends: they are ours, or exactly-once is not.
 const OURS: [&str; 8] = [
@@ -166,8 +171,10 @@ pub struct IngestConfig {
     pub group_id: String,
     /// Names the positions in the tables; never reuse one for another cluster.
     pub job: String,
-    /// What to read.
+    /// What to read, by name.
     pub topics: Vec<TopicConfig>,
+    /// What to read besides, whatever its name is: topics that are there, and those that are made later.
+    pub patterns: Vec<TopicPattern>,
     /// Commit when so many rows are buffered.
     pub flush_rows: usize,
     /// Commit when so many payload bytes are buffered: what bounds memory when messages are large.
@@ -205,13 +212,18 @@ impl IngestConfig {
         if self.job.is_empty() || self.job.contains('/') {
             return error("job", &format!("{:?}", self.job), "give a name without slashes");
         }
-        if self.topics.is_empty() {
-            return error("topics", "empty", "name at least one topic");
+        if self.topics.is_empty() && self.patterns.is_empty() {
+            return error("topics", "empty", "name at least one topic, or give a pattern");
         }
         let mut names: Vec<_> = self.topics.iter().map(|topic| topic.topic.as_str()).collect();
         names.sort_unstable();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return error("topics", pair[0], "name each topic once");
+        }
+        let again =
+            |index: usize| self.patterns[..index].iter().any(|other| other.pattern == self.patterns[index].pattern);
+        if let Some(index) = (0..self.patterns.len()).find(|index| again(*index)) {
+            return error("topics", self.patterns[index].pattern.text(), "give each pattern once");
         }
         for topic in &self.topics {
             let mut headers: Vec<_> = topic.headers.iter().map(String::as_str).collect();
@@ -234,20 +246,33 @@ impl IngestConfig {
         if let Some(name) = OURS.iter().find(|name| self.kafka.contains_key(**name)) {
             return error("a Kafka setting", name, "remove it: weir sets it itself");
         }
-        let page = |topic: &&TopicConfig| match &topic.format {
+        let page = |format: &Format| match format {
             Format::Adapter(adapter) => matches!(adapter.input(), Input::Prometheus { .. }),
             _ => false,
         };
-        if let Some(topic) = self.topics.iter().filter(page).find(|topic| topic.encoding != Encoding::Json) {
-            let set = format!("set, that of {}", topic.topic);
+        let mut read = self.read();
+        if let Some((topic, ..)) = read.find(|(_, format, encoding)| page(format) && *encoding != Encoding::Json) {
+            let set = format!("set, that of {topic}");
             return error("the encoding of a topic of scraped pages", &set, "leave it out: a page is text");
         }
         if let Some(registry) = &self.registry {
             registry.check()?;
-        } else if let Some(topic) = self.topics.iter().find(|topic| topic.encoding.needs_schemas()) {
+        } else if let Some((topic, ..)) = self.read().find(|(_, _, encoding)| encoding.needs_schemas()) {
             return Err(no_registry(topic));
         }
         self.type_conflicts.check()
+    }
+
+    /// All entries, by name or by pattern.
+    fn read(&self) -> impl Iterator<Item = (&str, &Format, Encoding)> {
+        let named = self.topics.iter().map(|topic| (topic.topic.as_str(), &topic.format, topic.encoding));
+        named.chain(self.patterns.iter().map(|each| (each.pattern.text(), &each.format, each.encoding)))
+    }
+
+    /// How often the lookout asks which topics there are.
+    pub(crate) fn topics_asked_every(&self) -> Duration {
+        let set = self.kafka.get(TOPICS_ASKED_EVERY_SETTING).and_then(|value| value.parse().ok());
+        set.map_or(TOPICS_ASKED_EVERY, Duration::from_millis)
     }
 
     /// How long brokers may take to answer.
@@ -263,10 +288,10 @@ impl IngestConfig {
 }
 
 /// What is wrong with a topic that needs schemas where no registry is named.
-pub(crate) fn no_registry(topic: &TopicConfig) -> IngestError {
+pub(crate) fn no_registry(topic: &str) -> IngestError {
     IngestError::Config {
         setting: "the encoding of a topic",
-        value: format!("one that needs schemas, that of {}", topic.topic),
+        value: format!("one that needs schemas, that of {topic}"),
         mend: "name a schema registry: [kafka.registry] url = ...",
     }
 }
@@ -286,6 +311,7 @@ mod tests {
                 encoding: Encoding::Json,
                 headers: vec![],
             }],
+            patterns: vec![],
             flush_rows: 1,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(1),

@@ -18,6 +18,14 @@ pub enum IngestError {
         /// How to mend it.
         mend: &'static str,
     },
+    /// A pattern of topics is no regular expression.
+    #[error("the topic pattern {pattern:?} cannot be used: {why}; write a regular expression that whole names match")]
+    Pattern {
+        /// As it was written.
+        pattern: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// No broker answered.
     #[error("no Kafka broker answered at {brokers} within {waited_s} s; check the address and that the broker is up")]
     Unreachable {
@@ -204,6 +212,7 @@ impl IngestError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Config { .. }
+            | Self::Pattern { .. }
             | Self::Setting { .. }
             | Self::Credentials { .. }
             | Self::Tls { .. }

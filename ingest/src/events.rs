@@ -133,6 +133,24 @@ pub(crate) fn revoked(job: &str, topic: &str, partition: i32) {
     tracing::info!(job, topic, partition, "partition revoked");
 }
 
+pub(crate) fn topic_came(job: &str, topic: &str, partitions: i32) {
+    metrics::counter!("weir_ingest_topics_found_total", "ingest_job" => job.to_owned()).increment(1);
+    tracing::info!(job, topic, partitions, "a topic that matches a pattern is read from now on");
+}
+
+pub(crate) fn topic_went(job: &str, topic: &str) {
+    metrics::counter!("weir_ingest_topics_gone_total", "ingest_job" => job.to_owned()).increment(1);
+    tracing::warn!(job, topic, "a topic that matched a pattern is gone and no longer read; its rows stay");
+}
+
+pub(crate) fn topics_not_taken_on(job: &str, why: &StoreError) {
+    tracing::warn!(job, %why, "topics that came are not read yet: the tables cannot be opened; tried again soon");
+}
+
+pub(crate) fn no_topic_matches(job: &str) {
+    tracing::warn!(job, "no topic matches yet; those that come are read");
+}
+
 pub(crate) fn paused(job: &str) {
     metrics::counter!("weir_ingest_pauses_total", "ingest_job" => job.to_owned()).increment(1);
     tracing::debug!(job, "partitions paused: tables are slower than Kafka");

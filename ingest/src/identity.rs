@@ -50,6 +50,17 @@ pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result
     Ok(found)
 }
 
+/// Has the job filled any table from any topic?
+pub(crate) async fn has_run(store: &Store, job: &str) -> Result<bool> {
+    for path in store.list("sources").await? {
+        let Some(note) = store.get(&path).await? else { continue };
+        if serde_json::from_slice::<Source>(&note).is_ok_and(|source| source.job == job) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Finds that no other job fills a table from the topic.
 pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<()> {
     for table in store.folders("sources").await? {

@@ -26,6 +26,7 @@ mod decode;
 mod error;
 mod events;
 mod identity;
+mod lookout;
 mod registry;
 mod replay;
 mod run;
@@ -34,6 +35,7 @@ mod source;
 mod tables;
 mod token;
 mod topic_id;
+mod topics;
 
 pub use broker::probe;
 pub use config::{Format, IngestConfig, Start, TopicConfig, TypeConflicts};
@@ -46,6 +48,7 @@ pub use replay::{
 };
 pub use run::{IngestSummary, run};
 pub use tables::{dead_letter_replays_spec, dead_letters_spec, raw_table_spec};
+pub use topics::{Pattern, TopicPattern};
 pub use weir_decode::{Encoding, Incoming, OnConflict, Reason};
 
 /// What this crate's functions return.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use weir_store::{Keyring, Store};
 
 use crate::decode::{Stage, Staged};
+use crate::lookout::{Lookout, Seen};
 use crate::sink::{Found, Sink};
 use crate::source::{Control, Event, News, Source};
 use crate::{IngestConfig, IngestError, Result, broker, events};
@@ -53,13 +54,20 @@ pub async fn run(
 ) -> Result<IngestSummary> {
     let job = config.job.clone();
     let known = broker::known(&config).await?;
-    let wanted = if config.stop_when_drained { broker::watermarks(&config).await? } else { Vec::new() };
-    let topics = known.topics.clone();
+    if known.topics.is_empty() {
+        events::no_topic_matches(&job);
+        if config.stop_when_drained {
+            return Ok(IngestSummary::default());
+        }
+    }
+    let wanted = if config.stop_when_drained { broker::watermarks(&config, &known.topics).await? } else { Vec::new() };
     let control = Arc::new(Control::default());
     let found = Found { known, wanted };
     let mut sink = Sink::open(store, keyring, config.clone(), found, control.clone(), on_commit).await?;
-    let (source, mut arriving) = Source::start(&config, topics, control.clone())?;
-    let outcome = drive(&mut sink, &mut arriving, stop).await;
+    let (lookout, mut seen) = Lookout::start(&config, control.clone())?;
+    let (source, mut arriving) = Source::start(&config, control.clone())?;
+    let outcome = drive(&mut sink, &mut arriving, &mut seen, stop).await;
+    drop(lookout);
     // Dropping the channel first: a poll thread that waits in it must not keep us waiting.
     drop(arriving);
     source.end().await;
@@ -72,10 +80,11 @@ pub async fn run(
 async fn drive<F: FnMut(&str, i64, u64) + Send>(
     sink: &mut Sink<F>,
     arriving: &mut mpsc::Receiver<Event>,
+    seen: &mut mpsc::Receiver<Seen>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let mut stage = Stage::new(sink.decoders());
-    let mut open = true;
+    let (mut open, mut looks) = (true, true);
     loop {
         let (flush_at, look_again_at) = (sink.flush_at(), sink.look_again_at());
         tokio::select! {
@@ -93,6 +102,10 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
                     return Ok(());
                 }
             }
+            seen = seen.recv(), if looks => match seen {
+                Some(seen) => sink.see(seen).await?,
+                None => looks = false,
+            },
             staged = stage.next(), if !stage.is_empty() => {
                 if handle(sink, staged?).await? == Next::End {
                     return Ok(());
@@ -178,7 +191,9 @@ mod tests {
 
     use super::faulty::Faulty;
     use super::*;
+    use crate::broker::Known;
     use crate::source::{Chunk, Generation, Watermarks};
+    use crate::topics::KnownTopic;
     use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
     const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
@@ -189,6 +204,7 @@ mod tests {
             group_id: "g".to_owned(),
             job: "j".to_owned(),
             topics: vec![llm()],
+            patterns: Vec::new(),
             flush_rows: 1_000,
             flush_bytes: 1 << 20,
             flush_interval: Duration::from_secs(3_600),
@@ -246,7 +262,8 @@ mod tests {
         wanted: Vec<Watermarks>,
     ) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
         let keyring = Keyring::open(folder.path().join("keys")).unwrap();
-        let found = Found { wanted, ..Found::default() };
+        let known = KnownTopic { config: llm(), id: None, partitions: 2 };
+        let found = Found { known: Known { cluster_id: None, topics: vec![known] }, wanted };
         let sink = Sink::open(store.clone(), keyring, config(), found, Arc::default(), |_: &str, _, _| {}).await;
         (folder, store, sink.unwrap())
     }

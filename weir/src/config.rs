@@ -139,11 +139,13 @@ pub struct RegistrySection {
     pub bearer_token_file: Option<PathBuf>,
 }
 
-/// `[[kafka.topics]]`: one topic and what its messages are.
+/// `[[kafka.topics]]`: one topic, or all whose names match a pattern, and what their messages are.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopicSection {
-    pub name: String,
+    pub name: Option<String>,
+    /// A regular expression that whole names match.
+    pub pattern: Option<String>,
     pub format: TopicFormat,
     #[serde(default)]
     pub encoding: TopicEncoding,
@@ -339,7 +341,8 @@ impl Default for KeysSection {
 impl Default for KafkaSection {
     fn default() -> Self {
         let topic = |name: &str, format| TopicSection {
-            name: name.into(),
+            name: Some(name.into()),
+            pattern: None,
             format,
             encoding: TopicEncoding::Json,
             headers: Vec::new(),
@@ -437,6 +440,15 @@ impl Config {
             return bad(
                 "kafka.topics is empty: name at least one topic, or leave the section out for the defaults".into()
             );
+        }
+        for TopicSection { name, pattern, .. } in &self.kafka.topics {
+            match (name, pattern) {
+                (None, None) => return bad("an entry of kafka.topics has no name: give name, or pattern".into()),
+                (Some(name), Some(_)) => {
+                    return bad(format!("the entry {name} of kafka.topics has name and pattern: keep one of them"));
+                }
+                _ => {}
+            }
         }
         if let Some(RegistrySection { basic_auth_file: Some(_), bearer_token_file: Some(_), .. }) = &self.kafka.registry
         {

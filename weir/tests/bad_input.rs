@@ -48,6 +48,23 @@ fn an_unreachable_broker_is_named_and_no_folder_is_made() {
 }
 
 #[test]
+fn entries_of_topics_without_a_usable_name_or_pattern_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (entry, mend) in [
+        ("", "give name, or pattern"),
+        ("name = \"a\"\npattern = \"b.*\"", "has name and pattern: keep one of them"),
+        ("pattern = \"llm.(\"", "unclosed group; write a regular expression that whole names match"),
+        ("pattern = \"\"", "it is empty; write a regular expression"),
+    ] {
+        std::fs::write(folder.path().join("weir.toml"), format!("[[kafka.topics]]\n{entry}\nformat = \"requests\"\n"))
+            .unwrap();
+        let said = sentence(&weir(folder.path(), &["run", "--no-http"]));
+        assert!(said.contains(mend), "{said}");
+        assert_eq!(entries(folder.path()), ["weir.toml"], "something was written");
+    }
+}
+
+#[test]
 fn producing_to_an_unreachable_broker_says_so_too() {
     let folder = tempfile::tempdir().unwrap();
     let brokers = format!("127.0.0.1:{}", closed_port());

@@ -234,8 +234,9 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     assert!(token_file.is_none());
     let names: Vec<String> = topics
         .iter()
-        .map(|TopicSection { name, format, encoding, headers }| {
-            assert!(headers.is_empty(), "the page says so");
+        .map(|TopicSection { name, pattern, format, encoding, headers }| {
+            assert!(headers.is_empty() && pattern.is_none(), "the page says so");
+            let name = name.as_deref().expect("default topics are named");
             assert_eq!(*encoding, TopicEncoding::Json, "the page says so");
             assert_ne!(*format, TopicFormat::VllmSemanticRouter, "{name} is not among the default topics");
             text(name)
@@ -262,7 +263,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("kafka.registry.basic_auth_file", none()),
         ("kafka.registry.bearer_token_file", none()),
         ("kafka.topics", names.join(", ")),
-        ("kafka.topics.name", "required".to_owned()),
+        ("kafka.topics.name", "required, or pattern".to_owned()),
+        ("kafka.topics.pattern", none()),
         ("kafka.topics.format", "required".to_owned()),
         ("kafka.topics.encoding", text("json")),
         ("kafka.topics.headers", "[]".to_owned()),

@@ -4,8 +4,8 @@
 //! What is decoded here may turn out to be unwanted (a chunk of an assignment that has ended): decoding has no effect but
 //! its result, so that costs nothing but time.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::task::JoinHandle;
 use weir_decode::{Incoming, SchemaSource};
@@ -13,7 +13,7 @@ use weir_store::Keyring;
 
 use crate::decode::{Decoded, Decoder};
 use crate::source::{Chunk, Event, News};
-use crate::{IngestConfig, Registry, Result};
+use crate::{IngestConfig, Registry, Result, TopicConfig};
 
 /// Chunks under way beyond one for each core: the next is there when one is done.
 const AHEAD: usize = 1;
@@ -24,7 +24,14 @@ pub(crate) struct Decoders {
     config: IngestConfig,
     keyring: Keyring,
     schemas: Option<Arc<dyn SchemaSource>>,
-    idle: Vec<Mutex<Vec<Decoder>>>,
+    topics: RwLock<Vec<Arc<Idle>>>,
+}
+
+/// A topic, and decoders of it that nobody uses now.
+#[derive(Debug)]
+struct Idle {
+    topic: TopicConfig,
+    decoders: Mutex<Vec<Decoder>>,
 }
 
 /// The messages of one topic in a chunk, and what became of them.
@@ -42,39 +49,49 @@ pub(crate) struct DecodedChunk {
 }
 
 impl Decoders {
+    /// Of no topics yet.
     pub(crate) fn new(config: &IngestConfig, keyring: &Keyring) -> Result<Self> {
-        let idle = config.topics.iter().map(|_| Mutex::default()).collect();
         let schemas: Option<Arc<dyn SchemaSource>> = match &config.registry {
             Some(registry) => Some(Arc::new(Registry::new(registry)?)),
             None => None,
         };
-        Ok(Self { config: config.clone(), keyring: keyring.clone(), schemas, idle })
+        Ok(Self { config: config.clone(), keyring: keyring.clone(), schemas, topics: RwLock::default() })
+    }
+
+    /// Adds a topic behind those that there are.
+    pub(crate) fn add(&self, topic: TopicConfig) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        topics.push(Arc::new(Idle { topic, decoders: Mutex::default() }));
     }
 
     /// Decodes the chunk's entries that are `wanted`, topic by topic.
     pub(crate) fn decode(&self, chunk: &Chunk, wanted: impl Fn(usize) -> bool) -> Result<Vec<OfTopic>> {
-        let mut topics = Vec::new();
-        for topic in 0..self.idle.len() {
-            let of_topic = |entry: &usize| chunk.entries[*entry].partition.0 == topic && wanted(*entry);
-            let entries: Vec<usize> = (0..chunk.entries.len()).filter(of_topic).collect();
-            if entries.is_empty() {
-                continue;
-            }
+        let mut by_topic: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (entry, message) in chunk.entries.iter().enumerate().filter(|(entry, _)| wanted(*entry)) {
+            by_topic.entry(message.partition.0).or_default().push(entry);
+        }
+        let mut topics = Vec::with_capacity(by_topic.len());
+        for (topic, entries) in by_topic {
             let messages: Vec<Incoming<'_>> = entries.iter().map(|entry| chunk.incoming(*entry)).collect();
             let mut decoder = self.take(topic);
             let decoded = decoder.decode(&messages)?;
-            self.idle[topic].lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
+            self.idle(topic).decoders.lock().unwrap_or_else(PoisonError::into_inner).push(decoder);
             topics.push(OfTopic { topic, entries, decoded });
         }
         Ok(topics)
     }
 
+    fn idle(&self, topic: usize) -> Arc<Idle> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner)[topic].clone()
+    }
+
     /// A decoder of the topic of that index, as the configuration wants it.
     pub(crate) fn take(&self, topic: usize) -> Decoder {
-        let idle = self.idle[topic].lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| {
+        let idle = self.idle(topic);
+        let decoder = idle.decoders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        decoder.unwrap_or_else(|| {
             let config = &self.config;
-            let of_topic = &config.topics[topic];
+            let of_topic = &idle.topic;
             let keyring = self.keyring.clone();
             let (topic, format) = (&of_topic.topic, of_topic.format.clone());
             let (allowed, conflicts) = (&config.allowed_unknown, &config.type_conflicts);

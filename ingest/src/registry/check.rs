@@ -45,7 +45,7 @@ pub struct LatestSchema {
 pub fn probe_schemas(config: &IngestConfig) -> Vec<Result<TopicSchema>> {
     let mut topics = config.topics.iter().filter(|topic| topic.encoding.needs_schemas()).peekable();
     let Some(first) = topics.peek() else { return Vec::new() };
-    let registry = config.registry.as_ref().ok_or_else(|| no_registry(first)).and_then(Registry::new);
+    let registry = config.registry.as_ref().ok_or_else(|| no_registry(&first.topic)).and_then(Registry::new);
     let registry = match registry {
         Ok(registry) => registry,
         Err(error) => return vec![Err(error)],

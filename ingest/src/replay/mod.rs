@@ -120,16 +120,7 @@ pub async fn replay(
     on_commit: impl FnMut(&str, i64, u64) + Send,
 ) -> Result<ReplayReport> {
     config.check()?;
-    let mut topics = BTreeMap::new();
-    let decoders = Decoders::new(config, keyring)?;
-    for (index, topic) in config.topics.iter().enumerate() {
-        if filter.topic.as_ref().is_some_and(|wanted| *wanted != topic.topic) {
-            continue;
-        }
-        identity::check_sole(store, &topic.topic, &config.job).await?;
-        let decoder = decoders.take(index);
-        topics.insert(topic.topic.clone(), Topic { contracts: topic.format.contracts(), decoder });
-    }
+    let topics = Topics { decoders: Decoders::new(config, keyring)?, known: BTreeMap::new(), next: 0 };
     let report = ReplayReport { dry_run: mode == ReplayMode::DryRun, ..ReplayReport::default() };
     let Some(letters) = store.existing(DEAD_LETTERS).await? else { return Ok(report) };
     let ledger = match mode {
@@ -152,12 +143,46 @@ pub async fn replay(
 struct Replay<'a, F> {
     store: &'a Store,
     config: &'a IngestConfig,
-    topics: BTreeMap<String, Topic>,
+    topics: Topics,
     ledger: Ledger,
     mode: ReplayMode,
     on_commit: F,
     report: ReplayReport,
     rejected: BTreeMap<(String, &'static str, String), u64>,
+}
+
+/// Topics of which letters were found.
+struct Topics {
+    decoders: Decoders,
+    /// Nothing for those that the configuration does not have.
+    known: BTreeMap<String, Option<Topic>>,
+    next: usize,
+}
+
+impl Topics {
+    /// Is it one that the configuration has, by name or by pattern?
+    async fn meet(&mut self, store: &Store, config: &IngestConfig, name: &str) -> Result<bool> {
+        if let Some(known) = self.known.get(name) {
+            return Ok(known.is_some());
+        }
+        let topic = match config.topic(name) {
+            Some(topic) => {
+                identity::check_sole(store, name, &config.job).await?;
+                let contracts = topic.format.contracts();
+                self.decoders.add(topic);
+                self.next += 1;
+                Some(Topic { contracts, decoder: self.decoders.take(self.next - 1) })
+            }
+            None => None,
+        };
+        let is_known = topic.is_some();
+        self.known.insert(name.to_owned(), topic);
+        Ok(is_known)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Option<&mut Topic> {
+        self.known.get_mut(name)?.as_mut()
+    }
 }
 
 struct Topic {
@@ -209,7 +234,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Replay<'_, F> {
                     if known.get(&id).is_some_and(|past| past.outcome.is_final()) {
                         continue;
                     }
-                    if !self.topics.contains_key(&id.topic) {
+                    if !self.topics.meet(self.store, self.config, &id.topic).await? {
                         self.report.other_topics += 1;
                         continue;
                     }

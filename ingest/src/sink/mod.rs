@@ -36,18 +36,21 @@ use std::time::{Duration, Instant};
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
+use weir_schemas::Contract;
 use weir_store::{Advance, Keyring, Store, StoreError, Table, UtcDay, Written};
 
 use crate::broker::Known;
 use crate::dead_letters::{self, DeadLetter};
 use crate::decode::{DecodedChunk, Decoders, OfTopic};
 use crate::identity::{self, Source};
+use crate::lookout::Seen;
 use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};
 use crate::sink::writing::Writing;
 use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
 use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION};
-use crate::{IngestConfig, IngestError, Result, TopicConfig, dead_letters_spec, events, raw_table_spec};
+use crate::topics::KnownTopic;
+use crate::{IngestConfig, IngestError, Result, dead_letters_spec, events, raw_table_spec};
 
 /// Restarts in a row, without a commit in between, after which something is wrong for good.
 const RESTARTS_MAX: u32 = 6;
@@ -61,6 +64,8 @@ pub(crate) struct Sink<F> {
     control: Arc<Control>,
     on_commit: F,
     decoders: Arc<Decoders>,
+    store: Store,
+    cluster_id: Option<String>,
     topics: Vec<Topic>,
     topic_names: Vec<String>,
     /// Raw tables, then `dead_letters`.
@@ -106,6 +111,15 @@ pub(crate) enum Flushed {
     Restarted,
 }
 
+/// When a topic was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Appeared {
+    /// Before the run read anything.
+    Before,
+    /// While it goes on.
+    Meanwhile,
+}
+
 /// What a run knows of Kafka before it reads.
 #[derive(Default)]
 pub(crate) struct Found {
@@ -124,38 +138,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         control: Arc<Control>,
         on_commit: F,
     ) -> Result<Self> {
-        let sources = sources(&config, &found.known);
-        for (topic, source) in config.topics.iter().zip(&sources) {
-            for contract in topic.format.contracts() {
-                identity::check(&store, contract.name, source).await?;
-            }
-        }
-        let mut tables: Vec<Target> = Vec::new();
-        let mut topics = Vec::new();
-        for topic in &config.topics {
-            let mut feeds = Vec::new();
-            for contract in topic.format.contracts() {
-                let open = tables.iter().position(|target| target.table.name() == contract.name);
-                let index = match open {
-                    Some(index) => index,
-                    None => {
-                        tables.push(Target::new(store.table(&raw_table_spec(contract)).await?));
-                        tables.len() - 1
-                    }
-                };
-                feeds.push(index);
-            }
-            topics.push(Topic { feeds, partitions_at_first: i32::MAX });
-        }
-        for (topic, source) in topics.iter_mut().zip(&sources) {
-            for table in &topic.feeds {
-                let claimed = identity::claim(&store, tables[*table].table.name(), source).await?;
-                let at_first = claimed.partitions_at_first.unwrap_or(i32::MAX);
-                topic.partitions_at_first = topic.partitions_at_first.min(at_first);
-            }
-        }
-        tables.push(Target::new(store.table(&dead_letters_spec()).await?));
-        let topic_names = config.topics.iter().map(|topic| topic.topic.clone()).collect();
+        let Found { known: Known { cluster_id, topics }, wanted } = found;
         let decoders = Arc::new(Decoders::new(&config, &keyring)?);
         let mut sink = Self {
             decoders,
@@ -163,12 +146,14 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             keyring,
             control,
             on_commit,
-            topics,
-            topic_names,
-            tables,
+            store,
+            cluster_id,
+            topics: Vec::new(),
+            topic_names: Vec::new(),
+            tables: Vec::new(),
             letters: Vec::new(),
             partitions: BTreeMap::new(),
-            wanted: found.wanted,
+            wanted,
             assignment: None,
             look_again: None,
             buffered: 0,
@@ -179,8 +164,105 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             offset_refused: false,
             summary: IngestSummary::default(),
         };
+        sink.take_on(&topics, Appeared::Before).await?;
         sink.expire_keys()?;
         Ok(sink)
+    }
+
+    /// The lookout has seen topics come or go.
+    ///
+    /// # Errors
+    /// As [`Sink::open`]; storage in trouble is none, since what is not taken on is seen again.
+    pub(crate) async fn see(&mut self, seen: Seen) -> Result<()> {
+        match seen {
+            Seen::Came(topics) => match self.take_on(&topics, Appeared::Meanwhile).await {
+                Ok(()) => {
+                    for KnownTopic { config, partitions, .. } in &topics {
+                        events::topic_came(&self.config.job, &config.topic, *partitions);
+                    }
+                }
+                Err(IngestError::Store(error)) if error.retry_helps() => {
+                    events::topics_not_taken_on(&self.config.job, &error);
+                }
+                Err(error) => return Err(error),
+            },
+            Seen::Went(topics) => {
+                for topic in topics {
+                    events::topic_went(&self.config.job, &self.topic_names[topic]);
+                    // Nobody can read what was wanted of it any more.
+                    self.wanted.retain(|had| had.partition.0 != topic);
+                    self.control.topics.set_gone(topic);
+                }
+                self.control.subscribe_again();
+            }
+            Seen::Failed(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Opens the tables of the topics, after checking that they are this job's, and has the topics read.
+    async fn take_on(&mut self, topics: &[KnownTopic], appeared: Appeared) -> Result<()> {
+        let mut sources = Vec::with_capacity(topics.len());
+        for topic in topics {
+            let source = self.source(topic);
+            for contract in topic.config.format.contracts() {
+                identity::check(&self.store, contract.name, &source).await?;
+            }
+            sources.push(source);
+        }
+        // "Latest" is about what was there when the job came. What a pattern matches and the job has not met before was made
+        // since, so it is read from its first message.
+        let is_named = |name: &str| self.config.topics.iter().any(|topic| topic.topic == name);
+        let patterns_are_old = match appeared {
+            Appeared::Meanwhile => true,
+            Appeared::Before if self.config.patterns.is_empty() => false,
+            Appeared::Before => identity::has_run(&self.store, &self.config.job).await?,
+        };
+        for source in sources.iter_mut().filter(|source| patterns_are_old && !is_named(&source.topic)) {
+            source.partitions_at_first = Some(0);
+        }
+        if self.tables.is_empty() {
+            self.tables.push(Target::new(self.store.table(&dead_letters_spec()).await?));
+        }
+        for (topic, source) in topics.iter().zip(&sources) {
+            let mut feeds = Vec::new();
+            let mut partitions_at_first = i32::MAX;
+            for contract in topic.config.format.contracts() {
+                feeds.push(self.open_raw(contract).await?);
+                let claimed = identity::claim(&self.store, contract.name, source).await?;
+                partitions_at_first = partitions_at_first.min(claimed.partitions_at_first.unwrap_or(i32::MAX));
+            }
+            if !self.topic_names.contains(&topic.config.topic) {
+                self.topics.push(Topic { feeds, partitions_at_first });
+                self.topic_names.push(topic.config.topic.clone());
+                self.decoders.add(topic.config.clone());
+            }
+            self.control.topics.add(topic);
+            self.control.subscribe_again();
+        }
+        Ok(())
+    }
+
+    /// The index of the raw table of that contract, which goes before that of the dead letters.
+    async fn open_raw(&mut self, contract: &'static Contract) -> Result<usize> {
+        let open = self.tables.iter().position(|target| target.table.name() == contract.name);
+        if let Some(index) = open {
+            return Ok(index);
+        }
+        let index = self.tables.len() - 1;
+        self.tables.insert(index, Target::new(self.store.table(&raw_table_spec(contract)).await?));
+        Ok(index)
+    }
+
+    /// What the notes of a topic must say.
+    fn source(&self, topic: &KnownTopic) -> Source {
+        Source {
+            job: self.config.job.clone(),
+            cluster_id: self.cluster_id.clone(),
+            topic: topic.config.topic.clone(),
+            topic_id: topic.id.clone(),
+            partitions_at_first: Some(topic.partitions),
+        }
     }
 
     /// The decoders of the topics, for whoever decodes beside us.
@@ -500,7 +582,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     /// Partitions of which a table holds rows beyond where reading went on, each with the table's position: another table
     /// was behind, and what this one has comes again.
     fn already_in(&self, topic: usize, feed: usize) -> HashMap<i32, i64> {
-        let of_topic = self.partitions.iter().filter(|((of, _), _)| *of == topic);
+        let of_topic = self.partitions.range((topic, i32::MIN)..=(topic, i32::MAX));
         of_topic.filter_map(|((_, partition), progress)| Some((*partition, progress.already_in(feed)?))).collect()
     }
 
@@ -581,22 +663,6 @@ impl Target {
     fn new(table: Table) -> Self {
         Self { table, writing: None }
     }
-}
-
-/// What each topic's notes must say, in the order of the configuration.
-fn sources(config: &IngestConfig, known: &Known) -> Vec<Source> {
-    let mut topics = known.topics.iter();
-    let source = |topic: &TopicConfig| {
-        let found = topics.next();
-        Source {
-            job: config.job.clone(),
-            cluster_id: known.cluster_id.clone(),
-            topic: topic.topic.clone(),
-            topic_id: found.and_then(|found| found.id.clone()),
-            partitions_at_first: found.map(|found| found.partitions),
-        }
-    };
-    config.topics.iter().map(source).collect()
 }
 
 fn is_new_in(partitions: &BTreeMap<PartitionKey, Progress>) -> impl Fn(&&DeadLetter) -> bool {

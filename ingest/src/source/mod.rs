@@ -34,7 +34,8 @@ mod held;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc as std_mpsc};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::OAuthToken;
@@ -48,8 +49,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use weir_decode::{Headers, Incoming, begins_with_schema};
 
 use self::held::Held;
-use crate::broker::KnownTopic;
 use crate::topic_id::topic_id;
+use crate::topics::{ReadTopics, Topics};
 use crate::{IngestConfig, IngestError, Result, TopicConfig, broker, events, token};
 
 /// The header in which serializers of schema registries can name the schema of the value.
@@ -209,6 +210,11 @@ pub(crate) struct Control {
     committed: Mutex<BTreeMap<PartitionKey, i64>>,
     /// Empty chunks whose memory can be used again.
     spare: Mutex<Vec<Chunk>>,
+    /// What to read, by the indices of partition keys.
+    pub(crate) topics: Topics,
+    subscribe: AtomicBool,
+    /// The thread that looks out for topics, if there is one.
+    lookout: OnceLock<Thread>,
 }
 
 impl Control {
@@ -219,6 +225,21 @@ impl Control {
     /// Leave the group and join again, so that positions are read anew.
     pub(crate) fn rejoin(&self) {
         self.rejoin.store(true, Ordering::SeqCst);
+    }
+
+    /// The topics have changed.
+    pub(crate) fn subscribe_again(&self) {
+        self.subscribe.store(true, Ordering::SeqCst);
+    }
+
+    /// Whom to wake when there is a reason to think that topics have changed in Kafka.
+    pub(crate) fn look_with(&self, lookout: Thread) {
+        self.lookout.set(lookout).ok();
+    }
+
+    /// False when there is none.
+    fn wake_lookout(&self) -> bool {
+        self.lookout.get().inspect(|lookout| lookout.unpark()).is_some()
     }
 
     /// How often reading was paused because the tables were slower.
@@ -249,18 +270,11 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Starts the thread, which heeds `control`; events arrive on the returned channel. `known` are the topics as they
-    /// were when the tables were checked.
-    pub(crate) fn start(
-        config: &IngestConfig,
-        known: Vec<KnownTopic>,
-        control: Arc<Control>,
-    ) -> Result<(Self, mpsc::Receiver<Event>)> {
+    /// Starts the thread, which heeds `control` and reads its topics; events arrive on the returned channel.
+    pub(crate) fn start(config: &IngestConfig, control: Arc<Control>) -> Result<(Self, mpsc::Receiver<Event>)> {
         let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
         let context = Context {
             config: config.clone(),
-            topics: config.topics.iter().map(|topic| topic.topic.clone()).collect(),
-            known,
             control: control.clone(),
             events: sender,
             pending: Mutex::default(),
@@ -269,7 +283,9 @@ impl Source {
         };
         let consumer: BaseConsumer<Context> = consumer_config(config).create_with_context(context)?;
         let (end, ended) = tokio::sync::oneshot::channel();
-        let mut poller = Poller { consumer, control: control.clone(), paused: false, pending_since: None };
+        let topics = control.topics.now();
+        let mut poller =
+            Poller { consumer, control: control.clone(), topics, last: 0, paused: false, pending_since: None };
         std::thread::Builder::new()
             .name("weir-kafka-poll".to_owned())
             .spawn(move || {
@@ -309,17 +325,23 @@ enum Polled {
 struct Poller {
     consumer: BaseConsumer<Context>,
     control: Arc<Control>,
+    /// As they were subscribed to last.
+    topics: Arc<ReadTopics>,
+    /// That of the last message.
+    last: usize,
     paused: bool,
     pending_since: Option<Instant>,
 }
 
 impl Poller {
     fn run(&mut self) {
-        if let Err(error) = self.subscribe() {
-            self.context().send(News::Failed(error));
-            return;
-        }
         while !self.stopping() {
+            if self.control.subscribe.swap(false, Ordering::SeqCst)
+                && let Err(error) = self.subscribe()
+            {
+                self.context().send(News::Failed(error));
+                return;
+            }
             if self.control.rejoin.swap(false, Ordering::SeqCst)
                 && let Err(error) = self.rejoin()
             {
@@ -372,11 +394,12 @@ impl Poller {
         match self.consumer.poll(patience) {
             Some(Ok(message)) => {
                 let context = self.consumer.client().context();
-                if let Some(topic) = context.topics.iter().position(|topic| topic == message.topic()) {
+                if let Some(topic) = self.topics.index_near(self.last, message.topic()) {
+                    self.last = topic;
                     let (partition, offset) = ((topic, message.partition()), message.offset());
                     lock(&context.held).read(partition, offset);
                     let mut pending = lock(&context.pending);
-                    pending.push(topic, &context.config.topics[topic], &message);
+                    pending.push(topic, &self.topics.list[topic].config, &message);
                     if pending.is_full(context.config.flush_rows) {
                         context.is_full.store(true, Ordering::Relaxed);
                     }
@@ -412,6 +435,8 @@ impl Poller {
                 context.send(News::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
+                // A topic that a pattern matched may go. The lookout knows which one it is.
+                IngestError::MissingTopic { .. } if self.control.wake_lookout() => {}
                 refused @ (IngestError::Refused { .. } | IngestError::MissingTopic { .. }) => {
                     context.send(News::Failed(refused));
                 }
@@ -456,9 +481,16 @@ impl Poller {
         lock(&self.context().held).disturb();
     }
 
-    fn subscribe(&self) -> Result<()> {
-        let topics: Vec<&str> = self.context().topics.iter().map(String::as_str).collect();
-        Ok(self.consumer.subscribe(&topics)?)
+    fn subscribe(&mut self) -> Result<()> {
+        self.topics = self.control.topics.now();
+        let here = self.topics.list.iter().filter(|topic| !topic.is_gone);
+        let names: Vec<&str> = here.map(|topic| topic.config.topic.as_str()).collect();
+        if names.is_empty() {
+            // The lookout will tell of the first one.
+            self.consumer.unsubscribe();
+            return Ok(());
+        }
+        Ok(self.consumer.subscribe(&names)?)
     }
 
     fn rejoin(&mut self) -> Result<()> {
@@ -485,7 +517,8 @@ impl Poller {
         }
         let mut list = TopicPartitionList::new();
         for ((topic, partition), next) in committed {
-            list.add_partition_offset(&self.context().topics[topic], partition, Offset::Offset(next)).ok();
+            let name = &self.topics.list[topic].config.topic;
+            list.add_partition_offset(name, partition, Offset::Offset(next)).ok();
         }
         // For lag dashboards only: a failure costs nothing.
         self.consumer.commit(&list, mode).ok();
@@ -503,8 +536,6 @@ impl Poller {
 /// The client's callbacks; all run on the poll thread, inside `poll`.
 struct Context {
     config: IngestConfig,
-    topics: Vec<String>,
-    known: Vec<KnownTopic>,
     control: Arc<Control>,
     events: mpsc::Sender<Event>,
     pending: Mutex<Chunk>,
@@ -549,7 +580,8 @@ impl Context {
     }
 
     fn keys(&self, partitions: &TopicPartitionList) -> Vec<PartitionKey> {
-        let index = |name: &str| self.topics.iter().position(|topic| topic == name);
+        let topics = self.control.topics.now();
+        let index = |name: &str| topics.index(name);
         let elements = partitions.elements();
         elements.iter().filter_map(|element| Some((index(element.topic())?, element.partition()))).collect()
     }
@@ -557,19 +589,20 @@ impl Context {
     /// What Kafka holds of the partitions now. Fails when a topic is not the one that the tables were checked for.
     fn watermarks(&self, consumer: &BaseConsumer<Self>, partitions: &[PartitionKey]) -> Result<Vec<Watermarks>> {
         let wait = self.config.answer_within();
+        let read = self.control.topics.now();
         let topics: BTreeSet<usize> = partitions.iter().map(|(topic, _)| *topic).collect();
         for topic in topics {
-            let name = &self.topics[topic];
+            let name = &read.list[topic].config.topic;
             let id = topic_id(consumer.client(), name, wait)
                 .map_err(|error| broker::classify(&self.config, name, wait, error))?;
-            let known = &self.known[topic].id;
+            let known = &read.list[topic].id;
             if known.is_some() && id.is_some() && id != *known {
                 return Err(IngestError::TopicRecreated { topic: name.clone() });
             }
         }
         let mut watermarks = Vec::new();
         for (topic, partition) in partitions {
-            let name = &self.topics[*topic];
+            let name = &read.list[*topic].config.topic;
             let (low, high) = consumer
                 .fetch_watermarks(name, *partition, wait)
                 .map_err(|error| broker::classify(&self.config, name, wait, error))?;
@@ -591,7 +624,7 @@ impl Context {
         consumer.resume(&partitions.clone())?;
         let watermarks = match self.watermarks(consumer, &self.keys(partitions)) {
             Ok(watermarks) => watermarks,
-            Err(error @ (IngestError::Unreachable { .. } | IngestError::Kafka(_))) => {
+            Err(error) if self.passes(&error) => {
                 events::client_trouble(&self.config.job, &error);
                 std::thread::sleep(REJOIN_AFTER);
                 self.control.rejoin();
@@ -606,23 +639,35 @@ impl Context {
         self.send(News::Assigned { generation, partitions: watermarks.clone(), starts });
         // A sink that does not answer has failed and says so itself, or has asked for another assignment.
         let Ok(starts) = answer.recv() else { return self.park(partitions) };
+        let topics = self.control.topics.now();
         let mut held = lock(&self.held);
         for (Watermarks { partition: (topic, partition), high, .. }, start) in watermarks.into_iter().zip(starts) {
-            let element = partitions.find_partition(&self.topics[topic], partition);
+            let name = &topics.list[topic].config.topic;
+            let element = partitions.find_partition(name, partition);
             if let Some(mut element) = element {
                 element.set_offset(Offset::Offset(start))?;
             }
             held.insert((topic, partition), start, high);
-            events::assigned(&self.config.job, &self.topics[topic], partition, start);
+            events::assigned(&self.config.job, name, partition, start);
         }
         Ok(())
     }
 
+    /// Trouble that passes: with brokers, or with a topic that was deleted, if it need not be there.
+    fn passes(&self, error: &IngestError) -> bool {
+        match error {
+            IngestError::Unreachable { .. } | IngestError::Kafka(_) => true,
+            IngestError::MissingTopic { .. } => self.control.wake_lookout(),
+            _ => false,
+        }
+    }
+
     /// Partitions that the sink does not know of: nothing old is fetched for nobody.
     fn park(&self, partitions: &TopicPartitionList) -> Result<()> {
+        let topics = self.control.topics.now();
         for (topic, partition) in self.keys(partitions) {
             lock(&self.held).park((topic, partition));
-            if let Some(mut element) = partitions.find_partition(&self.topics[topic], partition) {
+            if let Some(mut element) = partitions.find_partition(&topics.list[topic].config.topic, partition) {
                 element.set_offset(Offset::End)?;
             }
         }
@@ -643,10 +688,11 @@ impl Context {
         let (done, answer) = std_mpsc::sync_channel(1);
         self.send(News::Revoked { partitions: keys.clone(), done });
         answer.recv_timeout(REVOKE_WAIT).ok();
+        let topics = self.control.topics.now();
         let mut held = lock(&self.held);
         for key in keys {
             held.remove(key);
-            let (job, topic, partition) = (&self.config.job, &self.topics[key.0], key.1);
+            let (job, topic, partition) = (&self.config.job, &topics.list[key.0].config.topic, key.1);
             // Its lag is another member's to tell: a gauge that kept its last value would look like a stalled reader.
             events::Lag { job, topic, partition, messages: 0 }.emit();
             events::revoked(job, topic, partition);
@@ -688,10 +734,11 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
+        let topics = self.control.topics.now();
         let mut held = lock(&self.held);
         let offsets: Vec<(PartitionKey, i64)> = held.next_offsets().collect();
         for ((topic, partition), next) in offsets {
-            let name = &self.topics[topic];
+            let name = &topics.list[topic].config.topic;
             let Some(seen) = statistics.topics.get(name).and_then(|topic| topic.partitions.get(&partition)) else {
                 continue;
             };

@@ -72,6 +72,7 @@ impl Bench {
             group_id: "weir".to_owned(),
             job: "test".to_owned(),
             topics: topics.collect(),
+            patterns: Vec::new(),
             flush_rows: 1_000,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_millis(300),

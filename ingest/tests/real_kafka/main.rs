@@ -2,6 +2,7 @@
 //! a topic, and listeners that want TLS and credentials.
 
 mod groups;
+mod patterns;
 mod secure;
 
 use std::collections::BTreeMap;
@@ -124,6 +125,7 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
             encoding: Encoding::Json,
             headers: Vec::new(),
         }],
+        patterns: Vec::new(),
         flush_rows: 500,
         flush_bytes: 64 << 20,
         flush_interval: Duration::from_millis(200),

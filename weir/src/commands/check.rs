@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use weir_ingest::{LatestSchema, TopicSchema};
+use weir_ingest::{LatestSchema, TopicPattern, TopicSchema};
 use weir_policy_runtime::Trust;
 use weir_store::{Keyring, Store};
 
@@ -72,9 +72,19 @@ fn keys(config: &Config) -> Result<String> {
 
 async fn kafka(config: &Config) -> Result<String> {
     let ingest = super::run::ingest_config(config, false)?;
-    weir_ingest::probe(&ingest).await?;
-    let topics: Vec<&str> = config.kafka.topics.iter().map(|topic| topic.name.as_str()).collect();
-    Ok(format!("{}: {}", config.kafka.brokers, topics.join(", ")))
+    let read = weir_ingest::probe(&ingest).await?;
+    let (named, matched) = read.split_at(ingest.topics.len());
+    let mut says = vec![named.join(", ")];
+    for TopicPattern { pattern, .. } in &ingest.patterns {
+        // A name that several patterns match is read as the first of them says.
+        let first = |name: &&String| ingest.patterns.iter().find(|each| each.pattern.matches(name));
+        let its = matched.iter().filter(|name| first(name).is_some_and(|each| each.pattern == *pattern));
+        let its: Vec<&str> = its.map(String::as_str).collect();
+        let its = if its.is_empty() { "no topic yet".to_owned() } else { its.join(", ") };
+        says.push(format!("{} matches {its}", pattern.text()));
+    }
+    says.retain(|part| !part.is_empty());
+    Ok(format!("{}: {}", config.kafka.brokers, says.join("; ")))
 }
 
 /// A line for each topic that needs schemas, and the one about the registry when it does not answer as it should.
@@ -83,10 +93,16 @@ async fn registry(config: &Config) -> Vec<Result<String>> {
     if !config.kafka.topics.iter().any(|topic| needs_schemas(topic.encoding)) {
         return Vec::new();
     }
-    let ingest = match super::run::ingest_config(config, false) {
+    let mut ingest = match super::run::ingest_config(config, false) {
         Ok(ingest) => ingest,
         Err(failure) => return vec![Err(failure)],
     };
+    // Which topics match patterns, Kafka knows; that it does not answer is said in its own line.
+    if !ingest.patterns.is_empty()
+        && let Ok(names) = weir_ingest::probe(&ingest).await
+    {
+        ingest.topics = names.iter().filter_map(|name| ingest.topic(name)).collect();
+    }
     match tokio::task::spawn_blocking(move || weir_ingest::probe_schemas(&ingest)).await {
         Ok(topics) => topics.into_iter().map(|topic| Ok(schema_says(&topic?))).collect(),
         Err(error) => vec![Err(Failure::ours(format!("asking the schema registry ended unexpectedly: {error}")))],

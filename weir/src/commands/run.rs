@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use weir_ingest::{
-    Encoding, Format, IngestConfig, OnConflict, RegistryAccess, RegistryConfig, Start, TopicConfig, TypeConflicts,
+    Encoding, Format, IngestConfig, OnConflict, Pattern, RegistryAccess, RegistryConfig, Start, TopicConfig,
+    TopicPattern, TypeConflicts,
 };
 use weir_learners::hallucination;
 
@@ -111,7 +112,7 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
 /// The ingest job that the configuration describes.
 ///
 /// # Errors
-/// When a topic names an adapter that is not there or does not compile.
+/// When a topic names an adapter that is not there or does not compile, or a pattern is none.
 pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestConfig> {
     let format = |format: &TopicFormat| -> Result<Format> {
         Ok(match format {
@@ -125,30 +126,27 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
             }
         })
     };
-    let topics = config
-        .kafka
-        .topics
-        .iter()
-        .map(|topic| {
-            let encoding = match topic.encoding {
-                TopicEncoding::Json => Encoding::Json,
-                TopicEncoding::JsonLines => Encoding::JsonLines,
-                TopicEncoding::Avro => Encoding::Avro,
-                TopicEncoding::Protobuf => Encoding::Protobuf,
-            };
-            Ok(TopicConfig {
-                topic: topic.name.clone(),
-                format: format(&topic.format)?,
-                encoding,
-                headers: topic.headers.clone(),
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
+    let (mut topics, mut patterns) = (Vec::new(), Vec::new());
+    for section in &config.kafka.topics {
+        let (format, headers) = (format(&section.format)?, section.headers.clone());
+        let encoding = match section.encoding {
+            TopicEncoding::Json => Encoding::Json,
+            TopicEncoding::JsonLines => Encoding::JsonLines,
+            TopicEncoding::Avro => Encoding::Avro,
+            TopicEncoding::Protobuf => Encoding::Protobuf,
+        };
+        if let Some(pattern) = &section.pattern {
+            patterns.push(TopicPattern { pattern: Pattern::new(pattern)?, format, encoding, headers });
+        } else if let Some(topic) = section.name.clone() {
+            topics.push(TopicConfig { topic, format, encoding, headers });
+        }
+    }
     Ok(IngestConfig {
         brokers: config.kafka.brokers.clone(),
         group_id: config.kafka.group_id.clone(),
         job: config.kafka.job.clone(),
         topics,
+        patterns,
         flush_rows: config.ingest.flush_rows,
         flush_bytes: config.ingest.flush_bytes,
         flush_interval: Duration::from_millis(config.ingest.flush_interval_ms),

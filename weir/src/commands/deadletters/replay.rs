@@ -13,8 +13,9 @@ use crate::error::{Failure, Result};
 /// Replays what passes the filter and says what became of it.
 pub async fn run(common: &Common, args: LettersArgs, dry_run: bool) -> Result<()> {
     let config = configuration(common)?;
+    let ingest = ingest_config(&config, true)?;
     if let Some(topic) = &args.topic
-        && !config.kafka.topics.iter().any(|known| known.name == *topic)
+        && ingest.topic(topic).is_none()
     {
         return Err(Failure::user(format!(
             "the configuration does not name the topic {topic}, so its letters cannot be decoded: add it under [[kafka.topics]]"
@@ -22,7 +23,6 @@ pub async fn run(common: &Common, args: LettersArgs, dry_run: bool) -> Result<()
     }
     let mode = if dry_run { ReplayMode::DryRun } else { ReplayMode::Store };
     let (store, keys) = open(&config, mode).await?;
-    let ingest = ingest_config(&config, true)?;
     let report = weir_ingest::replay(&store, &keys, &ingest, &filter(args), mode, |_, _, _| {}).await?;
     if common.json {
         return print_json(&report);

@@ -1,0 +1,151 @@
+//! The lookout: a thread that asks Kafka now and then which topics there are, when the configuration has patterns.
+//!
+//! The client could match patterns itself. But it has another kind of regular expression than ours, the brokers (which
+//! match for groups of the new protocol, KIP-848) have a third, and topics that one of them matches and we do not would
+//! stay unread without a word. So Weir matches, and subscribes to names.
+//!
+//! A topic that comes is told until it is taken on; one that goes is told when it was missing twice in a row, since a
+//! broker that has just started may not know of all. A topic that the configuration names must not go.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
+use tokio::sync::mpsc;
+
+use crate::broker::{self, Asking};
+use crate::source::Control;
+use crate::topics::KnownTopic;
+use crate::{IngestConfig, IngestError, Result, events};
+
+/// Before a missing topic is looked for once more.
+const LOOK_TWICE: Duration = Duration::from_secs(1);
+
+/// What the lookout tells the sink.
+pub(crate) enum Seen {
+    /// Topics that match, and are not read yet.
+    Came(Vec<KnownTopic>),
+    /// Topics that were deleted, by index.
+    Went(Vec<usize>),
+    Failed(IngestError),
+}
+
+/// The running thread; it ends when this is dropped.
+pub(crate) struct Lookout {
+    thread: std::thread::Thread,
+    ended: Arc<AtomicBool>,
+}
+
+impl Lookout {
+    /// Starts it. `None` without patterns: there is nothing to look for.
+    pub(crate) fn start(config: &IngestConfig, control: Arc<Control>) -> Result<(Option<Self>, mpsc::Receiver<Seen>)> {
+        // One at a time: what was said and not yet heard is said again if it still holds.
+        let (sender, receiver) = mpsc::channel(1);
+        if config.patterns.is_empty() {
+            return Ok((None, receiver));
+        }
+        let ended = Arc::new(AtomicBool::new(false));
+        let looking = Looking {
+            config: config.clone(),
+            control: control.clone(),
+            sender,
+            ended: ended.clone(),
+            missing: BTreeSet::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("weir-kafka-topics".to_owned())
+            .spawn(move || looking.run())
+            .map_err(|_| IngestError::PollThread)?;
+        let thread = thread.thread().clone();
+        control.look_with(thread.clone());
+        Ok((Some(Self { thread, ended }), receiver))
+    }
+}
+
+impl Drop for Lookout {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        self.thread.unpark();
+    }
+}
+
+struct Looking {
+    config: IngestConfig,
+    control: Arc<Control>,
+    sender: mpsc::Sender<Seen>,
+    ended: Arc<AtomicBool>,
+    /// Names that were missing when it last looked.
+    missing: BTreeSet<String>,
+}
+
+impl Looking {
+    fn run(mut self) {
+        let pace = self.config.topics_asked_every();
+        let mut client = None;
+        let mut wait = pace;
+        loop {
+            std::thread::park_timeout(wait);
+            if self.ended.load(Ordering::SeqCst) || self.sender.is_closed() {
+                return;
+            }
+            wait = match self.look(&mut client) {
+                Ok(()) if self.missing.is_empty() => pace,
+                Ok(()) => pace.min(LOOK_TWICE),
+                Err(
+                    error
+                    @ (IngestError::Unreachable { .. } | IngestError::Kafka(_) | IngestError::MissingTopic { .. }),
+                ) => {
+                    // Brokers go and come, and a topic may go between two questions about it.
+                    events::client_trouble(&self.config.job, &error);
+                    pace
+                }
+                Err(error) => {
+                    self.sender.blocking_send(Seen::Failed(error)).ok();
+                    return;
+                }
+            };
+        }
+    }
+
+    fn look(&mut self, client: &mut Option<BaseConsumer<Asking>>) -> Result<()> {
+        let client = match client {
+            Some(client) => client,
+            None => client.insert(Asking::connect(&self.config)?),
+        };
+        let names = broker::topic_names(client, &self.config)?;
+        let read = self.control.topics.now();
+        let was_missing = std::mem::take(&mut self.missing);
+        let mut went = Vec::new();
+        for (index, topic) in read.list.iter().enumerate().filter(|(_, topic)| !topic.is_gone) {
+            let name = &topic.config.topic;
+            if names.contains(name) {
+                continue;
+            }
+            self.missing.insert(name.clone());
+            if was_missing.contains(name) {
+                if self.config.topics.iter().any(|named| named.topic == *name) {
+                    let brokers = self.config.brokers.clone();
+                    let missing = IngestError::MissingTopic { topic: name.clone(), brokers };
+                    self.sender.blocking_send(Seen::Failed(missing)).ok();
+                    return Ok(());
+                }
+                went.push(index);
+            }
+        }
+        let is_read = |name: &str| read.index(name).is_some_and(|index| !read.list[index].is_gone);
+        let new = self.config.matched(names.iter().map(String::as_str).filter(|name| !is_read(name)));
+        let mut came = Vec::new();
+        for config in new {
+            came.push(broker::describe(client, &self.config, config)?);
+        }
+        if !went.is_empty() {
+            self.sender.blocking_send(Seen::Went(went)).ok();
+        }
+        if !came.is_empty() {
+            self.sender.blocking_send(Seen::Came(came)).ok();
+        }
+        Ok(())
+    }
+}
