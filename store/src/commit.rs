@@ -30,9 +30,11 @@ use deltalake::kernel::transaction::CommitData;
 use deltalake::kernel::{Action, Add, Remove, Transaction};
 use deltalake::logstore::get_actions;
 use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::table::config::TablePropertiesExt;
 use deltalake::{DeltaTableError, Path};
 use object_store::{PutMode, PutOptions};
 
+use crate::day::now_ms;
 use crate::head::{Moment, TRUSTED_FOR, entry_exists};
 use crate::table::Table;
 use crate::write::Written;
@@ -86,8 +88,20 @@ impl Table {
         if rows == 0 && advances.is_empty() {
             return Ok(Committed { version: self.version(), rows });
         }
+        self.check_age(&adds)?;
         let version = self.land(adds, Mode::Append, &advances).await?;
         Ok(Committed { version, rows })
+    }
+
+    /// A vacuum takes files that nothing names once they are as old as the log's entries. A writer that slept for so long
+    /// between writing and committing must not name them; half of that time is left to whatever comes between here and there.
+    fn check_age(&self, adds: &[Add]) -> Result<()> {
+        let Some(oldest_ms) = adds.iter().map(|add| add.modification_time).min() else { return Ok(()) };
+        let age = Duration::from_millis(u64::try_from(now_ms() - oldest_ms).unwrap_or(0));
+        if age > self.head().table_properties().log_retention_duration() / 2 {
+            return Err(StoreError::Stale { table: self.name.clone(), hours: age.as_secs() / 3_600 });
+        }
+        Ok(())
     }
 
     /// Puts these rows in the place of all that the table holds, and moves positions, in one Delta commit. For tables that

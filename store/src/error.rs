@@ -98,6 +98,16 @@ pub enum StoreError {
         /// How often we tried.
         attempts: usize,
     },
+    /// Rows waited for their commit for so long that their files may have been removed as unneeded.
+    #[error(
+        "table {table}: rows that were written {hours} h ago and not committed may be gone by now; read the positions again and go on from there"
+    )]
+    Stale {
+        /// The table.
+        table: String,
+        /// Since they were written.
+        hours: u64,
+    },
     /// A plan to remove files of one version met a later version that removes files.
     #[error("table {table}: another process removed files meanwhile; nothing was changed, the next round plans anew")]
     Superseded {
@@ -179,6 +189,7 @@ impl StoreError {
             | Self::OutcomeUnknown { .. }
             | Self::Contended { .. }
             | Self::Superseded { .. }
+            | Self::Stale { .. }
             | Self::DamagedLog { .. }
             | Self::NoAnswer { .. }
             | Self::Storage(_)
@@ -197,6 +208,7 @@ impl StoreError {
                 | Self::OutcomeUnknown { .. }
                 | Self::Contended { .. }
                 | Self::Superseded { .. }
+                | Self::Stale { .. }
                 | Self::NoAnswer { .. }
                 | Self::Storage(_)
                 | Self::Delta { .. }

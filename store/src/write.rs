@@ -208,3 +208,39 @@ fn statistics_columns(schema: &SchemaRef) -> Vec<String> {
         .map(|field| format!("\"{}\"", field.name()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Field;
+
+    use super::*;
+    use crate::{Store, TableSpec};
+
+    #[tokio::test]
+    async fn files_that_a_vacuum_may_have_taken_are_not_committed() {
+        let store = Store::open("memory://").await.unwrap();
+        let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, false)]));
+        let spec = TableSpec { name: "events".to_owned(), schema: schema.clone(), partition_by: None };
+        let mut table = store.table(&spec).await.unwrap();
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).unwrap();
+        // The log is kept for two days; what has waited for more than one is written anew.
+        for (hours, is_stale) in [(0, false), (23, false), (25, true), (1_000, true)] {
+            let mut writer = table.rows_writer();
+            writer.write(&batch).await.unwrap();
+            let mut written = writer.close().await.unwrap();
+            written.adds.iter_mut().for_each(|add| add.modification_time -= hours * 3_600_000);
+            let before = table.version();
+            match table.commit_written(written, vec![]).await {
+                Err(error) => {
+                    assert!(is_stale && error.retry_helps(), "{error}");
+                    assert!(error.to_string().contains(&format!("{hours} h ago")), "{error}");
+                    assert_eq!(table.version(), before);
+                }
+                Ok(committed) => assert!(!is_stale && committed.rows == 3, "{hours} h"),
+            }
+        }
+    }
+}

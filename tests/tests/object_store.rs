@@ -154,7 +154,12 @@ async fn a_commit_whose_answer_was_lost_and_that_was_tried_again_below_us_is_rec
 
 fn weir_in(folder: &Path, s3: &S3, url: &str, more: &str) -> Weir {
     let weir = Weir::new(folder);
-    let store = format!("[store]\nurl = \"{url}\"\ncredentials = \"{}\"\n{more}", s3.credentials().display());
+    let credentials = s3.credentials();
+    // There is no Kafka here, and nobody is to wait for one.
+    let store = format!(
+        "[store]\nurl = \"{url}\"\ncredentials = \"{}\"\n{more}\n[kafka.properties]\n\"metadata.request.timeout.ms\" = \"100\"\n",
+        credentials.display()
+    );
     std::fs::write(folder.join("weir.toml"), store).unwrap();
     weir
 }

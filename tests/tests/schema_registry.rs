@@ -86,9 +86,10 @@ fn check_says_what_becomes_of_the_fields_of_the_schemas_and_what_is_wrong_with_t
     assert!(!lines[1].0 && lines[1].1.contains("another language than its topic's encoding"), "{lines:?}");
     assert!(outcome.sentence().contains("2 of "), "{outcome:?}");
     let found = weir.run(&["check", "--json"]);
-    let first = found.stdout.lines().next().unwrap_or_default();
-    let found: Value = serde_json::from_str(first).expect("JSON");
-    let of_registry = found.as_array().expect("a list").iter().filter(|finding| finding["part"] == "registry");
+    let found: Value = serde_json::from_str(&found.stdout).expect("one JSON object");
+    assert_eq!(found["fault"], "user", "{found}");
+    let of_registry =
+        found["findings"].as_array().expect("a list").iter().filter(|finding| finding["part"] == "registry");
     assert!(of_registry.map(|finding| finding["ok"].as_bool()).eq([Some(false), Some(false)]), "{found}");
 
     // An adapter decides for itself what it needs.

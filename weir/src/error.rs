@@ -113,10 +113,16 @@ macro_rules! from_library {
                     Stated::Ours => Fault::Ours,
                 };
                 let retry_helps = error.retry_helps();
-                Self { sentence: error.to_string(), fault, retry_helps, report: None }
+                Self { sentence: with_advice(error.to_string()), fault, retry_helps, report: None }
             }
         }
     };
+}
+
+/// A full disk is named by the operating system, and what to do about it by nobody.
+fn with_advice(sentence: String) -> String {
+    const FULL: &str = "No space left on device";
+    if sentence.contains(FULL) { format!("{sentence}; make room there, then run it again") } else { sentence }
 }
 
 from_library!(weir_store::StoreError, weir_store::Fault);

@@ -43,14 +43,18 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("bridge", super::bridge::settings(&config)),
     ]);
     let failed = findings.iter().filter(|finding| !finding.ok).count();
-    if common.json {
-        print_json(&findings)?;
-    } else {
+    let report = serde_json::json!({ "findings": findings });
+    if !common.json {
         for finding in &findings {
             println!("{:<6} {:<10} {}", if finding.ok { "ok" } else { "FAILED" }, finding.part, finding.says);
         }
+    } else if failed == 0 {
+        print_json(&report)?;
     }
-    if failed == 0 { Ok(()) } else { Err(Failure::user(format!("{failed} of {} checks failed", findings.len()))) }
+    if failed == 0 {
+        return Ok(());
+    }
+    Err(Failure::user(format!("{failed} of {} checks failed", findings.len())).with_report(report))
 }
 
 fn finding(part: &'static str, result: Result<String>) -> Finding {
