@@ -19,25 +19,29 @@ pub(crate) fn object(
 ) -> Map<String, Value> {
     let mut object = Map::new();
     for KeyValue { key, value } in attributes {
-        if text.drops(key) || (in_event_of_genai && text.drops_in_genai_event(key)) {
+        if drops(text, key, in_event_of_genai) {
             *dropped += 1;
-        } else if let Some(value) = value.as_ref().and_then(|value| rendered(value, text, dropped)) {
+        } else if let Some(value) = value.as_ref().and_then(|value| rendered(value, text, in_event_of_genai, dropped)) {
             object.insert(key.clone(), Value::String(value));
         }
     }
     object
 }
 
+fn drops(text: &Text, key: &str, in_event_of_genai: bool) -> bool {
+    text.drops(key) || (in_event_of_genai && text.drops_in_genai_event(key))
+}
+
 /// The text of a value; `None` where there is none.
-pub(crate) fn rendered(value: &AnyValue, text: &Text, dropped: &mut u64) -> Option<String> {
-    match json(value, text, 0, dropped) {
+pub(crate) fn rendered(value: &AnyValue, text: &Text, in_event_of_genai: bool, dropped: &mut u64) -> Option<String> {
+    match json(value, text, in_event_of_genai, 0, dropped) {
         Value::Null => None,
         Value::String(string) => Some(string),
         other => Some(other.to_string()),
     }
 }
 
-fn json(value: &AnyValue, text: &Text, depth: usize, dropped: &mut u64) -> Value {
+fn json(value: &AnyValue, text: &Text, in_event_of_genai: bool, depth: usize, dropped: &mut u64) -> Value {
     if depth > MOST_DEPTH {
         return Value::Null;
     }
@@ -55,17 +59,18 @@ fn json(value: &AnyValue, text: &Text, depth: usize, dropped: &mut u64) -> Value
         return serde_json::Number::from_f64(number).map_or_else(|| number.to_string().into(), Value::Number);
     }
     if let Some(array) = &value.array_value {
-        return array.values.iter().map(|value| json(value, text, depth + 1, dropped)).collect();
+        let values = array.values.iter().map(|value| json(value, text, in_event_of_genai, depth + 1, dropped));
+        return values.collect();
     }
     if let Some(map) = &value.kvlist_value {
         let mut object = Map::new();
         for KeyValue { key, value } in &map.values {
-            if text.drops(key) {
+            if drops(text, key, in_event_of_genai) {
                 *dropped += 1;
                 continue;
             }
-            let value = value.as_ref().map_or(Value::Null, |value| json(value, text, depth + 1, dropped));
-            object.insert(key.clone(), value);
+            let value = value.as_ref().map(|value| json(value, text, in_event_of_genai, depth + 1, dropped));
+            object.insert(key.clone(), value.unwrap_or_default());
         }
         return Value::Object(object);
     }

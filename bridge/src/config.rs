@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::room::Room;
 use crate::{BridgeError, Result, Signal};
 
 /// Above what one request can become, so that a full buffer always has room again once it is empty.
 const LEAST_BUFFER_BYTES: u64 = 64 << 20;
 /// A body that may grow beyond this in memory is no telemetry.
 const MOST_BODY_BYTES: usize = 64 << 20;
+/// What a request may become, for each byte that its body may have. Telemetry grows two or three times in JSON, or ten where
+/// many small spans repeat a resource.
+const MESSAGES_BY_BODY: usize = 16;
 
 /// Everything that the bridge is told.
 #[derive(Debug, Clone)]
@@ -97,6 +101,12 @@ impl BridgeConfig {
     /// The size of a segment file: small beside the whole, since room comes back a segment at a time.
     pub(crate) fn segment_bytes(&self) -> u64 {
         (self.buffer_max_bytes / 16).clamp(1 << 20, 16 << 20)
+    }
+
+    /// What one request may become: never more than the buffer can take.
+    pub(crate) fn room(&self) -> Room {
+        let bytes = self.max_body_bytes.saturating_mul(MESSAGES_BY_BODY);
+        Room::of(bytes.min(usize::try_from(self.buffer_max_bytes).unwrap_or(usize::MAX)))
     }
 
     /// Bytes of the largest message that the Kafka client takes, framing and headers included.

@@ -35,6 +35,7 @@ pub enum BridgeError {
         name: String,
     },
     /// The Kafka client could not be made.
+    #[cfg(feature = "kafka")]
     #[error("cannot make a Kafka client: {0}")]
     Kafka(rdkafka::error::KafkaError),
     /// The broker does not know a topic.
@@ -84,7 +85,9 @@ impl BridgeError {
             Self::Config { .. } | Self::Setting { .. } | Self::MissingTopic { .. } | Self::BufferInUse { .. } => {
                 Fault::User
             }
-            Self::Kafka(_) | Self::Unreachable { .. } | Self::Buffer { .. } => Fault::Outside,
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => Fault::Outside,
+            Self::Unreachable { .. } | Self::Buffer { .. } => Fault::Outside,
             Self::Thread(_) => Fault::Ours,
         }
     }

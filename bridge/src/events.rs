@@ -5,8 +5,6 @@ use std::fmt::Display;
 use std::io;
 use std::time::Duration;
 
-use rdkafka::error::KafkaError;
-
 use crate::buffer::Found;
 use crate::message::Signal;
 
@@ -101,13 +99,13 @@ pub(crate) fn unacknowledged(messages: u64) {
 }
 
 /// Kafka did not take a message and may take it later.
-pub(crate) fn not_delivered(topic: &str, error: &KafkaError) {
+pub(crate) fn not_delivered(topic: &str, error: &dyn Display) {
     metrics::counter!("weir_bridge_delivery_failures_total", "topic" => topic.to_owned()).increment(1);
     tracing::warn!(topic, %error, "Kafka did not take a message; it is tried again");
 }
 
 /// Kafka will never take a message.
-pub(crate) fn refused(topic: &str, segment: u64, index: u64, error: &KafkaError) {
+pub(crate) fn refused(topic: &str, segment: u64, index: u64, error: &dyn Display) {
     metrics::counter!("weir_bridge_refused_messages_total", "topic" => topic.to_owned()).increment(1);
     tracing::error!(topic, segment, index, %error, "Kafka refused a message for good; it is dropped");
 }
@@ -132,6 +130,6 @@ pub(crate) fn kafka_is(up: bool) {
     }
 }
 
-pub(crate) fn client_trouble(error: &KafkaError) {
+pub(crate) fn client_trouble(error: &dyn Display) {
     tracing::debug!(%error, "the Kafka client reports trouble and goes on");
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::attributes::{find, ms, object, of, rendered};
 use crate::message::{Message, Signal};
 use crate::proto::otlp::{LogRecord, LogsRequest, Resource, Scope, Span, SpanEvent, TracesRequest};
+use crate::room::{NoMessages, Room};
 use crate::text::{Text, is_genai_event};
 
 /// What became of a request.
@@ -15,6 +16,15 @@ pub(crate) struct Flattened {
     pub(crate) dropped: u64,
 }
 
+impl Flattened {
+    fn push(&mut self, signal: Signal, key: String, value: &Value, room: &mut Room) -> Result<(), NoMessages> {
+        let payload = value.to_string().into_bytes();
+        room.take(key.len() + payload.len())?;
+        self.messages.push(Message { signal, key, payload });
+        Ok(())
+    }
+}
+
 /// What the spans or records of one scope share.
 struct Origin<'a> {
     service_name: Option<&'a str>,
@@ -23,50 +33,51 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    fn of(resource: Option<&'a Resource>, scope: Option<&'a Scope>, text: &Text, dropped: &mut u64) -> Self {
+    /// Of a resource, before any of its scopes.
+    fn of(resource: Option<&'a Resource>, text: &Text, dropped: &mut u64) -> Self {
         let attributes = of(resource);
         Self {
             service_name: find(attributes, "service.name"),
-            scope: scope.map(|scope| scope.name.as_str()).filter(|name| !name.is_empty()),
+            scope: None,
             resource: object(attributes, text, false, dropped),
         }
     }
+
+    fn enter(&mut self, scope: Option<&'a Scope>) {
+        self.scope = scope.map(|scope| scope.name.as_str()).filter(|name| !name.is_empty());
+    }
 }
 
-pub(crate) fn spans(request: &TracesRequest, text: &Text) -> Flattened {
+pub(crate) fn spans(request: &TracesRequest, text: &Text, mut room: Room) -> Result<Flattened, NoMessages> {
     let mut flattened = Flattened::default();
     for of_resource in &request.resource_spans {
+        let mut origin = Origin::of(of_resource.resource.as_ref(), text, &mut flattened.dropped);
         for of_scope in &of_resource.scope_spans {
-            let origin =
-                Origin::of(of_resource.resource.as_ref(), of_scope.scope.as_ref(), text, &mut flattened.dropped);
+            origin.enter(of_scope.scope.as_ref());
             for found in &of_scope.spans {
                 let value = span(found, &origin, text, &mut flattened.dropped);
-                flattened.messages.push(message(Signal::Traces, hex::encode(&found.trace_id), &value));
+                flattened.push(Signal::Traces, hex::encode(&found.trace_id), &value, &mut room)?;
             }
         }
     }
-    flattened
+    Ok(flattened)
 }
 
-pub(crate) fn logs(request: &LogsRequest, text: &Text) -> Flattened {
+pub(crate) fn logs(request: &LogsRequest, text: &Text, mut room: Room) -> Result<Flattened, NoMessages> {
     let mut flattened = Flattened::default();
     for of_resource in &request.resource_logs {
+        let mut origin = Origin::of(of_resource.resource.as_ref(), text, &mut flattened.dropped);
         for of_scope in &of_resource.scope_logs {
-            let origin =
-                Origin::of(of_resource.resource.as_ref(), of_scope.scope.as_ref(), text, &mut flattened.dropped);
+            origin.enter(of_scope.scope.as_ref());
             for found in &of_scope.log_records {
                 let value = record(found, &origin, text, &mut flattened.dropped);
                 // A record outside of any trace keeps its order with those of its service.
                 let key = id(&found.trace_id).unwrap_or_else(|| origin.service_name.unwrap_or_default().to_owned());
-                flattened.messages.push(message(Signal::Logs, key, &value));
+                flattened.push(Signal::Logs, key, &value, &mut room)?;
             }
         }
     }
-    flattened
-}
-
-fn message(signal: Signal, key: String, value: &Value) -> Message {
-    Message { signal, key, payload: value.to_string().into_bytes() }
+    Ok(flattened)
 }
 
 fn span(span: &Span, origin: &Origin<'_>, text: &Text, dropped: &mut u64) -> Value {
@@ -116,7 +127,7 @@ fn record(record: &LogRecord, origin: &Origin<'_>, text: &Text, dropped: &mut u6
             *dropped += 1;
             None
         }
-        body => body.as_ref().and_then(|body| rendered(body, text, dropped)),
+        body => body.as_ref().and_then(|body| rendered(body, text, of_genai, dropped)),
     };
     json!({
         "time_ms": ms(record.time_unix_nano),

@@ -14,6 +14,7 @@ use crate::events;
 use crate::message::{Message, Signal};
 use crate::proto::otlp::{KeyValue, Metric, MetricsRequest, Point, Points};
 use crate::proto::remote_write::{Request, Sample, WriteRequest};
+use crate::room::{NoMessages, Room};
 
 /// The NaN by which Prometheus says that a series has ended.
 const STALE: u64 = 0x7ff0_0000_0000_0002;
@@ -27,10 +28,13 @@ const FORMER_NAMES: &[(&str, &str)] = &[
 
 /// The counter that an engine splits into several series, by how a request finished. The contract has their sum.
 const SPLIT: &str = "vllm:request_success_total";
+const UNKNOWN_SYMBOL: &str = "a series refers to a label that the request's symbols do not hold";
 /// How old the newest value of another part may be to count: Prometheus' own patience with a silent series, ms.
 const PART_LIVES_MS: i64 = 300_000;
-/// Engines whose parts are remembered.
+/// Engines whose parts are remembered, parts of each, and bytes of its names: what is beyond is summed with nothing.
 const MOST_ENGINES: usize = 10_000;
+const MOST_PARTS: usize = 1_000;
+const MOST_NAME_BYTES: usize = 4_096;
 
 /// Who was sampled.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -66,6 +70,11 @@ impl Identity {
         Self { pool: owned("pool"), instance, gpu: None, gpu_model: None, model: owned("model_name") }
     }
 
+    fn bytes(&self) -> usize {
+        let names = [&self.pool, &self.instance, &self.gpu, &self.gpu_model, &self.model];
+        names.into_iter().flatten().map(String::len).sum()
+    }
+
     fn key(&self) -> String {
         self.instance.clone().or_else(|| self.gpu.clone()).unwrap_or_default()
     }
@@ -82,6 +91,9 @@ pub(crate) struct Parts(Mutex<HashMap<Identity, Newest>>);
 impl Parts {
     /// Takes a part in and returns the sum at that time.
     fn sum(&self, identity: &Identity, series: u64, at_ms: i64, value: f64) -> f64 {
+        if identity.bytes() > MOST_NAME_BYTES {
+            return value;
+        }
         let mut engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !engines.contains_key(identity) && engines.len() >= MOST_ENGINES {
             let newest = |parts: &Newest| parts.values().map(|part| part.0).max().unwrap_or(i64::MIN);
@@ -91,6 +103,9 @@ impl Parts {
             }
         }
         let parts = engines.entry(identity.clone()).or_default();
+        if !parts.contains_key(&series) && parts.len() >= MOST_PARTS {
+            return value;
+        }
         let part = parts.entry(series).or_insert((at_ms, value));
         if part.0 <= at_ms {
             *part = (at_ms, value);
@@ -139,6 +154,7 @@ impl Ignored {
 /// The samples of one request.
 struct Pivot<'a> {
     parts: &'a Parts,
+    room: Room,
     rows: BTreeMap<(Identity, i64), BTreeMap<&'static str, f64>>,
     /// Samples of the counter in parts: time, whose, which series, value.
     split: Vec<(i64, Identity, u64, f64)>,
@@ -146,11 +162,19 @@ struct Pivot<'a> {
 }
 
 impl<'a> Pivot<'a> {
-    fn new(parts: &'a Parts) -> Self {
-        Self { parts, rows: BTreeMap::new(), split: Vec::new(), ignored: Ignored::default() }
+    fn new(parts: &'a Parts, room: Room) -> Self {
+        Self { parts, room, rows: BTreeMap::new(), split: Vec::new(), ignored: Ignored::default() }
     }
 
-    fn add(&mut self, field: &'static Field, identity: &Identity, series: u64, at_ms: i64, value: f64) {
+    fn add(
+        &mut self,
+        field: &'static Field,
+        identity: &Identity,
+        series: u64,
+        at_ms: i64,
+        value: f64,
+    ) -> Result<(), NoMessages> {
+        self.room.take(identity.bytes() + size_of::<Identity>())?;
         if value.to_bits() == STALE {
             self.ignored.stale += 1;
         } else if !value.is_finite() || field.bounds().is_some_and(|bounds| !bounds.allow(value)) {
@@ -167,9 +191,10 @@ impl<'a> Pivot<'a> {
                 row.insert(field.name, value);
             }
         }
+        Ok(())
     }
 
-    fn finish(mut self) -> (Vec<Message>, Ignored) {
+    fn finish(mut self) -> Result<(Vec<Message>, Ignored), NoMessages> {
         self.split.sort_by_key(|(at_ms, ..)| *at_ms);
         for (at_ms, identity, series, value) in self.split {
             let sum = self.parts.sum(&identity, series, at_ms, value);
@@ -193,9 +218,11 @@ impl<'a> Pivot<'a> {
                 }
             }
             object.extend(columns.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
-            Message { signal: Signal::Metrics, key, payload: Value::Object(object).to_string().into_bytes() }
+            let payload = Value::Object(object).to_string().into_bytes();
+            self.room.take(key.len() + payload.len())?;
+            Ok(Message { signal: Signal::Metrics, key, payload })
         });
-        (messages.collect(), self.ignored)
+        Ok((messages.collect::<Result<_, NoMessages>>()?, self.ignored))
     }
 }
 
@@ -216,26 +243,41 @@ fn hash(labels: impl IntoIterator<Item = impl Hash>) -> u64 {
     hasher.finish()
 }
 
-fn add_series(pivot: &mut Pivot<'_>, labels: &[(&str, &str)], samples: &[Sample], histograms: usize) {
+fn add_series(
+    pivot: &mut Pivot<'_>,
+    labels: &[(&str, &str)],
+    samples: &[Sample],
+    histograms: usize,
+) -> Result<(), NoMessages> {
     pivot.ignored.histogram += histograms as u64;
     let label = |name: &str| labels.iter().find(|(found, _)| *found == name).map(|(_, value)| *value);
     let Some(field) = label("__name__").and_then(column) else {
         pivot.ignored.unknown += samples.len() as u64;
-        return;
+        return Ok(());
     };
+    // In protocol 2.0 many series name one long string.
+    pivot.room.take(labels.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     let identity = Identity::of(label, is_of_gpu(field));
     let series = hash(labels);
     for sample in samples {
-        pivot.add(field, &identity, series, sample.timestamp, sample.value);
+        pivot.add(field, &identity, series, sample.timestamp, sample.value)?;
     }
+    Ok(())
 }
 
 /// Messages of a remote-write request of protocol 1.0.
-pub(crate) fn of_remote_write(request: &WriteRequest, parts: &Parts) -> (Vec<Message>, Ignored) {
-    let mut pivot = Pivot::new(parts);
+///
+/// # Errors
+/// When they would be too much.
+pub(crate) fn of_remote_write(
+    request: &WriteRequest,
+    parts: &Parts,
+    room: Room,
+) -> Result<(Vec<Message>, Ignored), NoMessages> {
+    let mut pivot = Pivot::new(parts, room);
     for series in &request.timeseries {
         let labels: Vec<_> = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
-        add_series(&mut pivot, &labels, &series.samples, series.histograms.len());
+        add_series(&mut pivot, &labels, &series.samples, series.histograms.len())?;
     }
     pivot.finish()
 }
@@ -243,9 +285,13 @@ pub(crate) fn of_remote_write(request: &WriteRequest, parts: &Parts) -> (Vec<Mes
 /// Messages of a remote-write request of protocol 2.0.
 ///
 /// # Errors
-/// When a series refers to a string that the request does not hold.
-pub(crate) fn of_remote_write_v2(request: &Request, parts: &Parts) -> Result<(Vec<Message>, Ignored), &'static str> {
-    let mut pivot = Pivot::new(parts);
+/// When a series refers to a string that the request does not hold, or the messages would be too much.
+pub(crate) fn of_remote_write_v2(
+    request: &Request,
+    parts: &Parts,
+    room: Room,
+) -> Result<(Vec<Message>, Ignored), NoMessages> {
+    let mut pivot = Pivot::new(parts, room);
     let symbol = |index: u32| request.symbols.get(index as usize).map(String::as_str);
     for series in &request.timeseries {
         let pairs = series.labels_refs.chunks(2).map(|pair| match pair {
@@ -253,46 +299,59 @@ pub(crate) fn of_remote_write_v2(request: &Request, parts: &Parts) -> Result<(Ve
             _ => None,
         });
         let labels: Option<Vec<_>> = pairs.collect();
-        let labels = labels.ok_or("a series refers to a label that the request's symbols do not hold")?;
-        add_series(&mut pivot, &labels, &series.samples, series.histograms.len());
+        let labels = labels.ok_or(NoMessages::Broken(UNKNOWN_SYMBOL))?;
+        add_series(&mut pivot, &labels, &series.samples, series.histograms.len())?;
     }
-    Ok(pivot.finish())
+    pivot.finish()
 }
 
 /// Messages of an OTLP metrics request.
-pub(crate) fn of_otlp(request: &MetricsRequest, parts: &Parts) -> (Vec<Message>, Ignored) {
-    let mut pivot = Pivot::new(parts);
+///
+/// # Errors
+/// When they would be too much.
+pub(crate) fn of_otlp(
+    request: &MetricsRequest,
+    parts: &Parts,
+    room: Room,
+) -> Result<(Vec<Message>, Ignored), NoMessages> {
+    let mut pivot = Pivot::new(parts, room);
     for of_resource in &request.resource_metrics {
         let resource = of(of_resource.resource.as_ref());
         for metric in of_resource.scope_metrics.iter().flat_map(|of_scope| &of_scope.metrics) {
-            add_metric(&mut pivot, metric, resource);
+            add_metric(&mut pivot, metric, resource)?;
         }
     }
     pivot.finish()
 }
 
-fn add_metric(pivot: &mut Pivot<'_>, metric: &Metric, resource: &[KeyValue]) {
+fn add_metric(pivot: &mut Pivot<'_>, metric: &Metric, resource: &[KeyValue]) -> Result<(), NoMessages> {
     for unread in [&metric.histogram, &metric.exponential_histogram, &metric.summary].into_iter().flatten() {
         pivot.ignored.histogram += unread.data_points.len() as u64;
     }
     if let Some(gauge) = &metric.gauge {
-        add_points(pivot, column(&metric.name), gauge, resource);
+        add_points(pivot, column(&metric.name), gauge, resource)?;
     }
     if let Some(sum) = &metric.sum {
         if sum.aggregation_temporality == 1 {
             pivot.ignored.delta += sum.data_points.len() as u64;
-            return;
+            return Ok(());
         }
         // A collector may take the suffix of Prometheus' counters away.
         let field = column(&metric.name).or_else(|| column(&format!("{}_total", metric.name)));
-        add_points(pivot, field, sum, resource);
+        add_points(pivot, field, sum, resource)?;
     }
+    Ok(())
 }
 
-fn add_points(pivot: &mut Pivot<'_>, field: Option<&'static Field>, points: &Points, resource: &[KeyValue]) {
+fn add_points(
+    pivot: &mut Pivot<'_>,
+    field: Option<&'static Field>,
+    points: &Points,
+    resource: &[KeyValue],
+) -> Result<(), NoMessages> {
     let Some(field) = field else {
         pivot.ignored.unknown += points.data_points.len() as u64;
-        return;
+        return Ok(());
     };
     for point in &points.data_points {
         let Point { attributes, time_unix_nano, as_double, as_int, flags } = point;
@@ -302,14 +361,16 @@ fn add_points(pivot: &mut Pivot<'_>, field: Option<&'static Field>, points: &Poi
             pivot.ignored.stale += 1;
             continue;
         };
+        pivot.room.take(attributes.len() + resource.len())?;
         // What a point says of itself comes before what its resource says.
         let label = |name: &str| find(attributes, name).or_else(|| find(resource, name));
         let identity = Identity::of(label, is_of_gpu(field));
         let labels =
             attributes.iter().map(|attribute| (&attribute.key, find(std::slice::from_ref(attribute), &attribute.key)));
         let at_ms = i64::try_from(time_unix_nano / 1_000_000).unwrap_or(0);
-        pivot.add(field, &identity, hash(labels), at_ms, value);
+        pivot.add(field, &identity, hash(labels), at_ms, value)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! hands it to Kafka ([`crate::delivery`]). A segment is removed once Kafka has acknowledged all of it; what a killed
 //! process left is read again by the next one, under the same positions.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod ledger;
 mod reader;
 mod record;

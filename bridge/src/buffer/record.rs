@@ -26,14 +26,16 @@ pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 
 /// Appends the record of `message` to `out`.
 pub(super) fn encode(message: &Message, out: &mut Vec<u8>) {
+    let signal = [message.signal as u8];
+    frame(&[&signal, &length(message.key.len()), message.key.as_bytes(), &message.payload], out);
+}
+
+/// Appends a record whose body has these parts.
+pub(super) fn frame(body: &[&[u8]], out: &mut Vec<u8>) {
     let start = out.len();
-    let body_bytes = 1 + 4 + message.key.len() + message.payload.len();
-    out.extend_from_slice(&length(body_bytes));
+    out.extend_from_slice(&length(body.iter().map(|part| part.len()).sum()));
     out.extend_from_slice(&[0; 4]);
-    out.push(message.signal as u8);
-    out.extend_from_slice(&length(message.key.len()));
-    out.extend_from_slice(message.key.as_bytes());
-    out.extend_from_slice(&message.payload);
+    body.iter().for_each(|part| out.extend_from_slice(part));
     let checksum = checksum(&out[start..]);
     out[start + 4..start + PREFIX_BYTES].copy_from_slice(&checksum.to_le_bytes());
 }

@@ -67,7 +67,7 @@ async fn take(
 }
 
 /// The one message of the body.
-fn unframed(framed: &Bytes, gzip: bool, limit: usize) -> Result<Bytes, Refusal> {
+pub(super) fn unframed(framed: &Bytes, gzip: bool, limit: usize) -> Result<Bytes, Refusal> {
     let bad = Refusal::BadBytes("it is not one message of gRPC");
     let Some(&[flag, l0, l1, l2, l3]) = framed.first_chunk::<PREFIX_BYTES>() else { return Err(bad) };
     let message = framed.slice(PREFIX_BYTES..);

@@ -5,6 +5,8 @@
 //! which each protocol says in its own words; those that time mends carry the time to wait.
 
 mod body;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod grpc;
 mod otlp;
 mod refusal;
@@ -127,10 +129,13 @@ impl Desk {
 
     /// A request of OTLP, however it came.
     async fn take_otlp(&self, request: Otlp) -> Result<TooLarge, Refusal> {
+        let room = self.config.room();
         match request {
-            Otlp::Metrics(request) => self.take_metrics(telemetry::of_otlp(&request, &self.parts)).await,
-            Otlp::Traces(request) => self.take_flattened(Signal::Traces, spans::spans(&request, &self.text)).await,
-            Otlp::Logs(request) => self.take_flattened(Signal::Logs, spans::logs(&request, &self.text)).await,
+            Otlp::Metrics(request) => self.take_metrics(telemetry::of_otlp(&request, &self.parts, room)?).await,
+            Otlp::Traces(request) => {
+                self.take_flattened(Signal::Traces, spans::spans(&request, &self.text, room)?).await
+            }
+            Otlp::Logs(request) => self.take_flattened(Signal::Logs, spans::logs(&request, &self.text, room)?).await,
         }
     }
 

@@ -160,15 +160,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::room::Room;
     use crate::telemetry::{self, Parts};
     use crate::{spans, text::Text};
 
     fn flatten(request: &Otlp) {
-        let text = Text::dropped(&[]);
+        let (text, room) = (Text::dropped(&[]), Room::of(1 << 20));
         match request {
-            Otlp::Metrics(request) => drop(telemetry::of_otlp(request, &Parts::default())),
-            Otlp::Traces(request) => drop(spans::spans(request, &text)),
-            Otlp::Logs(request) => drop(spans::logs(request, &text)),
+            Otlp::Metrics(request) => drop(telemetry::of_otlp(request, &Parts::default(), room)),
+            Otlp::Traces(request) => drop(spans::spans(request, &text, room)),
+            Otlp::Logs(request) => drop(spans::logs(request, &text, room)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::buffer::NotTaken;
 use crate::message::Signal;
+use crate::room::NoMessages;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -11,6 +12,8 @@ pub(super) enum Refusal {
     Unsupported(&'static str),
     /// More bytes than the limit.
     TooLarge(usize),
+    /// Messages of far more bytes than its body.
+    BecomesTooMuch,
     WrongToken,
     NotReceived(Signal),
     /// The body did not come in time, or broke off.
@@ -18,6 +21,15 @@ pub(super) enum Refusal {
     /// Too many requests at once.
     Busy,
     NotTaken(NotTaken),
+}
+
+impl From<NoMessages> for Refusal {
+    fn from(why: NoMessages) -> Self {
+        match why {
+            NoMessages::Broken(why) => Self::BadBytes(why),
+            NoMessages::TooMuch => Self::BecomesTooMuch,
+        }
+    }
 }
 
 impl Refusal {
@@ -28,7 +40,7 @@ impl Refusal {
             Self::WrongToken => 401,
             Self::NotReceived(_) => 404,
             Self::Slow => 408,
-            Self::TooLarge(_) => 413,
+            Self::TooLarge(_) | Self::BecomesTooMuch => 413,
             Self::Unsupported(_) => 415,
             Self::Busy => 429,
             Self::NotTaken(_) => 503,
@@ -39,7 +51,7 @@ impl Refusal {
     pub(super) fn grpc_code(&self) -> i32 {
         match self {
             Self::BadBytes(_) => 3,                            // INVALID_ARGUMENT
-            Self::TooLarge(_) => 8,                            // RESOURCE_EXHAUSTED
+            Self::TooLarge(_) | Self::BecomesTooMuch => 8,     // RESOURCE_EXHAUSTED
             Self::NotReceived(_) | Self::Unsupported(_) => 12, // UNIMPLEMENTED
             Self::Slow | Self::Busy | Self::NotTaken(_) => 14, // UNAVAILABLE
             Self::WrongToken => 16,                            // UNAUTHENTICATED
@@ -63,6 +75,11 @@ impl Refusal {
             Self::Unsupported(sentence) => (*sentence).to_owned(),
             Self::TooLarge(limit) => {
                 format!("the body has more than {limit} bytes: send smaller batches, or raise bridge.max_body_bytes")
+            }
+            Self::BecomesTooMuch => {
+                "the body becomes far more than it is, since each of its messages repeats what they share: \
+                                     send smaller batches, or raise bridge.max_body_bytes"
+                    .to_owned()
             }
             Self::WrongToken => "this bridge needs its token: send the header Authorization: Bearer TOKEN".to_owned(),
             Self::NotReceived(signal) => {

@@ -11,9 +11,10 @@ use prost::Message as _;
 
 use super::refusal::Refusal;
 use super::{Desk, body};
-use crate::message::Signal;
+use crate::message::{Message, Signal};
 use crate::proto::remote_write::{Request as RequestV2, WriteRequest};
-use crate::telemetry;
+use crate::room::{NoMessages, Room};
+use crate::telemetry::{self, Ignored, Parts};
 
 const RECEIVER: &str = "remote_write";
 /// What protocol 2.0's senders want to hear: how much was received. What the contract has no column for counts too, since
@@ -22,7 +23,7 @@ const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 
 /// A request of either protocol.
 #[derive(Debug)]
-enum Write {
+pub(super) enum Write {
     V1(WriteRequest),
     V2(RequestV2),
 }
@@ -65,10 +66,7 @@ async fn take(desk: &Arc<Desk>, request: Request<Body>, body_bytes: &mut usize) 
     let pivoting = desk.clone();
     let (samples, pivoted) = body::work(move || {
         let write = decode(&body::unsnappy(&packed, limit)?, is_v2)?;
-        let pivoted = match &write {
-            Write::V1(request) => telemetry::of_remote_write(request, &pivoting.parts),
-            Write::V2(request) => telemetry::of_remote_write_v2(request, &pivoting.parts).map_err(Refusal::BadBytes)?,
-        };
+        let pivoted = write.messages(&pivoting.parts, pivoting.config.room())?;
         let samples = match &write {
             Write::V1(_) => None,
             Write::V2(request) => Some(request.timeseries.iter().map(|series| series.samples.len()).sum()),
@@ -80,7 +78,16 @@ async fn take(desk: &Arc<Desk>, request: Request<Body>, body_bytes: &mut usize) 
     Ok(samples)
 }
 
-fn decode(bytes: &Bytes, is_v2: bool) -> Result<Write, Refusal> {
+impl Write {
+    pub(super) fn messages(&self, parts: &Parts, room: Room) -> Result<(Vec<Message>, Ignored), NoMessages> {
+        match self {
+            Self::V1(request) => telemetry::of_remote_write(request, parts, room),
+            Self::V2(request) => telemetry::of_remote_write_v2(request, parts, room),
+        }
+    }
+}
+
+pub(super) fn decode(bytes: &Bytes, is_v2: bool) -> Result<Write, Refusal> {
     if is_v2 {
         let request = RequestV2::decode(bytes.clone());
         return request.map(Write::V2).map_err(|_| Refusal::BadBytes("it is no io.prometheus.write.v2.Request"));
@@ -95,7 +102,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::telemetry::Parts;
 
     proptest! {
         #[test]
@@ -103,8 +109,7 @@ mod tests {
             let bytes = Bytes::from(bytes);
             for is_v2 in [false, true] {
                 match decode(&bytes, is_v2) {
-                    Ok(Write::V1(request)) => drop(telemetry::of_remote_write(&request, &Parts::default())),
-                    Ok(Write::V2(request)) => drop(telemetry::of_remote_write_v2(&request, &Parts::default())),
+                    Ok(write) => drop(write.messages(&Parts::default(), Room::of(1 << 20))),
                     Err(refusal) => prop_assert_eq!(refusal.status(), 400),
                 }
             }

@@ -5,6 +5,8 @@ use prost::Message as _;
 use super::*;
 use crate::proto::otlp::{AnyValue, KeyValue};
 
+const ROOM: Room = Room::of(usize::MAX);
+
 /// The example of a trace request in OTLP's own documentation has this shape; ids are the example's.
 const TRACE: &str = r#"{"resourceSpans":[{
   "resource":{"attributes":[{"key":"service.name","value":{"stringValue":"router"}}]},
@@ -35,7 +37,7 @@ fn payload(message: &Message) -> Value {
 #[test]
 fn a_span_becomes_one_flat_message_without_text() {
     let request: TracesRequest = serde_json::from_str(TRACE).unwrap();
-    let Flattened { messages, dropped } = spans(&request, &Text::dropped(&[]));
+    let Flattened { messages, dropped } = spans(&request, &Text::dropped(&[]), ROOM).unwrap();
     let expected = json!({
         "trace_id": "5b8efff798038103d269b633813fc60c", "span_id": "eee19b7ec3c1b174",
         "parent_span_id": "eee19b7ec3c1b173", "name": "chat m", "kind": "client",
@@ -56,17 +58,49 @@ fn a_span_becomes_one_flat_message_without_text() {
     assert_eq!(dropped, 5);
     assert!(!String::from_utf8_lossy(&messages[0].payload).contains("hunter2"));
 
-    let kept = spans(&request, &Text::kept());
+    let kept = spans(&request, &Text::kept(), ROOM).unwrap();
     assert_eq!(kept.dropped, 0);
     assert_eq!(payload(&kept.messages[0])["status_message"], "hunter2 is too long");
     assert_eq!(payload(&kept.messages[0])["attributes"]["gen_ai.input.messages"], "hunter2");
 }
 
 #[test]
+fn text_in_an_event_of_genai_is_dropped_at_any_depth() {
+    let of_event = |name: &str| {
+        let json = json!({"resourceSpans": [{"scopeSpans": [{"spans": [{"events": [{"name": name, "attributes": [
+            {"key": "choice", "value": {"arrayValue": {"values": [{"kvlistValue": {"values": [
+                {"key": "content", "value": {"stringValue": "hunter2"}},
+                {"key": "finish_reason", "value": {"stringValue": "stop"}},
+            ]}}]}}},
+        ]}]}]}]}]});
+        let request: TracesRequest = serde_json::from_value(json).unwrap();
+        let Flattened { messages, dropped } = spans(&request, &Text::dropped(&[]), ROOM).unwrap();
+        (payload(&messages[0])["events"][0]["attributes"]["choice"].clone(), dropped)
+    };
+    assert_eq!(of_event("gen_ai.choice"), (json!(r#"[{"finish_reason":"stop"}]"#), 1));
+    assert_eq!(of_event("page"), (json!(r#"[{"content":"hunter2","finish_reason":"stop"}]"#), 0));
+}
+
+#[test]
+fn a_large_resource_of_many_spans_is_refused_before_it_fills_the_memory() {
+    let mut request: TracesRequest = serde_json::from_str(TRACE).unwrap();
+    let of_resource = &mut request.resource_spans[0];
+    of_resource.resource =
+        Some(Resource { attributes: vec![KeyValue { key: "k".into(), value: text(&"r".repeat(1 << 20)) }] });
+    of_resource.scope_spans[0].spans = vec![Span::default(); 1_000];
+    assert_eq!(spans(&request, &Text::kept(), Room::of(16 << 20)).err(), Some(NoMessages::TooMuch));
+    request.resource_spans[0].scope_spans[0].spans.truncate(15);
+    assert_eq!(spans(&request, &Text::kept(), Room::of(16 << 20)).unwrap().messages.len(), 15);
+}
+
+#[test]
 fn both_encodings_say_the_same() {
     let request: TracesRequest = serde_json::from_str(TRACE).unwrap();
     let again = TracesRequest::decode(&request.encode_to_vec()[..]).unwrap();
-    assert_eq!(spans(&again, &Text::kept()).messages, spans(&request, &Text::kept()).messages);
+    assert_eq!(
+        spans(&again, &Text::kept(), ROOM).unwrap().messages,
+        spans(&request, &Text::kept(), ROOM).unwrap().messages
+    );
 }
 
 fn text(value: &str) -> Option<AnyValue> {
@@ -109,7 +143,7 @@ fn a_log_record_keeps_its_body_unless_it_is_an_event_of_genai() {
     let mut older = LogRecord { event_name: String::new(), severity_text: "Notice".into(), ..event.clone() };
     older.attributes.push(KeyValue { key: "event.name".into(), value: text("gen_ai.choice") });
     let request = request(vec![record, event, older]);
-    let Flattened { messages, dropped } = logs(&request, &Text::dropped(&[]));
+    let Flattened { messages, dropped } = logs(&request, &Text::dropped(&[]), ROOM).unwrap();
     let expected = json!({
         "time_ms": 1_700_000_000_000.0, "observed_time_ms": 1_700_000_000_001.0, "severity": "info",
         "event_name": null, "trace_id": null, "span_id": null, "body": "engine started", "scope": null,
@@ -126,5 +160,5 @@ fn a_log_record_keeps_its_body_unless_it_is_an_event_of_genai() {
     for message in &messages {
         assert!(!String::from_utf8_lossy(&message.payload).contains("hunter2"));
     }
-    assert_eq!(payload(&logs(&request, &Text::kept()).messages[1])["body"], "hunter2");
+    assert_eq!(payload(&logs(&request, &Text::kept(), ROOM).unwrap().messages[1])["body"], "hunter2");
 }

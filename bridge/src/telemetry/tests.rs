@@ -6,6 +6,7 @@ use super::*;
 use crate::proto::otlp::{AnyValue, Resource, ResourceMetrics, ScopeMetrics};
 use crate::proto::remote_write::{Label, TimeSeries, TimeSeriesV2, Unread};
 
+const ROOM: Room = Room::of(usize::MAX);
 const AT_MS: i64 = 1_700_000_000_000;
 
 /// Labels as DCGM's exporter and vLLM set them, with those of the scrape.
@@ -31,7 +32,7 @@ fn series(name: &str, labels: &[(&str, &str)], samples: &[(i64, f64)]) -> TimeSe
 }
 
 fn pivot(timeseries: Vec<TimeSeries>) -> (Vec<Value>, Ignored) {
-    let (messages, ignored) = of_remote_write(&WriteRequest { timeseries }, &Parts::default());
+    let (messages, ignored) = of_remote_write(&WriteRequest { timeseries }, &Parts::default(), ROOM).unwrap();
     (messages.iter().map(read).collect(), ignored)
 }
 
@@ -112,7 +113,7 @@ fn a_counter_in_parts_is_their_sum_however_a_scrape_is_split_over_requests() {
     };
     let parts = Parts::default();
     let sums = |timeseries: Vec<TimeSeries>| {
-        let (messages, _) = of_remote_write(&WriteRequest { timeseries }, &parts);
+        let (messages, _) = of_remote_write(&WriteRequest { timeseries }, &parts, ROOM).unwrap();
         messages.iter().map(|message| read(message)[SPLIT].as_f64().unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(sums(vec![part("stop", AT_MS, 5.0), part("length", AT_MS, 2.0)]), [7.0]);
@@ -147,12 +148,38 @@ fn both_protocols_of_remote_write_say_the_same() {
         })
         .collect();
     let mut v2 = Request { symbols, timeseries };
-    let of_v1 = of_remote_write(&WriteRequest { timeseries: v1 }, &Parts::default());
-    assert_eq!(of_remote_write_v2(&v2, &Parts::default()).unwrap(), of_v1);
+    let of_v1 = of_remote_write(&WriteRequest { timeseries: v1 }, &Parts::default(), ROOM);
+    assert_eq!(of_remote_write_v2(&v2, &Parts::default(), ROOM), of_v1);
     v2.timeseries[0].labels_refs[1] = 99;
-    assert!(of_remote_write_v2(&v2, &Parts::default()).is_err());
+    assert!(of_remote_write_v2(&v2, &Parts::default(), ROOM).is_err());
     v2.timeseries[0].labels_refs = vec![0];
-    assert!(of_remote_write_v2(&v2, &Parts::default()).is_err());
+    assert!(of_remote_write_v2(&v2, &Parts::default(), ROOM).is_err());
+}
+
+#[test]
+fn long_names_of_many_samples_are_refused_before_they_fill_the_memory() {
+    let long = "n".repeat(1 << 20);
+    let labels = [("instance", long.as_str()), ("UUID", "GPU-0")];
+    let samples: Vec<_> = (1..1_000).map(|at| (at, 1.0)).collect();
+    let request = WriteRequest { timeseries: vec![series("DCGM_FI_DEV_GPU_UTIL", &labels, &samples)] };
+    let refused = of_remote_write(&request, &Parts::default(), Room::of(64 << 20));
+    assert_eq!(refused, Err(NoMessages::TooMuch));
+    // In protocol 2.0 it is enough to name it.
+    let symbols = ["__name__", "DCGM_FI_DEV_GPU_UTIL", "instance", &long].map(str::to_owned).to_vec();
+    let one = TimeSeriesV2 { labels_refs: vec![0, 1, 2, 3], samples: Vec::new(), histograms: Vec::new() };
+    let request = Request { symbols, timeseries: vec![one; 1_000] };
+    let refused = of_remote_write_v2(&request, &Parts::default(), Room::of(64 << 20));
+    assert_eq!(refused, Err(NoMessages::TooMuch));
+}
+
+#[test]
+fn parts_without_end_are_not_remembered() {
+    let parts = Parts::default();
+    for (number, instance) in ["i", &"n".repeat(MOST_NAME_BYTES + 1)].into_iter().enumerate() {
+        let identity = Identity { instance: Some(instance.to_owned()), ..Identity::default() };
+        let sums: Vec<f64> = (0..2_000).map(|part| parts.sum(&identity, part, AT_MS, 1.0)).collect();
+        assert_eq!(sums.iter().copied().fold(0.0, f64::max), [1_000.0, 1.0][number]);
+    }
 }
 
 fn attribute(key: &str, value: &str) -> KeyValue {
@@ -165,7 +192,7 @@ fn otlp(metrics: Vec<Metric>) -> (Vec<Value>, Ignored) {
     let scope_metrics = vec![ScopeMetrics { metrics }];
     let request =
         MetricsRequest { resource_metrics: vec![ResourceMetrics { resource: Some(resource), scope_metrics }] };
-    let (messages, ignored) = of_otlp(&request, &Parts::default());
+    let (messages, ignored) = of_otlp(&request, &Parts::default(), ROOM).unwrap();
     (messages.iter().map(read).collect(), ignored)
 }
 
