@@ -15,12 +15,28 @@ pub fn policy_bundle(bytes: &[u8]) {
         let again = Signature::from_json(&signature.to_json()).expect("what we wrote can be read");
         assert_eq!(again, signature);
     }
+    archive(bytes);
+    archive(&with_checksums(bytes));
+}
+
+fn archive(bytes: &[u8]) {
     drop(Bundle::signature_in_tar(bytes));
     let Ok(bundle) = Bundle::from_tar(bytes) else { return };
     let size: usize = bundle.entries().map(|(_, content)| content.len()).sum();
     assert!(size as u64 <= MAX_BUNDLE_BYTES, "a bundle of {size} bytes was read");
     assert_eq!(Bundle::from_tar(&bundle.to_tar()).expect("what we packed can be read"), bundle);
     drop(Policy::load(&bundle));
+}
+
+/// The archive with the right checksum in each header, which a change of any other byte makes wrong.
+fn with_checksums(bytes: &[u8]) -> Vec<u8> {
+    let mut archive = bytes.to_vec();
+    for block in archive.chunks_exact_mut(512).filter(|block| block[257..].starts_with(b"ustar")) {
+        block[148..156].fill(b' ');
+        let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+        block[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    }
+    archive
 }
 
 /// A policy that is accepted decides: propensities are probabilities, they sum to 1, and what is chosen was possible. The

@@ -12,8 +12,9 @@ use crate::Reason;
 
 /// Types inside types: more is no event, and would cost the stack.
 const DEPTH_MAX: usize = 64;
-/// Values that a message may hold beyond one for each of its bytes: nulls and empty records take none.
-const FREE_VALUES: usize = 65_536;
+/// Values that a message may hold beyond one for each of its bytes: nulls and empty records take none. Few, since every
+/// message of a batch may claim as many.
+const FREE_VALUES: usize = 1_024;
 
 /// A schema, its named types resolved.
 #[derive(Debug)]

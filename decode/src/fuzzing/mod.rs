@@ -1,23 +1,22 @@
 //! What must hold of any bytes: one function a fuzz target, which panics where its law is broken. The tests replay the
 //! targets' seeds, and every input that ever broke one.
 //!
-//! An input's first byte chooses the schema; the messages follow, with [`SEPARATOR`] between them. Of Protobuf it is one.
+//! An input's first byte chooses the schema, where there is a choice; the messages follow, with [`SEPARATOR`] between them.
+//! Of Protobuf it is one.
 
-use std::cell::RefCell;
+mod wire;
+
+pub use wire::{avro, json_lines, protobuf, protobuf_schema};
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use serde_json::Value;
 use weir_schemas::{Contract, Feedback, GpuTelemetry, Request};
 
 use crate::oracle::Oracle;
-use crate::wire::ProtobufOracle;
-use crate::{
-    Encoding, Headers, Incoming, JSON_TEXT, JsonDecoder, OnConflict, Reason, RegisteredSchema, Row, RowDecoder,
-    RowsDecoded, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, check,
-};
+use crate::{Headers, Incoming, JSON_TEXT, JsonDecoder, OnConflict, Reason, Row, RowDecoder, RowsDecoded, check};
 
 /// Between messages: RS, as in RFC 7464. No JSON text holds it as it is.
 pub const SEPARATOR: u8 = 0x1e;
@@ -109,101 +108,6 @@ fn judge(
     judged
 }
 
-/// Protobuf means what prost-reflect reads; the message is of the schema's first type.
-///
-/// One difference is meant: prost-reflect takes any number for a map's length, of whatever form it is.
-pub fn protobuf(input: &[u8]) {
-    static SCHEMAS: LazyLock<[(Arc<RegisteredSchema>, ProtobufOracle); 2]> = LazyLock::new(|| {
-        [PROTO3, PROTO2].map(|text| {
-            let (language, references) = (SchemaLanguage::Protobuf, Vec::new());
-            let schema = RegisteredSchema { language, text: text.to_owned(), references };
-            (Arc::new(schema.clone()), ProtobufOracle::new(&schema))
-        })
-    });
-    thread_local! {
-        static WIRES: RefCell<[Wire; 2]> = RefCell::new([0, 1].map(|number| {
-            Wire::new(Encoding::Protobuf, Some(Arc::new(OneSchema(SCHEMAS[number].0.clone()))))
-        }));
-    }
-    let Some((choice, bytes)) = input.split_first() else { return };
-    let number = usize::from(choice % 2);
-    let message = [&[0, 0, 0, 0, 1, 0], bytes].concat();
-    let rows = [Row { message: 0, bytes: &message }];
-    let (mut made, mut reason) = (Vec::new(), None);
-    let ours: Vec<Value> = WIRES.with_borrow_mut(|wires| {
-        let rows = wires[number].rows(&rows, &mut made, |_, why| reason = Some(why)).unwrap();
-        rows.iter().map(|row| serde_json::from_slice(row.bytes).unwrap()).collect()
-    });
-    assert!(ours.is_empty() == (reason == Some(Reason::NotOfItsSchema)), "{reason:?}");
-    let theirs = SCHEMAS[number].1.read(bytes);
-    let is_map = |tag: &[u8]| matches!(tag, [low, 1] if matches!(low >> 3 & 0xf, 3..=5) && low & 7 != 2);
-    if ours.is_empty() && theirs.is_some() && bytes.windows(2).any(is_map) {
-        return;
-    }
-    assert_eq!(ours.first(), theirs.as_ref(), "{bytes:02x?}");
-}
-
-#[derive(Debug)]
-struct OneSchema(Arc<RegisteredSchema>);
-
-impl SchemaSource for OneSchema {
-    fn schema(&self, _id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
-        Ok(self.0.clone())
-    }
-}
-
-/// A field of each kind, and well-known types.
-const PROTO3: &str = r#"syntax = "proto3";
-import "google/protobuf/duration.proto";
-import "google/protobuf/struct.proto";
-import "google/protobuf/timestamp.proto";
-import "google/protobuf/wrappers.proto";
-message Mixed {
-  enum Word { NONE = 0; ONE = 1; LEAST = -1; }
-  bool flag = 1;
-  int32 int = 2;
-  optional int64 long = 3;
-  uint32 natural = 4;
-  uint64 largest = 5;
-  sint32 zig = 6;
-  sint64 zag = 7;
-  fixed32 four = 8;
-  sfixed64 eight = 9;
-  float narrow = 10;
-  double wide = 11;
-  string text = 12;
-  bytes raw = 13;
-  Word word = 14;
-  Mixed inner = 15;
-  repeated int32 ints = 16;
-  repeated string texts = 17;
-  repeated Mixed inners = 18;
-  map<string, double> numbers = 19;
-  map<sint32, Mixed> by_number = 20;
-  map<bool, Word> by_flag = 21;
-  oneof one { string first = 22; Mixed second = 23; int32 third = 24; }
-  google.protobuf.Timestamp at = 25;
-  google.protobuf.Duration span = 26;
-  google.protobuf.Struct beside = 27;
-  google.protobuf.Int64Value wrapped = 28;
-  repeated Word words = 29;
-}"#;
-
-/// What proto3 no longer has: groups, and lists whose numbers lie apart.
-const PROTO2: &str = r#"syntax = "proto2";
-message Old {
-  optional int32 int = 1 [default = 7];
-  repeated fixed32 apart = 2;
-  repeated sint64 together = 3 [packed = true];
-  optional group Inside = 4 { optional Old old = 1; repeated bool flags = 2; }
-  repeated group Many = 5 { optional string text = 1; }
-  required string text = 6;
-  enum Word { FIVE = 5; NONE = 0; }
-  map<fixed64, bytes> map = 19;
-  map<string, Word> words = 20;
-  oneof one { group Route = 8 { optional string model = 1; } float share = 9; }
-}"#;
-
 fn split<'i, T>(input: &'i [u8], choices: &'i [T]) -> Option<(&'i T, Vec<&'i [u8]>)> {
     let (choice, messages) = input.split_first()?;
     Some((&choices[usize::from(*choice) % choices.len()], messages.split(|byte| *byte == SEPARATOR).collect()))
@@ -235,11 +139,13 @@ fn by_message(decoded: &RowsDecoded<'_>) -> BTreeMap<usize, Result<RecordBatch, 
 
 /// The same rows with the same values, and the same others refused for the same reasons.
 ///
-/// The one difference meant is left out: a list of integers with a fraction in it, which arrow-json cuts.
+/// Two differences are left out. One is meant: a list of integers with a fraction in it, which arrow-json cuts. The other
+/// is a fault of arrow-json, which puts the halves of an escaped character beyond U+1FFFF together wrongly.
 pub(crate) fn hold_against_oracle<T: AsRef<[u8]>>(schema: &Schema, decoder: &mut JsonDecoder, messages: &[T]) {
     let messages: Vec<&[u8]> = messages.iter().map(AsRef::as_ref).collect();
     let refused: BTreeMap<_, _> = decoder.decode(&rows(&messages)).rejected.into_iter().collect();
     let kept = messages.iter().enumerate().filter(|(message, bytes)| match refused.get(message) {
+        _ if bytes.windows(4).any(escapes_far_character) => false,
         Some(Reason::WrongType { field }) => {
             let has_fraction = bytes.iter().any(|byte| b".eE".contains(byte));
             !(has_fraction && is_list_of_integers(schema.field_with_name(field).unwrap()))
@@ -261,6 +167,11 @@ pub(crate) fn hold_against_oracle<T: AsRef<[u8]>>(schema: &Schema, decoder: &mut
         ours.to_data().validate_full().unwrap();
         assert_eq!(ours, theirs, "{}", shown(&messages));
     }
+}
+
+/// The first half of such a character, D840 to DBFF.
+fn escapes_far_character(text: &[u8]) -> bool {
+    matches!(text, [b'u', b'd' | b'D', b'8', b'4'..=b'9' | b'a'..=b'f' | b'A'..=b'F'] | [b'u', b'd' | b'D', b'9' | b'a' | b'b' | b'A' | b'B', _])
 }
 
 fn is_list_of_integers(field: &Field) -> bool {
@@ -302,7 +213,7 @@ pub(crate) fn mixed_schema() -> Schema {
 }
 
 #[cfg(test)]
-#[path = "../../fuzz/inputs.rs"]
+#[path = "../../../fuzz/inputs.rs"]
 mod inputs;
 
 #[cfg(test)]
@@ -320,8 +231,23 @@ mod tests {
     }
 
     #[test]
+    fn inputs_of_avro_are_json_of_bounded_size_or_refused() {
+        inputs::replay("avro", avro);
+    }
+
+    #[test]
+    fn inputs_of_json_lines_are_the_rows_of_their_lines() {
+        inputs::replay("json_lines", json_lines);
+    }
+
+    #[test]
     fn inputs_of_protobuf_mean_what_prost_reflect_reads() {
         inputs::replay("protobuf", protobuf);
+    }
+
+    #[test]
+    fn inputs_of_protobuf_schema_are_compiled_or_refused() {
+        inputs::replay("protobuf_schema", protobuf_schema);
     }
 
     #[test]
