@@ -39,6 +39,7 @@ check: fmt clippy docs deny machete lint-deploy ## Formatting, lints, docs, lice
 fmt: ## Check formatting
 	@scripts/setup.sh build
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 
 .PHONY: clippy
 clippy: ## Lint all Rust code, tests too; a warning is an error
@@ -67,6 +68,15 @@ machete: ## Find dependencies that no code uses
 .PHONY: lint-deploy
 lint-deploy: ## Lint the container, compose, Kubernetes, Prometheus and Grafana files, and the scripts
 	@deploy/lint.sh
+
+# Each target's time; FUZZ_TARGETS="json avro" names some of fuzz/fuzz_targets.
+FUZZ_SECONDS ?= 20
+FUZZ_TARGETS ?=
+
+.PHONY: fuzz
+fuzz: ## Give every decoder of bytes from outside inputs that break it: make fuzz FUZZ_SECONDS=60 FUZZ_TARGETS="json avro"
+	@scripts/setup.sh build
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) scripts/fuzz.sh $(FUZZ_TARGETS)
 
 SEEDS ?= 10
 
