@@ -133,6 +133,7 @@ impl Bridge {
     /// When a setting is wrong, or the buffer's folder can't be used.
     pub fn open(config: BridgeConfig) -> Result<Self> {
         config.check()?;
+        events::started(config.signals.iter().map(|signal| (*signal, config.topic(*signal))));
         let limits = Limits { max_bytes: config.buffer_max_bytes, segment_bytes: config.segment_bytes() };
         let (buffer, ledger) = Buffer::open(&config.buffer, limits)?;
         let buffer = Arc::new(buffer);
