@@ -65,7 +65,7 @@ receivers:
   - gomod: $contrib/receiver/filelogreceiver v$otelcol_version
   - gomod: $contrib/receiver/prometheusreceiver v$otelcol_version
 processors:
-  - gomod: $contrib/processor/attributesprocessor v$otelcol_version
+  - gomod: $contrib/processor/transformprocessor v$otelcol_version
 exporters:
   - gomod: $core/exporter/otlpexporter v$otelcol_version
   - gomod: $core/exporter/otlphttpexporter v$otelcol_version
