@@ -80,12 +80,12 @@ YAML
 }
 
 # OpenTelemetry's SDK for Python with its instrumentation of OpenAI's client. The two are released apart, so the parts of
-# both are named.
+# both are named. This one still has the older conventions beside the latest.
 build_otel_sdk() {
     python3 -m venv .
     bin/python -m pip install -q --disable-pip-version-check "opentelemetry-sdk==$otel_sdk_version" \
         "opentelemetry-exporter-otlp==$otel_sdk_version" opentelemetry-instrumentation-openai-v2==2.4b0 \
-        opentelemetry-util-genai==1.0b0 openai==2.54.0
+        opentelemetry-util-genai==0.4b0 openai==2.54.0
 }
 
 # Static targets only: without the cloud providers' service discovery it is half the size and built in half the time.
