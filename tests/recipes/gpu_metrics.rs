@@ -179,7 +179,8 @@ impl Stage {
 
         // Each scrape came, and came once.
         for (who, column) in [(gpu(0), "DCGM_FI_DEV_GPU_UTIL"), (engine(""), "vllm:num_requests_waiting")] {
-            let scrapes: Vec<i64> = of[&who].iter().filter_map(|row| row[column].as_f64()).map(|value| value as i64).collect();
+            let scrapes: Vec<i64> =
+                of[&who].iter().filter_map(|row| row[column].as_f64()).map(|value| value as i64).collect();
             let first = *scrapes.first().expect("a scrape");
             assert_eq!(scrapes, (first..first + scrapes.len() as i64).collect::<Vec<_>>(), "{who:?}");
             assert!(first <= 2 && scrapes.len() >= 5, "{scrapes:?}");

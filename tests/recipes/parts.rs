@@ -160,7 +160,8 @@ pub fn get(port: u16, path: &str) -> String {
 pub fn metric(port: u16, name: &str, labels: &str) -> f64 {
     let page = get(port, "/metrics");
     let of_name = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    let values = of_name.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    let values =
+        of_name.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
     values.sum()
 }
 
@@ -218,9 +219,12 @@ impl Tap {
             for client in listener.incoming().flatten() {
                 // With nobody behind it the connection ends at once, as without a tap.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
-                let pair = (client.try_clone().expect("a stream can be shared"), server.try_clone().expect("and this one"));
+                let pair =
+                    (client.try_clone().expect("a stream can be shared"), server.try_clone().expect("and this one"));
                 let ear = ear.clone();
-                std::thread::spawn(move || pass(client, server, |bytes| ear.lock().expect("no thread panics").extend(bytes)));
+                std::thread::spawn(move || {
+                    pass(client, server, |bytes| ear.lock().expect("no thread panics").extend(bytes))
+                });
                 std::thread::spawn(move || pass(pair.1, pair.0, |_| ()));
             }
         });
