@@ -79,13 +79,14 @@ fn the_collector_sends_what_it_scraped_by_grpc() {
 
 /// Exporters, a Kafka and the place for a bridge.
 struct Stage {
-    folder: tempfile::TempDir,
     kafka: Kafka,
     weir: Weir,
     dcgm: Exporter,
     vllm: Exporter,
     port: u16,
     tap: Tap,
+    // Last, so that it is there until Kafka has stopped.
+    folder: tempfile::TempDir,
 }
 
 impl Stage {
@@ -101,13 +102,13 @@ impl Stage {
         let vllm = include_str!("../../adapters/golden/vllm_metrics/1.prom");
         let port = parts::free_port();
         Some(Self {
-            folder,
             kafka,
             weir,
-            dcgm: Exporter::start(|scrape| with(dcgm, "DCGM_FI_DEV_GPU_UTIL{gpu=\"0\"", scrape)),
-            vllm: Exporter::start(|scrape| with(vllm, "vllm:num_requests_waiting{engine=\"0\"", scrape)),
+            dcgm: Exporter::start(move |scrape| with(dcgm, "DCGM_FI_DEV_GPU_UTIL{gpu=\"0\"", scrape)),
+            vllm: Exporter::start(move |scrape| with(vllm, "vllm:num_requests_waiting{engine=\"0\"", scrape)),
             port,
             tap: Tap::start(port),
+            folder,
         })
     }
 
@@ -249,9 +250,9 @@ impl Stage {
 
 /// The page, with the number of its scrape as the value of one series.
 fn with(page: &str, series: &str, scrape: usize) -> String {
-    let lines = page.lines().map(|line| match line.starts_with(series) {
-        true => format!("{} {scrape}\n", line.rsplit_once(' ').map_or(line, |(series, _)| series)),
-        false => format!("{line}\n"),
+    let lines = page.lines().map(|line| match line.rsplit_once(' ') {
+        Some((labels, _)) if line.starts_with(series) => format!("{labels} {scrape}\n"),
+        _ => format!("{line}\n"),
     });
     lines.collect()
 }

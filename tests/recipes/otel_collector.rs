@@ -14,11 +14,25 @@ use crate::topics;
 /// What people and models said, in every form in which the program sends it, and what the provider said of its refusal.
 const TEXT: [&str; 5] = ["lighthouse keeper", "the bridge open", "opens at noon", "{\"place\"", "Rate limit reached"];
 
+/// Four calls and the turn that they belong to.
+const SPANS: i64 = 5;
+
 /// How the instrumentation writes text down: in the bodies of events, or in the attributes of spans and of an event.
 #[derive(Clone, Copy)]
 enum Conventions {
     Older,
     Latest,
+}
+
+impl Conventions {
+    /// Log records of a run: events of each message, or one of each call that was answered or of the one that was not;
+    /// and an evaluation.
+    fn records(self) -> i64 {
+        match self {
+            Self::Older => 12,
+            Self::Latest => 5,
+        }
+    }
 }
 
 #[test]
@@ -33,7 +47,9 @@ fn a_programs_spans_become_requests_and_nothing_that_was_said_is_stored() {
     let [grpc, http] = [(); 2].map(|()| parts::free_port());
     let mut bridge = parts::bridge(&weir, &[http, grpc], folder.path());
     let dropped = || parts::metric(http, "weir_bridge_text_dropped_total", "");
+    let end = |topic: &str| topics::end(&kafka.brokers, topic);
     let mut traces = Vec::new();
+    let both = Conventions::Older.records() + Conventions::Latest.records();
 
     // The recipe as it stands: by gRPC into the collector, by HTTP out of it. Uncompressed, so that the tap can read it.
     let tap = Tap::start(http);
@@ -41,6 +57,8 @@ fn a_programs_spans_become_requests_and_nothing_that_was_said_is_stored() {
         Collector::start(&collector, folder.path(), "recipe", tap.port, "exporters::otlp_http/weir::compression: none");
     traces.push(program.calls("grpc", recipe.grpc, Conventions::Older));
     traces.push(program.calls("http/protobuf", recipe.http, Conventions::Latest));
+    // What waits in its queue when it stops would stay on its disk.
+    recipe.running.wait_until("send everything", || end("otel_spans") == 2 * SPANS && end("otel_logs") == both);
     recipe.running.stop();
     let heard = tap.heard();
     assert!(heard.contains("gen_ai.user.message") && heard.contains("gen_ai.client.inference.operation.details"));
@@ -57,6 +75,7 @@ fn a_programs_spans_become_requests_and_nothing_that_was_said_is_stored() {
     let mut plain = Collector::start(&collector, folder.path(), "plain", http, &by_grpc);
     traces.push(program.calls("http/protobuf", plain.http, Conventions::Older));
     traces.push(program.calls("grpc", plain.grpc, Conventions::Latest));
+    plain.running.wait_until("send everything", || end("otel_spans") == 4 * SPANS && end("otel_logs") == 2 * both);
     plain.running.stop();
     assert!(dropped() > before, "what the collector left in was there to be dropped");
 
@@ -74,10 +93,9 @@ fn a_programs_spans_become_requests_and_nothing_that_was_said_is_stored() {
     assert!(parts::metric(http, "weir_bridge_ignored_samples_total", "histogram") > 0.0);
     bridge.stop();
 
-    // Four calls and the turn that they belong to; of each call at least one event, and an evaluation.
-    let spans = topics::read(&kafka.brokers, "otel_spans", 5 * traces.len());
-    assert_eq!(spans.len(), 5 * traces.len());
-    let records = topics::read(&kafka.brokers, "otel_logs", 5 * traces.len());
+    assert_eq!((end("otel_spans"), end("otel_logs")), (6 * SPANS, 3 * both));
+    let spans = topics::read(&kafka.brokers, "otel_spans", 6 * SPANS as usize);
+    let records = topics::read(&kafka.brokers, "otel_logs", 3 * both as usize);
     for message in spans.iter().chain(&records) {
         nowhere(&message.value.to_string());
     }
