@@ -25,8 +25,7 @@ enum Conventions {
 }
 
 impl Conventions {
-    /// Log records of a run: events of each message, or one of each call that was answered or of the one that was not;
-    /// and an evaluation.
+    /// Log records of a run: an event of each message and answer, or one of each call; and an evaluation.
     fn records(self) -> i64 {
         match self {
             Self::Older => 12,
