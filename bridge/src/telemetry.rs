@@ -27,6 +27,9 @@ const FORMER_NAMES: &[(&str, &str)] = &[
 
 /// The counter that an engine splits into several series, by how a request finished. The contract has their sum.
 const SPLIT: &str = "vllm:request_success_total";
+/// The label that tells its parts apart. No other does: what one scraper adds and another does not, or a newer version
+/// adds, makes no further part, which would count twice.
+const SPLIT_BY: &str = "finished_reason";
 /// How old the newest value of another part may be to count: Prometheus' own patience with a silent series, ms.
 const PART_LIVES_MS: i64 = 300_000;
 /// Engines whose parts are remembered.
@@ -71,7 +74,7 @@ impl Identity {
     }
 }
 
-/// Time and value of the newest sample of each series, by a hash of its labels.
+/// Time and value of the newest sample of each part, by a hash of its label.
 type Newest = HashMap<u64, (i64, f64)>;
 
 /// The newest values of the series that together are one counter of an engine, over requests: senders split a scrape as
@@ -81,7 +84,7 @@ pub(crate) struct Parts(Mutex<HashMap<Identity, Newest>>);
 
 impl Parts {
     /// Takes a part in and returns the sum at that time.
-    fn sum(&self, identity: &Identity, series: u64, at_ms: i64, value: f64) -> f64 {
+    fn sum(&self, identity: &Identity, part: u64, at_ms: i64, value: f64) -> f64 {
         let mut engines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !engines.contains_key(identity) && engines.len() >= MOST_ENGINES {
             let newest = |parts: &Newest| parts.values().map(|part| part.0).max().unwrap_or(i64::MIN);
@@ -91,7 +94,7 @@ impl Parts {
             }
         }
         let parts = engines.entry(identity.clone()).or_default();
-        let part = parts.entry(series).or_insert((at_ms, value));
+        let part = parts.entry(part).or_insert((at_ms, value));
         if part.0 <= at_ms {
             *part = (at_ms, value);
         }
@@ -140,7 +143,7 @@ impl Ignored {
 struct Pivot<'a> {
     parts: &'a Parts,
     rows: BTreeMap<(Identity, i64), BTreeMap<&'static str, f64>>,
-    /// Samples of the counter in parts: time, whose, which series, value.
+    /// Samples of the counter in parts: time, whose, which part, value.
     split: Vec<(i64, Identity, u64, f64)>,
     ignored: Ignored,
 }
@@ -150,7 +153,7 @@ impl<'a> Pivot<'a> {
         Self { parts, rows: BTreeMap::new(), split: Vec::new(), ignored: Ignored::default() }
     }
 
-    fn add(&mut self, field: &'static Field, identity: &Identity, series: u64, at_ms: i64, value: f64) {
+    fn add(&mut self, field: &'static Field, identity: &Identity, part: u64, at_ms: i64, value: f64) {
         if value.to_bits() == STALE {
             self.ignored.stale += 1;
         } else if !value.is_finite() || field.bounds().is_some_and(|bounds| !bounds.allow(value)) {
@@ -158,7 +161,7 @@ impl<'a> Pivot<'a> {
         } else if at_ms <= 0 {
             self.ignored.no_time += 1;
         } else if field.name == SPLIT {
-            self.split.push((at_ms, identity.clone(), series, value));
+            self.split.push((at_ms, identity.clone(), part, value));
         } else {
             let row = self.rows.entry((identity.clone(), at_ms)).or_default();
             if row.contains_key(field.name) {
@@ -171,8 +174,8 @@ impl<'a> Pivot<'a> {
 
     fn finish(mut self) -> (Vec<Message>, Ignored) {
         self.split.sort_by_key(|(at_ms, ..)| *at_ms);
-        for (at_ms, identity, series, value) in self.split {
-            let sum = self.parts.sum(&identity, series, at_ms, value);
+        for (at_ms, identity, part, value) in self.split {
+            let sum = self.parts.sum(&identity, part, at_ms, value);
             // The last part of a time completes its sum.
             self.rows.entry((identity, at_ms)).or_default().insert(SPLIT, sum);
         }
@@ -210,9 +213,9 @@ fn is_of_gpu(field: &Field) -> bool {
     field.name.starts_with("DCGM_")
 }
 
-fn hash(labels: impl IntoIterator<Item = impl Hash>) -> u64 {
+fn hash(part: Option<&str>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    labels.into_iter().for_each(|label| label.hash(&mut hasher));
+    part.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -224,9 +227,9 @@ fn add_series(pivot: &mut Pivot<'_>, labels: &[(&str, &str)], samples: &[Sample]
         return;
     };
     let identity = Identity::of(label, is_of_gpu(field));
-    let series = hash(labels);
+    let part = hash(label(SPLIT_BY));
     for sample in samples {
-        pivot.add(field, &identity, series, sample.timestamp, sample.value);
+        pivot.add(field, &identity, part, sample.timestamp, sample.value);
     }
 }
 
@@ -305,10 +308,8 @@ fn add_points(pivot: &mut Pivot<'_>, field: Option<&'static Field>, points: &Poi
         // What a point says of itself comes before what its resource says.
         let label = |name: &str| find(attributes, name).or_else(|| find(resource, name));
         let identity = Identity::of(label, is_of_gpu(field));
-        let labels =
-            attributes.iter().map(|attribute| (&attribute.key, find(std::slice::from_ref(attribute), &attribute.key)));
         let at_ms = i64::try_from(time_unix_nano / 1_000_000).unwrap_or(0);
-        pivot.add(field, &identity, hash(labels), at_ms, value);
+        pivot.add(field, &identity, hash(label(SPLIT_BY)), at_ms, value);
     }
 }
 
