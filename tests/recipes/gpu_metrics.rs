@@ -2,7 +2,7 @@
 //!
 //! The pages are those of the adapters' golden tests; one value on each says which scrape it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
@@ -176,7 +176,8 @@ impl Stage {
         let (dcgm, vllm) = (format!("127.0.0.1:{}", self.dcgm.port), format!("127.0.0.1:{}", self.vllm.port));
         let gpu = |number: u32| (dcgm.clone(), format!("{GPU}{number}"));
         let engine = |suffix: &str| (format!("{vllm}{suffix}"), String::new());
-        assert_eq!(of.keys().cloned().collect::<Vec<_>>(), [gpu(0), gpu(1), engine(""), engine("/engine-1")]);
+        let expected = BTreeSet::from([gpu(0), gpu(1), engine(""), engine("/engine-1")]);
+        assert_eq!(of.keys().cloned().collect::<BTreeSet<_>>(), expected);
 
         // Each scrape came, and came once.
         for (who, column) in [(gpu(0), "DCGM_FI_DEV_GPU_UTIL"), (engine(""), "vllm:num_requests_waiting")] {

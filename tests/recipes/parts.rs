@@ -256,6 +256,9 @@ pub fn bridge(weir: &Weir, ports: &[u16], folder: &Path) -> Running {
     arguments.extend(ports.iter().flat_map(|port| ["--listen".to_owned(), format!("127.0.0.1:{port}")]));
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut bridge = Running::start("bridge", weir.command(&arguments), folder);
-    bridge.wait_for_port(*ports.first().expect("a port"));
+    let port = *ports.first().expect("a port");
+    bridge.wait_for_port(port);
+    // It listens before its topics are there, and answers after.
+    bridge.wait_until("be ready", || get(port, "/readyz").starts_with("HTTP/1.1 200"));
     bridge
 }
