@@ -5,7 +5,7 @@
 #                     or debezium
 #
 # A tool that is not in the cache is fetched and built when WEIR_RECIPES=1, which takes minutes for the two that are
-# compiled (otelcol and prometheus, about 10 CPU-minutes each); otherwise "skipped: ..." and exit 3.
+# compiled (otelcol and prometheus); otherwise "skipped: ..." and exit 3.
 # Cache: ${WEIR_RECIPES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/weir/recipes}.
 set -euo pipefail
 
