@@ -97,7 +97,7 @@ grafana_schema() {
 if python_tools; then
   check Containerfile "$bin/hadolint" Containerfile
   check compose.yaml "$bin/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml
-  check kubernetes "$bin/kubernetes-validate" --strict --quiet kubernetes/*.yaml
+  check kubernetes "$bin/kubernetes-validate" --strict --quiet kubernetes/*.yaml kubernetes/bridge/*.yaml
   check scripts "$bin/shellcheck" ./*.sh ../scripts/*.sh ../tests/kafka/*.sh ../tests/recipes/*.sh ../.ci/run
   check yaml "$bin/yamllint" --strict -c lint/yamllint.yaml .
   if schema=$(grafana_schema); then

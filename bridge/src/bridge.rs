@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::buffer::{Buffer, Limits};
 use crate::delivery::{Delivery, Status};
 use crate::receive::{self, Desk};
-use crate::{BridgeConfig, BridgeError, Result, Signal};
+use crate::{BridgeConfig, BridgeError, Result, Signal, events};
 
 /// A bridge that runs: its buffer is open, and what is in it goes to Kafka.
 pub struct Bridge {
@@ -74,6 +74,7 @@ impl Bridge {
     /// When a setting is wrong, or the buffer's folder can't be used.
     pub fn open(config: BridgeConfig) -> Result<Self> {
         config.check()?;
+        events::started(config.signals.iter().map(|signal| (*signal, config.topic(*signal))));
         let limits = Limits { max_bytes: config.buffer_max_bytes, segment_bytes: config.segment_bytes() };
         let (buffer, ledger) = Buffer::open(&config.buffer, limits)?;
         let buffer = Arc::new(buffer);

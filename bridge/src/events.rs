@@ -40,6 +40,21 @@ pub(crate) fn too_large(signal: Signal, messages: u64) {
     tracing::warn!(signal = signal.name(), messages, "messages above the size limit of Kafka were refused");
 }
 
+/// Counters of what should not happen are there, at nothing, before it does: an increase from a counter that is not there
+/// yet is none, and an alert on the first time would miss it.
+pub(crate) fn started<'a>(topics: impl IntoIterator<Item = (Signal, &'a str)>) {
+    metrics::counter!("weir_bridge_buffer_full_total").increment(0);
+    metrics::counter!("weir_bridge_disk_failures_total").increment(0);
+    metrics::counter!("weir_bridge_lost_messages_total").increment(0);
+    metrics::counter!("weir_bridge_producer_restarts_total").increment(0);
+    for (signal, topic) in topics {
+        metrics::counter!("weir_bridge_too_large_total", "signal" => signal.name()).increment(0);
+        metrics::counter!("weir_bridge_delivered_messages_total", "signal" => signal.name()).increment(0);
+        metrics::counter!("weir_bridge_delivery_failures_total", "topic" => topic.to_owned()).increment(0);
+        metrics::counter!("weir_bridge_refused_messages_total", "topic" => topic.to_owned()).increment(0);
+    }
+}
+
 /// There was no room for a request.
 pub(crate) fn full() {
     metrics::counter!("weir_bridge_buffer_full_total").increment(1);

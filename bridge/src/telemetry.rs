@@ -29,6 +29,9 @@ const FORMER_NAMES: &[(&str, &str)] = &[
 /// The counter that an engine splits into several series, by how a request finished. The contract has their sum.
 const SPLIT: &str = "vllm:request_success_total";
 const UNKNOWN_SYMBOL: &str = "a series refers to a label that the request's symbols do not hold";
+/// The label that tells its parts apart. No other does: what one scraper adds and another does not, or a newer version
+/// adds, makes no further part, which would count twice.
+const SPLIT_BY: &str = "finished_reason";
 /// How old the newest value of another part may be to count: Prometheus' own patience with a silent series, ms.
 const PART_LIVES_MS: i64 = 300_000;
 /// Engines whose parts are remembered, parts of each, and bytes of its names: what is beyond is summed with nothing.
@@ -80,7 +83,7 @@ impl Identity {
     }
 }
 
-/// Time and value of the newest sample of each series, by a hash of its labels.
+/// Time and value of the newest sample of each part, by a hash of its label.
 type Newest = HashMap<u64, (i64, f64)>;
 
 /// The newest values of the series that together are one counter of an engine, over requests: senders split a scrape as
@@ -90,7 +93,7 @@ pub(crate) struct Parts(Mutex<HashMap<Identity, Newest>>);
 
 impl Parts {
     /// Takes a part in and returns the sum at that time.
-    fn sum(&self, identity: &Identity, series: u64, at_ms: i64, value: f64) -> f64 {
+    fn sum(&self, identity: &Identity, part: u64, at_ms: i64, value: f64) -> f64 {
         if identity.bytes() > MOST_NAME_BYTES {
             return value;
         }
@@ -103,10 +106,10 @@ impl Parts {
             }
         }
         let parts = engines.entry(identity.clone()).or_default();
-        if !parts.contains_key(&series) && parts.len() >= MOST_PARTS {
+        if !parts.contains_key(&part) && parts.len() >= MOST_PARTS {
             return value;
         }
-        let part = parts.entry(series).or_insert((at_ms, value));
+        let part = parts.entry(part).or_insert((at_ms, value));
         if part.0 <= at_ms {
             *part = (at_ms, value);
         }
@@ -156,7 +159,7 @@ struct Pivot<'a> {
     parts: &'a Parts,
     room: Room,
     rows: BTreeMap<(Identity, i64), BTreeMap<&'static str, f64>>,
-    /// Samples of the counter in parts: time, whose, which series, value.
+    /// Samples of the counter in parts: time, whose, which part, value.
     split: Vec<(i64, Identity, u64, f64)>,
     ignored: Ignored,
 }
@@ -170,7 +173,7 @@ impl<'a> Pivot<'a> {
         &mut self,
         field: &'static Field,
         identity: &Identity,
-        series: u64,
+        part: u64,
         at_ms: i64,
         value: f64,
     ) -> Result<(), NoMessages> {
@@ -182,7 +185,7 @@ impl<'a> Pivot<'a> {
         } else if at_ms <= 0 {
             self.ignored.no_time += 1;
         } else if field.name == SPLIT {
-            self.split.push((at_ms, identity.clone(), series, value));
+            self.split.push((at_ms, identity.clone(), part, value));
         } else {
             let row = self.rows.entry((identity.clone(), at_ms)).or_default();
             if row.contains_key(field.name) {
@@ -196,8 +199,8 @@ impl<'a> Pivot<'a> {
 
     fn finish(mut self) -> Result<(Vec<Message>, Ignored), NoMessages> {
         self.split.sort_by_key(|(at_ms, ..)| *at_ms);
-        for (at_ms, identity, series, value) in self.split {
-            let sum = self.parts.sum(&identity, series, at_ms, value);
+        for (at_ms, identity, part, value) in self.split {
+            let sum = self.parts.sum(&identity, part, at_ms, value);
             // The last part of a time completes its sum.
             self.rows.entry((identity, at_ms)).or_default().insert(SPLIT, sum);
         }
@@ -237,9 +240,9 @@ fn is_of_gpu(field: &Field) -> bool {
     field.name.starts_with("DCGM_")
 }
 
-fn hash(labels: impl IntoIterator<Item = impl Hash>) -> u64 {
+fn hash(part: Option<&str>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    labels.into_iter().for_each(|label| label.hash(&mut hasher));
+    part.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -258,9 +261,9 @@ fn add_series(
     // In protocol 2.0 many series name one long string.
     pivot.room.take(labels.iter().map(|(name, value)| name.len() + value.len()).sum())?;
     let identity = Identity::of(label, is_of_gpu(field));
-    let series = hash(labels);
+    let part = hash(label(SPLIT_BY));
     for sample in samples {
-        pivot.add(field, &identity, series, sample.timestamp, sample.value)?;
+        pivot.add(field, &identity, part, sample.timestamp, sample.value)?;
     }
     Ok(())
 }
@@ -365,10 +368,8 @@ fn add_points(
         // What a point says of itself comes before what its resource says.
         let label = |name: &str| find(attributes, name).or_else(|| find(resource, name));
         let identity = Identity::of(label, is_of_gpu(field));
-        let labels =
-            attributes.iter().map(|attribute| (&attribute.key, find(std::slice::from_ref(attribute), &attribute.key)));
         let at_ms = i64::try_from(time_unix_nano / 1_000_000).unwrap_or(0);
-        pivot.add(field, &identity, hash(labels), at_ms, value)?;
+        pivot.add(field, &identity, hash(label(SPLIT_BY)), at_ms, value)?;
     }
     Ok(())
 }

@@ -2,10 +2,14 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use weir_tests::Weir;
 
 /// Long enough for a JVM or a Python to start on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(180);
@@ -139,4 +143,122 @@ pub fn post(port: u16, path: &str, headers: &[(&str, &str)], body: &str) -> (u16
     stream.read_to_string(&mut answer).expect("the server answers in UTF-8");
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
     (status.unwrap_or_else(|| panic!("no HTTP: {answer}")), answer)
+}
+
+/// The body of a page, by HTTP.
+pub fn get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out above zero");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the server reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the server answers in UTF-8");
+    answer
+}
+
+/// The sum of the series of a metric on a page of metrics, of those whose labels hold a text.
+pub fn metric(port: u16, name: &str, labels: &str) -> f64 {
+    let page = get(port, "/metrics");
+    let of_name = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let values =
+        of_name.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+    values.sum()
+}
+
+/// A page of metrics at a port of its own, for as long as the test process lives. What it holds depends on how often it
+/// was asked for, from 1.
+pub struct Exporter {
+    pub port: u16,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Exporter {
+    pub fn start(page: impl Fn(usize) -> String + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        let port = listener.local_addr().expect("it has an address").port();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut head = [0; 4096];
+                // Whoever connects and says nothing is looking whether the port is open.
+                if !stream.read(&mut head).is_ok_and(|bytes| bytes > 0) {
+                    continue;
+                }
+                let page = page(count.fetch_add(1, Ordering::Relaxed) + 1);
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                    page.len()
+                );
+                // A scraper that goes away in the middle asks again.
+                stream.write_all((head + &page).as_bytes()).ok();
+            }
+        });
+        Self { port, asked }
+    }
+
+    /// How often the page was asked for.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+/// Passes connections on to a port and keeps what clients say, for as long as the test process lives.
+pub struct Tap {
+    pub port: u16,
+    heard: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Tap {
+    pub fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("the loopback has a free port");
+        let port = listener.local_addr().expect("it has an address").port();
+        let heard = Arc::<Mutex<Vec<u8>>>::default();
+        let ear = heard.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // With nobody behind it the connection ends at once, as without a tap.
+                let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+                let pair =
+                    (client.try_clone().expect("a stream can be shared"), server.try_clone().expect("and this one"));
+                let ear = ear.clone();
+                std::thread::spawn(move || {
+                    pass(client, server, |bytes| ear.lock().expect("no thread panics").extend(bytes))
+                });
+                std::thread::spawn(move || pass(pair.1, pair.0, |_| ()));
+            }
+        });
+        Self { port, heard }
+    }
+
+    /// Everything that clients said, as text.
+    pub fn heard(&self) -> String {
+        String::from_utf8_lossy(&self.heard.lock().expect("no thread panics")).into_owned()
+    }
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, mut hear: impl FnMut(&[u8])) {
+    let mut bytes = [0; 16 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes) {
+        hear(&bytes[..count]);
+        if to.write_all(&bytes[..count]).is_err() {
+            break;
+        }
+    }
+    // Either end closes both.
+    to.shutdown(Shutdown::Both).ok();
+    from.shutdown(Shutdown::Both).ok();
+}
+
+/// `weir bridge` at these ports, which creates its topics with one partition each.
+pub fn bridge(weir: &Weir, ports: &[u16], folder: &Path) -> Running {
+    let mut arguments = vec!["bridge".to_owned(), "--create-topics".to_owned(), "1".to_owned()];
+    arguments.extend(ports.iter().flat_map(|port| ["--listen".to_owned(), format!("127.0.0.1:{port}")]));
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut bridge = Running::start("bridge", weir.command(&arguments), folder);
+    let port = *ports.first().expect("a port");
+    bridge.wait_for_port(port);
+    // It listens before its topics are there, and answers after.
+    bridge.wait_until("be ready", || get(port, "/readyz").starts_with("HTTP/1.1 200"));
+    bridge
 }

@@ -1,8 +1,8 @@
 SELECT
   coalesce(nullif(trace_id, '') || '-' || nullif(span_id, ''), attributes['gen_ai.response.id'])
     || '/' || attributes['gen_ai.evaluation.name']
-    || '/' || CAST(coalesce(nullif(time_ms, 0), observed_time_ms) AS VARCHAR) AS feedback_id,
-  coalesce(nullif(time_ms, 0), observed_time_ms) AS event_ms,
+    || '/' || CAST(TRY_CAST(coalesce(nullif(time_ms, 0), observed_time_ms) AS BIGINT) AS VARCHAR) AS feedback_id,
+  TRY_CAST(coalesce(nullif(time_ms, 0), observed_time_ms) AS BIGINT) AS event_ms,
   'evaluation' AS source,
   'rating' AS kind,
   coalesce(attributes['tenant.id'], resource['tenant.id'], resource['service.namespace']) AS tenant,

@@ -1,6 +1,6 @@
 SELECT
   trace_id || '-' || span_id AS request_id,
-  start_time_ms AS arrival_ms,
+  TRY_CAST(start_time_ms AS BIGINT) AS arrival_ms,
   coalesce(attributes['gen_ai.conversation.id'], attributes['session.id']) AS session_id,
   CASE WHEN parent_span_id <> '' THEN trace_id || '-' || parent_span_id END AS parent_request_id,
   coalesce(attributes['tenant.id'], resource['tenant.id'], resource['service.namespace']) AS tenant,
@@ -12,7 +12,7 @@ SELECT
     THEN (end_time_ms - start_time_ms - 1000.0 * TRY_CAST(attributes['gen_ai.response.time_to_first_chunk'] AS DOUBLE))
       / (TRY_CAST(attributes['gen_ai.usage.output_tokens'] AS INT) - 1)
   END AS tpot_ms,
-  CAST(end_time_ms - start_time_ms AS DOUBLE) AS end_to_end_ms,
+  end_time_ms - start_time_ms AS end_to_end_ms,
   CASE attributes['gen_ai.operation.name'] WHEN 'chat' THEN 'chat_completions' ELSE attributes['gen_ai.operation.name'] END
     AS api,
   json_length(attributes['gen_ai.input.messages'], '$') AS message_count,

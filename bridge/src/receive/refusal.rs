@@ -33,17 +33,16 @@ impl From<NoMessages> for Refusal {
 }
 
 impl Refusal {
-    /// The HTTP status.
+    /// The HTTP status. What time mends is 503 throughout: of 429 Prometheus drops what it sent unless it is told not to,
+    /// and of 408 OTLP's senders do too.
     pub(super) fn status(&self) -> u16 {
         match self {
             Self::BadBytes(_) => 400,
             Self::WrongToken => 401,
             Self::NotReceived(_) => 404,
-            Self::Slow => 408,
             Self::TooLarge(_) | Self::BecomesTooMuch => 413,
             Self::Unsupported(_) => 415,
-            Self::Busy => 429,
-            Self::NotTaken(_) => 503,
+            Self::Slow | Self::Busy | Self::NotTaken(_) => 503,
         }
     }
 

@@ -123,6 +123,9 @@ fn a_counter_in_parts_is_their_sum_however_a_scrape_is_split_over_requests() {
     assert_eq!(sums(vec![part("length", next, 3.0)]), [11.0]);
     // A request that comes late does not turn a part back.
     assert_eq!(sums(vec![part("length", AT_MS, 2.0)]), [11.0]);
+    // Another scraper's label makes no further part.
+    let elsewhere = [ENGINE, &[("finished_reason", "stop"), ("scraper", "b")]].concat();
+    assert_eq!(sums(vec![series(SPLIT, &elsewhere, &[(next, 8.0)])]), [11.0]);
     // A part that ended long ago counts no more.
     assert_eq!(sums(vec![part("stop", next + PART_LIVES_MS + 1, 9.0)]), [9.0]);
 }
