@@ -4,76 +4,41 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, Int64Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
 
-use crate::summary::{DdSketch, JointHistogram, SecondCounts, Summary};
+use super::collect::{Collect, Columns};
+use crate::summary::{
+    BetaCounts, DdSketch, DecayedSum, Distinct, FirstLast, FixedHistogram, HeavyHitters, JointHistogram, Moments,
+    NameCounts, Sample, SecondCounts, TransitionCounts,
+};
 
-pub(super) fn all() -> [AggregateUDF; 6] {
+pub(super) fn all() -> Vec<AggregateUDF> {
     [
-        values::<DdSketch>(),
-        bytes::<DdSketch>(),
-        values::<JointHistogram>(),
-        bytes::<JointHistogram>(),
-        values::<SecondCounts>(),
-        bytes::<SecondCounts>(),
+        both::<BetaCounts>(),
+        both::<DdSketch>(),
+        both::<DecayedSum>(),
+        both::<Distinct>(),
+        both::<FirstLast>(),
+        both::<FixedHistogram>(),
+        both::<HeavyHitters>(),
+        both::<JointHistogram>(),
+        both::<Moments>(),
+        both::<NameCounts>(),
+        both::<Sample>(),
+        both::<SecondCounts>(),
+        both::<TransitionCounts>(),
     ]
+    .concat()
 }
 
-fn values<S: Collect>() -> AggregateUDF {
-    AggregateUDF::from(SummaryFunction::<S>::new(S::OF_VALUES, Input::Values))
-}
-
-fn bytes<S: Collect>() -> AggregateUDF {
-    AggregateUDF::from(SummaryFunction::<S>::new(S::OF_BYTES, Input::Bytes))
-}
-
-/// A summary that can see rows of integer columns.
-trait Collect: Summary {
-    const OF_VALUES: &'static str;
-    const OF_BYTES: &'static str;
-    const COLUMNS: usize;
-
-    /// Sees row `row`, in which no column is NULL.
-    fn see(&mut self, columns: &[&Int64Array], row: usize);
-}
-
-impl Collect for DdSketch {
-    const OF_VALUES: &'static str = "ddsketch";
-    const OF_BYTES: &'static str = "ddsketch_merge";
-    const COLUMNS: usize = 1;
-
-    fn see(&mut self, columns: &[&Int64Array], row: usize) {
-        if let Ok(value) = u64::try_from(columns[0].value(row)) {
-            self.insert(value);
-        }
-    }
-}
-
-impl Collect for JointHistogram {
-    const OF_VALUES: &'static str = "joint_histogram";
-    const OF_BYTES: &'static str = "joint_histogram_merge";
-    const COLUMNS: usize = 2;
-
-    fn see(&mut self, columns: &[&Int64Array], row: usize) {
-        let tokens = |column: usize| u64::try_from(columns[column].value(row));
-        if let (Ok(prompt), Ok(completion)) = (tokens(0), tokens(1)) {
-            self.insert(prompt, completion);
-        }
-    }
-}
-
-impl Collect for SecondCounts {
-    const OF_VALUES: &'static str = "second_counts";
-    const OF_BYTES: &'static str = "second_counts_merge";
-    const COLUMNS: usize = 1;
-
-    fn see(&mut self, columns: &[&Int64Array], row: usize) {
-        self.insert(columns[0].value(row));
-    }
+fn both<S: Collect>() -> [AggregateUDF; 2] {
+    let values = SummaryFunction::<S>::new(S::OF_VALUES, Input::Values);
+    let bytes = SummaryFunction::<S>::new(S::OF_BYTES, Input::Bytes);
+    [values.into(), bytes.into()]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,17 +87,16 @@ impl<S: Collect> AggregateUDFImpl for SummaryFunction<S> {
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
         let wanted = match self.input {
-            Input::Values => S::COLUMNS,
+            Input::Values => S::COLUMNS.len(),
             Input::Bytes => 1,
         };
         if given.len() != wanted {
             return plan_err!("{} takes {wanted} argument(s), not {}", self.name, given.len());
         }
         match self.input {
-            Input::Values if given.iter().all(|kind| kind.is_integer() || kind.is_null()) => {
-                Ok(vec![DataType::Int64; wanted])
+            Input::Values => {
+                S::COLUMNS.iter().zip(given).map(|(column, given)| column.taken(self.name, given)).collect()
             }
-            Input::Values => plan_err!("{} takes whole numbers: scale and CAST to BIGINT", self.name),
             Input::Bytes if super::accessors::is_bytes(&given[0]) => Ok(vec![DataType::Binary]),
             Input::Bytes => plan_err!("{} takes the bytes that {} gives", self.name, S::OF_VALUES),
         }
@@ -165,13 +129,7 @@ impl<S: Collect> Accumulator for SummaryAccumulator<S> {
         if self.input == Input::Bytes {
             return self.merge_batch(values);
         }
-        let columns: Vec<&Int64Array> = values.iter().map(|column| column.as_primitive::<Int64Type>()).collect();
-        for row in 0..columns[0].len() {
-            if columns.iter().all(|column| column.is_valid(row)) {
-                self.summary.see(&columns, row);
-            }
-        }
-        Ok(())
+        self.summary.see(&Columns(values))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {

@@ -2,20 +2,42 @@
 //!
 //! | function | gives |
 //! |---|---|
-//! | `ddsketch(x)`, `ddsketch_merge(sketch)` | a quantile sketch of whole numbers; NULL when there were none |
-//! | `joint_histogram(prompt, completion)`, `joint_histogram_merge(h)` | the joint distribution of token counts |
-//! | `second_counts(arrival_ms)`, `second_counts_merge(c)` | arrivals per second |
+//! | `ddsketch(x)` | a quantile sketch of whole numbers |
+//! | `moments(x)` | count, sum and sum of squares of whole numbers |
+//! | `fixed_histogram(x, '100,250,1000')` | counts of whole numbers between edges |
+//! | `joint_histogram(prompt, completion)` | the joint distribution of token counts |
+//! | `second_counts(arrival_ms)` | arrivals per second |
+//! | `beta_counts(flag)` | how often true and how often false |
+//! | `decayed_sum(x, event_ms, half_life_ms)` | a sum of whole numbers that forgets |
+//! | `distinct_count(name)` | how many different names |
+//! | `name_counts(name)`, `transition_counts(from, to)` | how often each, of a small vocabulary |
+//! | `heavy_hitters(name, event_id)` | which names are frequent, of any vocabulary |
+//! | `id_sample(id)` | a uniform sample of up to 64 ids |
+//! | `first_last(event_ms, text)` | what came first and last |
+//! | `X_merge(summary)` for each of these | several summaries as one; NULL when there were none |
 //! | `ddsketch_quantile(sketch, q)` | the nearest-rank quantile, within 1 % |
 //! | `ddsketch_count`, `_min`, `_max`, `_sum`, `_mean` `(sketch)` | exact figures of a sketch |
+//! | `moments_count`, `_mean`, `_variance`, `_squared_cv`, `_min`, `_max` `(moments)` | exact figures; the sample's variance |
+//! | `fixed_histogram_json(h)`, `fixed_histogram_share_below(h, edge)` | edges and counts; the share of values below an edge |
 //! | `joint_histogram_count(h)` | requests in a joint histogram |
 //! | `second_counts_count(c)`, `second_counts_span(c)`, `dispersion(c)` | arrivals, seconds spanned, index of dispersion |
 //! | `second_counts_first_s(c)`, `second_counts_last_s(c)` | second of the first and the last arrival since the Unix epoch |
+//! | `beta_counts_yes(b)`, `beta_counts_no(b)`, `beta_counts_rate(b)` | counts, and the observed rate |
+//! | `beta_counts_quantile(b, q)` | a quantile of the rate after Jeffreys' prior: 0.025 and 0.975 are a credible interval |
+//! | `decayed_sum_at(d, at_ms)` | the sum as it weighs at that moment, within 0.1 % |
+//! | `distinct_count_estimate(d)` | exact up to 256, with a standard error of 1.6 % above |
+//! | `name_counts_of(c, name)`, `name_counts_json(c)`, `transition_counts_json(c)` | one count; all as JSON |
+//! | `heavy_hitters_json(h, n)`, `heavy_hitters_events(h)` | the n most frequent as JSON; events seen |
+//! | `id_sample_json(s)` | the ids as JSON |
+//! | `first_last_first(f)`, `_last`, `_first_ms`, `_last_ms` | both ends, and when they were |
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
 //!
-//! NULL and negative values are not durations or counts: the aggregates skip them.
+//! Aggregates skip rows in which an argument is NULL. Negative numbers are no durations or counts: `ddsketch` and
+//! `joint_histogram` skip them. A figure of a histogram or a decayed sum whose parts had other edges or half-lives is NULL.
 
 mod accessors;
 mod aggregates;
+mod collect;
 mod tool_calls;
 
 use datafusion::execution::context::SessionContext;

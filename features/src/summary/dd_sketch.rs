@@ -7,12 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Summary;
 use super::log_edges::{Bucket, ONE_PERCENT};
 use super::varint::{Reader, put};
-use super::{Summary, bad};
-use crate::FeaturesError;
-
-const VERSION: u8 = 1;
 
 /// A quantile sketch over non-negative integers (µs, tokens), with exact count, sum, minimum and maximum.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -115,35 +112,24 @@ impl Summary for DdSketch {
     }
 
     // version, zeros, number of buckets, (gap to the bucket before, count)*, then sum, min, max - min unless empty
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(16 + 3 * self.buckets.len());
-        out.push(VERSION);
-        put(&mut out, u128::from(self.zeros));
-        put(&mut out, self.buckets.len() as u128);
+    fn put(&self, out: &mut Vec<u8>) {
+        put(out, u128::from(self.zeros));
+        put(out, self.buckets.len() as u128);
         let mut next: Bucket = 0;
         for (&bucket, &count) in &self.buckets {
-            put(&mut out, u128::from(bucket - next));
-            put(&mut out, u128::from(count));
+            put(out, u128::from(bucket - next));
+            put(out, u128::from(count));
             next = bucket + 1;
         }
         if let Some((min, max)) = self.range {
-            put(&mut out, self.sum);
-            put(&mut out, u128::from(min));
-            put(&mut out, u128::from(max - min));
+            put(out, self.sum);
+            put(out, u128::from(min));
+            put(out, u128::from(max - min));
         }
-        out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, FeaturesError> {
-        let mut reader = Reader(bytes);
-        if reader.byte() != Some(VERSION) {
-            return Err(bad::<Self>("its version is not 1"));
-        }
-        let sketch = read(&mut reader).ok_or_else(|| bad::<Self>("it is truncated or not canonical"))?;
-        if !reader.at_end() || !sketch.range_fits_buckets() {
-            return Err(bad::<Self>("it contradicts itself"));
-        }
-        Ok(sketch)
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        read(reader).filter(Self::range_fits_buckets)
     }
 
     fn is_empty(&self) -> bool {

@@ -5,12 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Summary;
 use super::log_edges::{Bucket, TEN_PERCENT_WIDE};
 use super::varint::{Reader, put};
-use super::{Summary, bad};
-use crate::FeaturesError;
 
-const VERSION: u8 = 1;
 /// Above this many requests values become cells.
 const VALUES_MAX: usize = 32;
 
@@ -156,8 +154,7 @@ impl Summary for JointHistogram {
 
     // version, number of values, (gap in prompt, completion or its gap)*, or
     // version, VALUES_MAX + number of cells, (gap in prompt cell, completion cell or its gap, count)*, both sums
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+    fn put(&self, out: &mut Vec<u8>) {
         let mut before = (0u64, 0u64);
         let mut put_pair = |out: &mut Vec<u8>, pair: (u64, u64)| {
             let same_prompt = pair.0 == before.0;
@@ -167,29 +164,23 @@ impl Summary for JointHistogram {
         };
         match &self.pairs {
             Pairs::Values(values) => {
-                put(&mut out, values.len() as u128);
-                values.iter().for_each(|pair| put_pair(&mut out, *pair));
+                put(out, values.len() as u128);
+                values.iter().for_each(|pair| put_pair(out, *pair));
             }
             Pairs::Cells(cells) => {
-                put(&mut out, (VALUES_MAX + cells.len()) as u128);
+                put(out, (VALUES_MAX + cells.len()) as u128);
                 for (&(prompt, completion), &count) in cells {
-                    put_pair(&mut out, (u64::from(prompt), u64::from(completion)));
-                    put(&mut out, u128::from(count));
+                    put_pair(out, (u64::from(prompt), u64::from(completion)));
+                    put(out, u128::from(count));
                 }
-                put(&mut out, self.prompt_sum);
-                put(&mut out, self.completion_sum);
+                put(out, self.prompt_sum);
+                put(out, self.completion_sum);
             }
         }
-        out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, FeaturesError> {
-        let mut reader = Reader(bytes);
-        if reader.byte() != Some(VERSION) {
-            return Err(bad::<Self>("its version is not 1"));
-        }
-        let histogram = read(&mut reader).ok_or_else(|| bad::<Self>("it is truncated or not canonical"))?;
-        if reader.at_end() { Ok(histogram) } else { Err(bad::<Self>("bytes follow its end")) }
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        read(reader)
     }
 
     fn is_empty(&self) -> bool {

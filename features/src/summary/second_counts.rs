@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Summary;
 use super::varint::{Reader, put, put_signed};
-use super::{Summary, bad};
-use crate::FeaturesError;
-
-const VERSION: u8 = 1;
 
 /// How many events arrived in each second that had any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,29 +72,21 @@ impl Summary for SecondCounts {
     }
 
     // version, number of seconds, first second, its count, (gap - 1, count)*
-    fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8 + 2 * self.counts.len());
-        out.push(VERSION);
-        put(&mut out, self.counts.len() as u128);
+    fn put(&self, out: &mut Vec<u8>) {
+        put(out, self.counts.len() as u128);
         let mut before = None;
         for (&second, &count) in &self.counts {
             match before {
-                None => put_signed(&mut out, second),
-                Some(before) => put(&mut out, u128::from(second.abs_diff(before) - 1)),
+                None => put_signed(out, second),
+                Some(before) => put(out, u128::from(second.abs_diff(before) - 1)),
             }
-            put(&mut out, u128::from(count));
+            put(out, u128::from(count));
             before = Some(second);
         }
-        out
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self, FeaturesError> {
-        let mut reader = Reader(bytes);
-        if reader.byte() != Some(VERSION) {
-            return Err(bad::<Self>("its version is not 1"));
-        }
-        let counts = read(&mut reader).ok_or_else(|| bad::<Self>("it is truncated or not canonical"))?;
-        if reader.at_end() { Ok(Self { counts }) } else { Err(bad::<Self>("bytes follow its end")) }
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        read(reader).map(|counts| Self { counts })
     }
 
     fn is_empty(&self) -> bool {

@@ -13,8 +13,14 @@ pub(crate) fn put_signed(out: &mut Vec<u8>, value: i64) {
     put(out, u128::from(((value << 1) ^ (value >> 63)) as u64));
 }
 
+/// Zigzag of 128 bits.
+pub(crate) fn put_signed_128(out: &mut Vec<u8>, value: i128) {
+    put(out, ((value << 1) ^ (value >> 127)) as u128);
+}
+
 /// Reads varints off the front of a slice. Every method is `None` on truncated, overlong or too large input.
-pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+#[derive(Debug)]
+pub struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl Reader<'_> {
     pub(crate) fn byte(&mut self) -> Option<u8> {
@@ -49,6 +55,11 @@ impl Reader<'_> {
         Some(((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64))
     }
 
+    pub(crate) fn signed_128(&mut self) -> Option<i128> {
+        let zigzag = self.u128()?;
+        Some(((zigzag >> 1) as i128) ^ -((zigzag & 1) as i128))
+    }
+
     pub(crate) fn at_end(&self) -> bool {
         self.0.is_empty()
     }
@@ -67,13 +78,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_put_is_read(value: u128, signed: i64) {
+        fn what_is_put_is_read(value: u128, signed: i64, wide: i128) {
             let mut bytes = Vec::new();
             put(&mut bytes, value);
             put_signed(&mut bytes, signed);
+            put_signed_128(&mut bytes, wide);
             let mut reader = Reader(&bytes);
             prop_assert_eq!(reader.u128(), Some(value));
             prop_assert_eq!(reader.signed(), Some(signed));
+            prop_assert_eq!(reader.signed_128(), Some(wide));
             prop_assert!(reader.at_end());
         }
     }
