@@ -91,6 +91,59 @@ async fn accessors_read_exact_figures_and_pass_null_on() {
     assert_eq!(shown, ["41", "820", "0", "40", "20.0", "20.0", "", "", "41", "41", "0.0", "41"]);
 }
 
+/// Each is aggregated over partitions and batches, then by merging the groups of a subquery.
+#[tokio::test]
+async fn every_summary_is_the_same_in_one_pass_and_in_parts() {
+    let functions = [
+        ("moments(a)", "moments_merge", "moments_mean(s) || ' ' || moments_variance(s)"),
+        ("beta_counts(n % 4 = 0)", "beta_counts_merge", "beta_counts_yes(s) || ' of ' || beta_counts_no(s)"),
+        ("fixed_histogram(a, '100,2500')", "fixed_histogram_merge", "fixed_histogram_json(s)"),
+        ("decayed_sum(b, n * 1000, 600000)", "decayed_sum_merge", "decayed_sum_at(s, 4000000)"),
+        ("distinct_count(CAST(a AS VARCHAR))", "distinct_count_merge", "distinct_count_estimate(s)"),
+        ("name_counts(g)", "name_counts_merge", "name_counts_json(s)"),
+        ("transition_counts(g, CAST(n % 3 AS VARCHAR))", "transition_counts_merge", "transition_counts_json(s)"),
+        ("heavy_hitters(g, CAST(n AS VARCHAR))", "heavy_hitters_merge", "heavy_hitters_json(s, 5)"),
+        ("id_sample(CAST(n AS VARCHAR))", "id_sample_merge", "id_sample_json(s)"),
+        ("first_last(n, g)", "first_last_merge", "first_last_first(s) || first_last_last_ms(s)"),
+    ];
+    for (of_values, merge, read) in functions {
+        let whole = format!("SELECT {of_values} AS s FROM events");
+        let parts =
+            format!("SELECT {merge}(p) AS s FROM (SELECT n % 7 AS part, {of_values} AS p FROM events GROUP BY 1)");
+        let one = run(&whole).await;
+        let bytes = one[0].column(0).as_binary::<i32>().value(0).to_vec();
+        let many = run(&parts).await;
+        assert_eq!(many[0].column(0).as_binary::<i32>().value(0), bytes, "{of_values}");
+        for sql in [whole, parts] {
+            let read = run(&format!("SELECT CAST({read} AS VARCHAR) FROM ({sql})")).await;
+            assert!(read[0].column(0).is_valid(0), "{read:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn figures_of_summaries_are_those_of_plain_sql() {
+    let pairs = [
+        ("moments_mean(moments(a))", "avg(a)"),
+        ("round(moments_variance(moments(a)), 3)", "round(var_samp(a), 3)"),
+        ("moments_max(moments(a))", "max(a)"),
+        ("beta_counts_rate(beta_counts(n % 4 = 0))", "avg(CASE WHEN n % 4 = 0 THEN 1.0 ELSE 0.0 END)"),
+        (
+            "fixed_histogram_share_below(fixed_histogram(a, '100,2500'), 2500)",
+            "CAST(count(*) FILTER (WHERE a < 2500) AS DOUBLE) / count(a)",
+        ),
+        ("distinct_count_estimate(distinct_count(CAST(n % 200 AS VARCHAR)))", "count(DISTINCT n % 200)"),
+        ("name_counts_of(name_counts(g), 'g1')", "count(*) FILTER (WHERE g = 'g1')"),
+        ("first_last_first(first_last(-n, CAST(n AS VARCHAR)))", "CAST(max(n) AS VARCHAR)"),
+        ("heavy_hitters_events(heavy_hitters(g, CAST(n AS VARCHAR)))", "count(*)"),
+    ];
+    for (summary, plain) in pairs {
+        let found = run(&format!("SELECT CAST({summary} AS VARCHAR), CAST({plain} AS VARCHAR) FROM events")).await;
+        let text = |column: usize| found[0].column(column).as_string::<i32>().value(0).to_owned();
+        assert_eq!(text(0), text(1), "{summary}");
+    }
+}
+
 #[tokio::test]
 async fn null_and_negative_values_are_skipped() {
     let text =
@@ -105,6 +158,9 @@ async fn wrong_arguments_are_refused_by_name() {
     assert!(fails("SELECT ddsketch(n / 2.0) FROM events").await.contains("whole numbers"));
     assert!(fails("SELECT ddsketch_merge(n) FROM events").await.contains("bytes that ddsketch gives"));
     assert!(fails("SELECT joint_histogram(n) FROM events").await.contains("2 argument(s)"));
+    assert!(fails("SELECT fixed_histogram(n, '3,2') FROM events").await.contains("that rise"));
+    assert!(fails("SELECT name_counts(n) FROM events").await.contains("CAST to VARCHAR"));
+    assert!(fails("SELECT beta_counts(n) FROM events").await.contains("true or false"));
     assert!(fails("SELECT ddsketch(DISTINCT n), ddsketch(DISTINCT a) FROM events").await.contains("DISTINCT"));
     assert!(fails("SELECT ddsketch_count(X'07ff') FROM events").await.contains("no ddsketch"));
 }
