@@ -18,6 +18,7 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use weir_schemas::TenantKey;
 
+use crate::folder::sync_folder_of;
 use crate::{Result, StoreError, UtcDay};
 
 const KEY_BYTES: usize = 32;
@@ -202,7 +203,8 @@ fn create(path: &Path) -> std::io::Result<()> {
     fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        // What is sealed with it would be lost with it.
+        _ => sync_folder_of(path),
     }
 }
 
@@ -211,7 +213,8 @@ fn shred(path: &Path) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(&[0; KEY_BYTES])?;
     file.sync_all()?;
-    fs::remove_file(path)
+    fs::remove_file(path)?;
+    sync_folder_of(path)
 }
 
 fn random<const N: usize>() -> std::io::Result<[u8; N]> {

@@ -20,6 +20,7 @@ mod backend;
 mod commit;
 mod day;
 mod error;
+mod folder;
 mod head;
 mod keyring;
 mod live;
