@@ -17,6 +17,7 @@
 
 mod appended;
 mod backend;
+mod columns;
 mod commit;
 mod day;
 mod error;
