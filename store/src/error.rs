@@ -162,6 +162,16 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// Another keys folder goes with this store.
+    #[error(
+        "the keys in {folder} are not those that this data is pseudonymised with; let every process of a store use one keys folder, or, if the other one is lost, delete {note}: pseudonyms then begin anew"
+    )]
+    OtherKeys {
+        /// This process's folder.
+        folder: String,
+        /// Where the store says which one goes with it.
+        note: String,
+    },
     /// Sealed bytes do not open with their day's key.
     #[error(
         "sealed bytes of {day} do not open with that day's key: they were changed, or come from another keys folder"
@@ -197,6 +207,7 @@ impl StoreError {
             | Self::OtherTable { .. }
             | Self::VersionGone { .. }
             | Self::NotSealedHere { .. }
+            | Self::OtherKeys { .. }
             | Self::Key { .. } => Fault::User,
             Self::Fenced { .. }
             | Self::OutcomeUnknown { .. }
