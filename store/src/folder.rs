@@ -4,16 +4,22 @@
 //! power cut an entry of the log can be there while the rows that it names are not, or be there and be empty. Here an
 //! object has its bytes and its name on the disk before its writer is told that it is written; an object that is only
 //! created if it is not there is whole before it has its name.
+//!
+//! And a log is listed as it was at one moment. The operating system lists a folder while others write into it, in an order
+//! of its own: of two entries that come meanwhile it may show the second and not the first, which reads as a log with an
+//! entry missing.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Result as IoResult, Write};
 use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt, TryStreamExt};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
@@ -24,12 +30,47 @@ use tokio::runtime::Handle;
 
 /// The folder store of the library, with writes that are on the disk when they are done.
 #[derive(Debug)]
-pub(crate) struct Folder(LocalFileSystem);
+pub(crate) struct Folder(Arc<LocalFileSystem>);
+
+/// The folder of a table's log; its entries are made in the order of their names.
+const LOG: &str = "_delta_log";
 
 impl Folder {
     pub(crate) fn new() -> Self {
-        Self(LocalFileSystem::new())
+        Self(Arc::new(LocalFileSystem::new()))
     }
+
+    /// Lists a folder; if it is a log, without entries before which others are missing.
+    fn listed(&self, prefix: Option<&Path>, offset: Option<&Path>) -> Listing {
+        if prefix.and_then(Path::filename) != Some(LOG) {
+            return listing(&self.0, prefix, offset);
+        }
+        let (inner, prefix, offset) = (self.0.clone(), prefix.cloned(), offset.cloned());
+        let twice = async move {
+            let first: Vec<ObjectMeta> = listing(&inner, prefix.as_ref(), offset.as_ref()).try_collect().await?;
+            let last = first.iter().filter_map(entry_name).max().map(str::to_owned);
+            // All entries up to that one were there before this listing began, so that it holds them.
+            let second: Vec<ObjectMeta> = listing(&inner, prefix.as_ref(), offset.as_ref()).try_collect().await?;
+            let is_settled =
+                move |found: &ObjectMeta| entry_name(found).is_none_or(|name| Some(name) <= last.as_deref());
+            Ok(stream::iter(second.into_iter().filter(is_settled).map(Ok)))
+        };
+        stream::once(twice).try_flatten().boxed()
+    }
+}
+
+type Listing = BoxStream<'static, Result<ObjectMeta>>;
+
+fn listing(inner: &LocalFileSystem, prefix: Option<&Path>, offset: Option<&Path>) -> Listing {
+    match offset {
+        Some(offset) => inner.list_with_offset(prefix, offset),
+        None => inner.list(prefix),
+    }
+}
+
+/// The name of a file that belongs to a version; others are hints.
+fn entry_name(found: &ObjectMeta) -> Option<&str> {
+    found.location.filename().filter(|name| name.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 impl std::fmt::Display for Folder {
@@ -79,12 +120,12 @@ impl ObjectStore for Folder {
         self.0.delete_stream(locations)
     }
 
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
+    fn list(&self, prefix: Option<&Path>) -> Listing {
+        self.listed(prefix, None)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list_with_offset(prefix, offset)
+    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> Listing {
+        self.listed(prefix, Some(offset))
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
@@ -247,6 +288,35 @@ mod tests {
         assert_eq!(store.get(&place).await.unwrap().bytes().await.unwrap(), "third");
         let names: Vec<_> = std::fs::read_dir(folder.path().join("a/b")).unwrap().collect();
         assert_eq!(names.len(), 1, "{names:?}");
+    }
+
+    /// Two thousand files make a folder large enough for its order to matter.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_log_that_grows_while_it_is_listed_has_no_gaps() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join(LOG);
+        std::fs::create_dir(&log).unwrap();
+        std::fs::write(log.join("_last_checkpoint"), "a hint").unwrap();
+        let write = {
+            let log = log.clone();
+            move |versions: Range<u32>| {
+                versions.for_each(|version| std::fs::write(log.join(format!("{version:020}.json")), "").unwrap());
+            }
+        };
+        write(0..1_000);
+        let writer = std::thread::spawn(move || write(1_000..4_000));
+        let (store, prefix) = (Folder::new(), at(folder.path(), LOG));
+        let mut done = false;
+        while !done {
+            done = writer.is_finished();
+            let found: Vec<_> = store.list(Some(&prefix)).try_collect().await.unwrap();
+            let mut versions: Vec<u32> =
+                found.iter().filter_map(entry_name).map(|name| name[..20].parse().unwrap()).collect();
+            versions.sort_unstable();
+            assert_eq!(versions.len() + 1, found.len(), "the hint is listed too");
+            let last = *versions.last().unwrap();
+            assert_eq!(versions, (0..=last).collect::<Vec<_>>(), "up to {last}");
+        }
     }
 
     #[tokio::test]
