@@ -1,7 +1,10 @@
 //! Heap allocations of the current thread, counted by the allocator itself.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+
+// The allocator of `weir`.
+use tikv_jemallocator::Jemalloc;
 
 thread_local! {
     // Constant and without a destructor: reading it neither allocates nor fails while a thread ends.
@@ -17,27 +20,27 @@ struct Counting;
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// Sound: every call goes on to `System` with the same arguments and its answer comes back unchanged, so what `System`
+// Sound: every call goes on to `Jemalloc` with the same arguments and its answer comes back unchanged, so what `Jemalloc`
 // promises, and what callers must promise it, holds here too. Counting touches no heap memory and cannot unwind.
 #[expect(unsafe_code, reason = "GlobalAlloc is an unsafe trait, and nothing else sees every allocation")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count_one();
-        unsafe { System.alloc(layout) }
+        unsafe { Jemalloc.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count_one();
-        unsafe { System.alloc_zeroed(layout) }
+        unsafe { Jemalloc.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(pointer, layout) }
+        unsafe { Jemalloc.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count_one();
-        unsafe { System.realloc(pointer, layout, size) }
+        unsafe { Jemalloc.realloc(pointer, layout, size) }
     }
 }
 

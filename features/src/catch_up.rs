@@ -174,7 +174,7 @@ impl Summariser {
             table.refresh().await?;
             let [consumed, from, _] = app_ids(partial);
             let follower = Follower { table: table.name().to_owned(), app_ids: vec![consumed, from] };
-            self.store.follow(raw.name(), &follower).await?;
+            self.store.follow(&raw, &follower).await?;
             derived.push(Derived { partial: *partial, position: position_of(&table, partial).await?, table, start: 0 });
         }
         if derived.iter().any(|derived| derived.position.consumed.is_none()) {

@@ -21,10 +21,10 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
-use object_store::local::LocalFileSystem;
 use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::Url;
 
+use crate::folder::Folder;
 use crate::{Result, StoreError};
 
 /// How an object store is reached, beside its URL. Nothing for a folder.
@@ -67,7 +67,7 @@ pub(crate) fn remote(url: &Url, options: &StoreOptions) -> Result<Arc<dyn Object
 
 /// The client for a folder of this machine.
 pub(crate) fn local() -> Arc<dyn ObjectStore> {
-    Arc::new(LocalFileSystem::new())
+    Arc::new(Folder::new())
 }
 
 fn s3(url: &Url, options: &StoreOptions) -> Result<object_store::aws::AmazonS3> {

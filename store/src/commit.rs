@@ -27,7 +27,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use deltalake::kernel::transaction::CommitData;
-use deltalake::kernel::{Action, Add, Remove, Transaction};
+use deltalake::kernel::{Action, Add, Metadata, Remove, Transaction};
 use deltalake::logstore::get_actions;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::table::config::TablePropertiesExt;
@@ -123,7 +123,7 @@ impl Table {
             Mode::Replace => (SaveMode::Overwrite, Some(Removes::All)),
         };
         let operation = DeltaOperation::Write { mode, partition_by, predicate: None };
-        self.land_change(Change { operation, adds, removes }, advances).await
+        self.land_change(Change { operation, adds, removes, metadata: None }, advances).await
     }
 
     /// Lands a change of the table's files together with the advances, once or not at all.
@@ -208,7 +208,7 @@ impl Table {
 
     /// May this commit be put after the loaded version?
     async fn check(&self, advances: &[Advance], schema_before: &Option<String>) -> Result<()> {
-        if self.schema_hash() != *schema_before {
+        if self.schema_hash() != *schema_before && !self.still_fits()? {
             return Err(StoreError::bad_commit(&self.name, "the table's columns changed under this writer"));
         }
         if let Some(feature) = self.head().foreign_feature() {
@@ -233,6 +233,7 @@ impl Table {
             Some(Removes::All) => self.remove_all().await?,
             Some(Removes::These(removes)) => removes.iter().cloned().map(Action::Remove).collect(),
         };
+        actions.extend(change.metadata.iter().cloned().map(Action::Metadata));
         actions.extend(change.adds.iter().cloned().map(Action::Add));
         let transactions = advances.iter().map(|advance| Transaction::new(&advance.app_id, advance.next)).collect();
         let marks = [(NONCE_KEY.to_owned(), nonce.into())].into();
@@ -311,6 +312,8 @@ pub(crate) struct Change {
     pub(crate) operation: DeltaOperation,
     pub(crate) adds: Vec<Add>,
     pub(crate) removes: Option<Removes>,
+    /// The table's columns and settings, if they change.
+    pub(crate) metadata: Option<Metadata>,
 }
 
 /// Which files leave the table.

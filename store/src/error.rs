@@ -56,7 +56,7 @@ pub enum StoreError {
         /// Where it lies.
         place: String,
     },
-    /// The table was made with other columns.
+    /// The table has other columns, and they cannot be had beside each other.
     #[error(
         "table {table} in {place} was made with other columns ({difference}); use the weir version that made it, or another data folder"
     )]
@@ -67,6 +67,18 @@ pub enum StoreError {
         place: String,
         /// The first difference found.
         difference: String,
+    },
+    /// A derived table was made from another table of that name.
+    #[error(
+        "table {follower} was made from a table {table} that is no longer there: the one that is there was made anew or restored; move the folder of {follower} and {note} away, and it is made from this one"
+    )]
+    OtherTable {
+        /// The followed table.
+        table: String,
+        /// The table made from it.
+        follower: String,
+        /// Where it is noted which one that was.
+        note: String,
     },
     /// Compare-and-set failed: another writer moved the position.
     #[error(
@@ -150,6 +162,16 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// Another keys folder goes with this store.
+    #[error(
+        "the keys in {folder} are not those that this data is pseudonymised with; let every process of a store use one keys folder, or, if the other one is lost, delete {note}: pseudonyms then begin anew"
+    )]
+    OtherKeys {
+        /// This process's folder.
+        folder: String,
+        /// Where the store says which one goes with it.
+        note: String,
+    },
     /// Sealed bytes do not open with their day's key.
     #[error(
         "sealed bytes of {day} do not open with that day's key: they were changed, or come from another keys folder"
@@ -182,8 +204,10 @@ impl StoreError {
             | Self::Credentials { .. }
             | Self::NotOurs { .. }
             | Self::OtherSchema { .. }
+            | Self::OtherTable { .. }
             | Self::VersionGone { .. }
             | Self::NotSealedHere { .. }
+            | Self::OtherKeys { .. }
             | Self::Key { .. } => Fault::User,
             Self::Fenced { .. }
             | Self::OutcomeUnknown { .. }

@@ -149,8 +149,8 @@ impl Head {
         self.base.table_properties()
     }
 
-    pub(crate) fn base(&self) -> &Snapshot {
-        &self.base
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// Why this program may not write to the table, if it may not: others can switch on features that bind every writer.

@@ -18,10 +18,13 @@ use rand::rngs::OsRng;
 use sha2::{Digest, Sha256};
 use weir_schemas::TenantKey;
 
-use crate::{Result, StoreError, UtcDay};
+use crate::folder::sync_folder_of;
+use crate::{PutNew, Result, Store, StoreError, UtcDay};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
+/// Where a store says which keys folder goes with it.
+const FOLDER_NOTE: &str = "keys/folder";
 
 /// A folder of keys, readable by its owner only. Cheap to clone; clones share what they have read.
 #[derive(Clone)]
@@ -42,6 +45,27 @@ impl Keyring {
             DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| key_error(&path, &error))?;
         }
         Ok(Self { folder, tenants: Arc::default() })
+    }
+
+    /// Notes in `store` that its pseudonyms and dead letters are made with this folder's keys, or finds that they are made
+    /// with those of another: processes with a folder each would give one caller several pseudonyms.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherKeys`], [`StoreError::Key`] and [`StoreError::Storage`].
+    pub async fn belongs_to(&self, store: &Store) -> Result<()> {
+        let own = read_or_create(&self.folder.join("folder.id"))?;
+        // What is noted names the folder and helps nobody to a key: it is a random number of its own.
+        let own = hex::encode(&Sha256::digest(own)[..16]);
+        if store.put_new(FOLDER_NOTE, own.clone().into()).await? == PutNew::Created {
+            return Ok(());
+        }
+        match store.get(FOLDER_NOTE).await? {
+            Some(noted) if noted != own.as_bytes() => {
+                let note = store.url().join(FOLDER_NOTE).map_or_else(|_| FOLDER_NOTE.to_owned(), |url| url.to_string());
+                Err(StoreError::OtherKeys { folder: self.folder.display().to_string(), note })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A keys folder that is only looked into: nothing is made in it, and it need not be there.
@@ -202,7 +226,8 @@ fn create(path: &Path) -> std::io::Result<()> {
     fs::remove_file(&draft)?;
     match linked {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+        // What is sealed with it would be lost with it.
+        _ => sync_folder_of(path),
     }
 }
 
@@ -211,7 +236,8 @@ fn shred(path: &Path) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     file.write_all(&[0; KEY_BYTES])?;
     file.sync_all()?;
-    fs::remove_file(path)
+    fs::remove_file(path)?;
+    sync_folder_of(path)
 }
 
 fn random<const N: usize>() -> std::io::Result<[u8; N]> {
@@ -229,6 +255,20 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_store_belongs_to_the_keys_folder_that_came_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open("memory://").await.unwrap();
+        for _ in 0..2 {
+            Keyring::open(folder.path().join("ours")).unwrap().belongs_to(&store).await.unwrap();
+        }
+        let other = Keyring::open(folder.path().join("others")).unwrap();
+        let refused = other.belongs_to(&store).await.unwrap_err();
+        assert!(matches!(&refused, StoreError::OtherKeys { folder, .. } if folder.ends_with("others")), "{refused}");
+        store.delete(FOLDER_NOTE).await.unwrap();
+        other.belongs_to(&store).await.unwrap();
+    }
 
     fn day(text: &str) -> UtcDay {
         UtcDay::parse(text).unwrap()

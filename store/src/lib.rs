@@ -6,9 +6,10 @@
 //!
 //! ```text
 //! <root>/tables/<name>/            one Delta table each
-//! <root>/upkeep/<name>/             which rounds of upkeep are taken
+//! <root>/upkeep/<name>/            which rounds of upkeep are taken
 //! <root>/followers/<name>/         who follows that table's versions, so that its log is kept for them
 //! <root>/sources/, policies/, ...  objects of the crates above
+//! <root>/keys/folder               which keys folder goes with this store
 //! <keys>/tenants/<hash>.key        a tenant's pseudonym key: shred it and the pseudonyms mean nothing
 //! <keys>/deadletters/<day>.key     a day's dead-letter key: shred it and the bytes are gone
 //! ```
@@ -17,9 +18,11 @@
 
 mod appended;
 mod backend;
+mod columns;
 mod commit;
 mod day;
 mod error;
+mod folder;
 mod head;
 mod keyring;
 mod live;

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::day::now_ms;
 use crate::table::Table;
-use crate::{Result, Store, StoreError};
+use crate::{PutNew, Result, Store, StoreError};
 
 /// Versions between checkpoints.
 const CHECKPOINT_EVERY: i64 = 100;
@@ -44,15 +44,39 @@ pub struct Follower {
     pub app_ids: Vec<String>,
 }
 
+/// What is noted of a follower.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    follower: Follower,
+    /// Id of the table that it follows; older notes lack it.
+    #[serde(default)]
+    of: Option<String>,
+}
+
 impl Store {
     /// Notes that somebody follows the versions of `table`, so that its log is kept for them. Once is enough.
     ///
     /// # Errors
-    /// [`StoreError::Storage`].
-    pub async fn follow(&self, table: &str, follower: &Follower) -> Result<()> {
+    /// [`StoreError::OtherTable`] when the positions are about a table that was there before this one, and would skip this
+    /// one's first versions; [`StoreError::Storage`].
+    pub async fn follow(&self, table: &Table, follower: &Follower) -> Result<()> {
         let name = follower.app_ids.first().unwrap_or(&follower.table);
-        let note = serde_json::to_vec_pretty(follower).expect("strings have a JSON form");
-        self.put_new(&format!("{}/{name}.json", notes(table)), note.into()).await.map(|_| ())
+        let note = Note { follower: follower.clone(), of: Some(table.id()) };
+        let place = format!("{}/{name}.json", notes(table.name()));
+        let bytes = serde_json::to_vec_pretty(&note).expect("strings have a JSON form");
+        if self.put_new(&place, bytes.into()).await? == PutNew::Created {
+            return Ok(());
+        }
+        let noted = self.get(&place).await?.and_then(|note| serde_json::from_slice::<Note>(&note).ok());
+        match noted.and_then(|note| note.of) {
+            Some(of) if of != table.id() => Err(StoreError::OtherTable {
+                table: table.name().to_owned(),
+                follower: follower.table.clone(),
+                note: self.url().join(&place).map_or(place, |url| url.to_string()),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The lowest version of `table` that a follower stands at; `None` when nobody follows it. A follower without a
@@ -61,7 +85,8 @@ impl Store {
         let mut lowest: Option<i64> = None;
         for path in self.list(&notes(table)).await? {
             let Some(note) = self.get(&path).await? else { continue };
-            let Ok(follower) = serde_json::from_slice::<Follower>(&note) else { continue };
+            let Ok(note) = serde_json::from_slice::<Note>(&note) else { continue };
+            let follower = note.follower;
             let Some(positions) = self.existing(&follower.table).await? else { continue };
             for app_id in &follower.app_ids {
                 let position = positions.position(app_id).await?;

@@ -4,22 +4,22 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use delta_kernel::Error as KernelError;
 use deltalake::kernel::StructType;
-use deltalake::kernel::engine::arrow_conversion::{TryIntoArrow, TryIntoKernel};
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::transaction::CommitProperties;
 use deltalake::logstore::LogStoreRef;
 use deltalake::operations::create::CreateBuilder;
 use deltalake::{DeltaTable, DeltaTableError, ObjectStore, ObjectStoreError};
-use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
+use crate::columns::{fingerprint, stored_columns};
 use crate::head::{FOLLOWED_MAX, Head, entry_exists};
 use crate::{Result, Store, StoreError};
 
 const NAME_PROPERTY: &str = "weir.table";
-const SCHEMA_PROPERTY: &str = "weir.schema";
+pub(crate) const SCHEMA_PROPERTY: &str = "weir.schema";
 
 /// A table as its owner wants it.
 #[derive(Debug, Clone)]
@@ -73,6 +73,12 @@ impl Table {
         let version = self.head().version;
         delta.load_version(version).await.map_err(|error| self.load_error(error))?;
         Ok(delta)
+    }
+
+    /// The table's own id, given to it when it was made: one that was made anew at the same place has another.
+    #[must_use]
+    pub fn id(&self) -> String {
+        self.head().metadata().id().to_owned()
     }
 
     /// Goes on to the newest version. One read for each version since, and one that finds none.
@@ -132,11 +138,7 @@ impl Table {
         if head.property(NAME_PROPERTY) != Some(name) {
             return Err(StoreError::NotOurs { table: name.to_owned(), place });
         }
-        let schema = head.base().schema();
-        let schema: Schema = schema
-            .as_ref()
-            .try_into_arrow()
-            .map_err(|error| load_error(name, &place, DeltaTableError::Arrow { source: error }))?;
+        let schema = stored_columns(head.metadata()).map_err(|error| load_error(name, &place, error))?;
         Ok(Some(Self {
             store: store.clone(),
             name: name.to_owned(),
@@ -149,12 +151,12 @@ impl Table {
 
     pub(crate) async fn open_or_create(store: &Store, log: LogStoreRef, spec: &TableSpec) -> Result<Self> {
         if let Some(table) = Self::open(store, log.clone(), &spec.name).await? {
-            return table.checked_against(spec);
+            return table.with_columns_of(spec).await;
         }
         let created = create(&log, spec).await;
         // Whoever won the race to create it, what lies there now is what counts.
         match (Self::open(store, log, &spec.name).await?, created) {
-            (Some(table), _) => table.checked_against(spec),
+            (Some(table), _) => table.with_columns_of(spec).await,
             (None, Err(error)) => Err(error),
             (None, Ok(())) => Err(StoreError::bad_commit(&spec.name, "the table vanished while it was made")),
         }
@@ -188,14 +190,6 @@ impl Table {
 
     pub(crate) fn head_mut(&mut self) -> &mut Head {
         self.head.get_mut().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn checked_against(self, spec: &TableSpec) -> Result<Self> {
-        if self.schema_hash().as_deref() == Some(&fingerprint(spec)) {
-            return Ok(self);
-        }
-        let difference = difference(&self.schema, &spec.schema);
-        Err(StoreError::OtherSchema { table: self.name.clone(), place: self.place(), difference })
     }
 }
 
@@ -254,31 +248,4 @@ async fn create(log: &LogStoreRef, spec: &TableSpec) -> Result<()> {
         .await
         .map_err(failed)?;
     Ok(())
-}
-
-/// A hash of names, types, nullability, order and partition column.
-fn fingerprint(spec: &TableSpec) -> String {
-    let mut hash = Sha256::new();
-    for field in spec.schema.fields() {
-        hash.update(format!("{}\u{1f}{}\u{1f}{}\u{1e}", field.name(), field.data_type(), field.is_nullable()));
-    }
-    hash.update(spec.partition_by.as_deref().unwrap_or_default());
-    hex::encode(&hash.finalize()[..16])
-}
-
-fn difference(has: &Schema, wants: &Schema) -> String {
-    let missing = wants.fields().iter().find(|field| has.field_with_name(field.name()).is_err());
-    if let Some(field) = missing {
-        return format!("it lacks column {}", field.name());
-    }
-    let foreign = has.fields().iter().find(|field| wants.field_with_name(field.name()).is_err());
-    if let Some(field) = foreign {
-        return format!("it has an unknown column {}", field.name());
-    }
-    let changed = wants.fields().iter().find(|field| {
-        has.field_with_name(field.name())
-            .is_ok_and(|old| old.data_type() != field.data_type() || old.is_nullable() != field.is_nullable())
-    });
-    changed
-        .map_or_else(|| "order or partitioning differ".to_owned(), |field| format!("column {} differs", field.name()))
 }

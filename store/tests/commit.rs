@@ -276,11 +276,21 @@ async fn positions_move_without_rows_and_never_backwards() {
 async fn a_table_of_somebody_else_or_with_other_columns_is_refused() {
     let (_folder, store) = on_disk().await;
     store.table(&spec()).await.unwrap();
-    let mut wider = spec();
-    let more = Field::new("more", DataType::Float64, true);
-    wider.schema = Arc::new(Schema::new([spec().schema.fields().to_vec(), vec![Arc::new(more)]].concat()));
-    let refused = store.table(&wider).await;
-    assert!(matches!(&refused, Err(error @ StoreError::OtherSchema { .. }) if error.to_string().contains("more")));
+    let other = |name: &str, kind, may_be_null| {
+        let field = Arc::new(Field::new(name, kind, may_be_null));
+        let others = spec().schema.fields().iter().filter(|old| old.name() != name).cloned().collect();
+        TableSpec { schema: Arc::new(Schema::new([others, vec![field]].concat())), ..spec() }
+    };
+    let first = spec().schema.field(0).name().clone();
+    for (name, kind, may_be_null) in [("more", DataType::Float64, false), (first.as_str(), DataType::Float64, true)] {
+        let refused = store.table(&other(name, kind, may_be_null)).await;
+        assert!(
+            matches!(&refused, Err(error @ StoreError::OtherSchema { .. }) if error.to_string().contains(name)),
+            "{refused:?}"
+        );
+    }
+    let refused = store.table(&TableSpec { partition_by: None, ..spec() }).await;
+    assert!(matches!(&refused, Err(StoreError::OtherSchema { .. })), "{refused:?}");
 
     // A table that another program made at our place.
     let foreign = store.table_url("gpu_telemetry");
@@ -294,6 +304,52 @@ async fn a_table_of_somebody_else_or_with_other_columns_is_refused() {
         .unwrap();
     let refused = store.existing("gpu_telemetry").await;
     assert!(matches!(&refused, Err(error @ StoreError::NotOurs { .. }) if error.fault() == Fault::User), "{refused:?}");
+}
+
+/// A rolling update: a process of the version before writes on while the next one has brought more columns.
+#[tokio::test]
+async fn a_later_version_adds_columns_beside_a_writer_of_the_version_before() {
+    let (_folder, store) = on_disk().await;
+    let more = Arc::new(Field::new("more", DataType::Float64, true));
+    // Not at the end, where a column would be appended.
+    let columns = [vec![more], spec().schema.fields().to_vec()].concat();
+    let wider = TableSpec { schema: Arc::new(Schema::new(columns)), ..spec() };
+    let mut before = store.table(&spec()).await.unwrap();
+    before.commit(vec![rows(&[0, 1, 2])], vec![advance("a", None, 3)]).await.unwrap();
+
+    let (mut one, mut two) = tokio::try_join!(store.table(&wider), store.table(&wider)).unwrap();
+    assert_eq!(one.schema().field(0).name(), "more");
+    before.commit(vec![rows(&[3, 4])], vec![advance("a", Some(3), 5)]).await.unwrap();
+    one.commit(vec![rows(&[5, 6, 7, 8])], vec![advance("a", Some(5), 9)]).await.unwrap();
+    two.commit(vec![rows(&[9])], vec![advance("a", Some(9), 10)]).await.unwrap();
+    before.commit(vec![rows(&[10, 11])], vec![advance("a", Some(10), 12)]).await.unwrap();
+
+    // One that starts with the columns of before, as after a rollback, and one of after: both read all rows.
+    for spec in [spec(), wider.clone()] {
+        let table = store.table(&spec).await.unwrap();
+        assert_eq!(table.schema().fields().len(), spec.schema.fields().len());
+        assert_eq!(all_ids(&table).await, (0..12).collect::<Vec<_>>());
+    }
+    // Merging keeps the columns, whoever opened the table.
+    let mut table = store.table(&spec()).await.unwrap();
+    table.keep_up(&weir_store::Upkeep { settle: std::time::Duration::ZERO, ..Default::default() }).await.unwrap();
+    let merged = store.existing("events").await.unwrap().unwrap();
+    assert_eq!(merged.schema().fields().len(), wider.schema.fields().len());
+}
+
+#[tokio::test]
+async fn a_table_made_anew_is_not_followed_with_positions_of_the_old_one() {
+    let (folder, store) = on_disk().await;
+    let follower = Follower { table: "derived".to_owned(), app_ids: vec!["followers/one".to_owned()] };
+    let table = store.table(&spec()).await.unwrap();
+    store.follow(&table, &follower).await.unwrap();
+    std::fs::remove_dir_all(folder.path().join("tables/events")).unwrap();
+    let anew = store.table(&spec()).await.unwrap();
+    let refused = store.follow(&anew, &follower).await;
+    assert!(
+        matches!(&refused, Err(error @ StoreError::OtherTable { .. }) if error.fault() == Fault::User),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]
@@ -401,10 +457,10 @@ async fn the_log_is_kept_for_who_follows_it_but_not_for_ever() {
     let mut derived_spec = spec();
     derived_spec.name = "derived".to_owned();
     let mut derived = store.table(&derived_spec).await.unwrap();
-    for (table, app_id) in [("derived", "followers/one"), ("absent", "followers/two")] {
-        let follower = Follower { table: table.to_owned(), app_ids: vec![app_id.to_owned()] };
-        store.follow("events", &follower).await.unwrap();
-        store.follow("events", &follower).await.unwrap();
+    for (name, app_id) in [("derived", "followers/one"), ("absent", "followers/two")] {
+        let follower = Follower { table: name.to_owned(), app_ids: vec![app_id.to_owned()] };
+        store.follow(&table, &follower).await.unwrap();
+        store.follow(&table, &follower).await.unwrap();
     }
     derived.commit(vec![], vec![advance("followers/one", None, 20)]).await.unwrap();
     let age = |days: u64| {

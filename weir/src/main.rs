@@ -26,6 +26,10 @@ use tracing_subscriber::EnvFilter;
 
 use cli::Cli;
 
+/// Memory stays flat over months of commits: decision 0008.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     report_panics();

@@ -57,7 +57,7 @@ pub async fn run_hallucination_job(store: &Store, estimator: &Estimator, sample_
     let mut position = feedback.position(&app_id).await?;
     if position.is_none() {
         let follower = Follower { table: feedback.name().to_owned(), app_ids: vec![app_id.clone()] };
-        store.follow(requests.name(), &follower).await?;
+        store.follow(&requests, &follower).await?;
     }
     let mut first = match position {
         Some(done) => done + 1,

@@ -38,7 +38,7 @@ impl Table {
             let removes = group.iter().map(|file| file.removal(false)).collect();
             let target_size = i64::try_from(upkeep.target_file_bytes).unwrap_or(i64::MAX);
             let operation = DeltaOperation::Optimize { predicate: None, target_size };
-            self.land_plan(Change { operation, adds, removes: Some(Removes::These(removes)) }).await?;
+            self.land_plan(Change { operation, adds, removes: Some(Removes::These(removes)), metadata: None }).await?;
             if let Some(bytes_per_s) = upkeep.bytes_per_s.filter(|rate| *rate > 0) {
                 let should_take = Duration::from_secs_f64(bytes as f64 / bytes_per_s as f64);
                 tokio::time::sleep(should_take.saturating_sub(started.elapsed())).await;

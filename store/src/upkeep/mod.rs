@@ -147,6 +147,8 @@ impl Table {
             done.checkpoint = maintained.checkpoint;
             done.log_files = maintained.log_files_removed as u64;
         }
+        // Files that are merged keep every column that they have.
+        self.schema = self.stored_columns()?.into();
         // The plans below are of this version: none of them lands after a version of others that removes files.
         self.head_mut().watch_removes();
         let mut files = self.data_files().await?;
@@ -188,7 +190,8 @@ impl Table {
         }
         let removes = old.iter().map(|file| file.removal(true)).collect();
         let operation = DeltaOperation::Delete { predicate: Some(format!("day before {first_kept}")) };
-        self.land_plan(Change { operation, adds: Vec::new(), removes: Some(Removes::These(removes)) }).await?;
+        self.land_plan(Change { operation, adds: Vec::new(), removes: Some(Removes::These(removes)), metadata: None })
+            .await?;
         Ok(())
     }
 

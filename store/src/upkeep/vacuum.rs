@@ -19,6 +19,7 @@ use object_store::path::Path;
 use super::{Upkeep, Upkept};
 use crate::Result;
 use crate::day::now_ms;
+use crate::folder;
 use crate::table::Table;
 
 /// Entries of the log that are read at a time.
@@ -28,6 +29,9 @@ impl Table {
     pub(super) async fn vacuum(&mut self, upkeep: &Upkeep, done: &mut Upkept) -> Result<()> {
         let retention: Duration = self.head().table_properties().log_retention_duration();
         let before_ms = now_ms() - i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        if !upkeep.dry_run {
+            self.remove_drafts(retention, done).await?;
+        }
         let mut unneeded = self.files_older_than(before_ms).await?;
         if unneeded.is_empty() {
             return Ok(());
@@ -37,8 +41,8 @@ impl Table {
             unneeded.remove(&file.location);
         }
         self.spare_what_the_log_names(&mut unneeded).await?;
-        done.vacuumed_files = unneeded.len() as u64;
-        done.vacuumed_bytes = unneeded.values().sum();
+        done.vacuumed_files += unneeded.len() as u64;
+        done.vacuumed_bytes += unneeded.values().sum::<u64>();
         if !upkeep.dry_run {
             let objects = self.objects();
             for location in unneeded.keys() {
@@ -49,6 +53,18 @@ impl Table {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// In a folder, what writers that were killed left half-written. Object stores keep parts of an upload where no listing
+    /// shows them; there it is a rule of the bucket that removes them.
+    async fn remove_drafts(&self, age: Duration, done: &mut Upkept) -> Result<()> {
+        let Ok(folder) = self.log.root_url().to_file_path() else { return Ok(()) };
+        let removed = folder::remove_drafts(folder, age).await;
+        let (files, bytes) = removed
+            .map_err(|error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) })?;
+        done.vacuumed_files += files;
+        done.vacuumed_bytes += bytes;
         Ok(())
     }
 

@@ -107,7 +107,10 @@ fn is_there(config: &Config) -> Result<()> {
 
 /// Store and keys of a command that writes.
 async fn store_and_keys(config: &Config) -> Result<(Store, Keyring)> {
-    Ok((Store::open_with(&config.store.url, &config.store.client_options()).await?, Keyring::open(&config.keys.path)?))
+    let store = Store::open_with(&config.store.url, &config.store.client_options()).await?;
+    let keyring = Keyring::open(&config.keys.path)?;
+    keyring.belongs_to(&store).await?;
+    Ok((store, keyring))
 }
 
 /// Turns true on the first Ctrl-C or SIGTERM; the second ends the process at once.
