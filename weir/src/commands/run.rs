@@ -161,6 +161,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         },
         kafka: config.kafka.client_settings()?,
         dead_letter_days: config.ingest.dead_letter_days,
+        storage_patience: IngestConfig::STORAGE_PATIENCE,
     })
 }
 
