@@ -489,8 +489,13 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
     /// Makes everything that was taken durable: dead letters, then each raw table.
     pub(crate) async fn flush(&mut self) -> Result<Flushed> {
+        let commits_before = self.summary.commits;
         match self.flush_all().await {
             Ok(()) => {
+                // All of it, in every table. Where there was nothing to commit, nothing shows that storage takes it.
+                if self.summary.commits > commits_before {
+                    self.trouble.is_over();
+                }
                 self.forget_buffers();
                 self.expire_keys()?;
                 Ok(Flushed::Done)
@@ -641,7 +646,6 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         events::Committed { job: &self.config.job, table, version: committed.version, rows: committed.rows, took }
             .emit();
         self.summary.commits += 1;
-        self.trouble.is_over();
         if table != DEAD_LETTERS {
             *self.summary.rows.entry(table.to_owned()).or_default() += committed.rows;
         }

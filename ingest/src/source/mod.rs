@@ -6,7 +6,8 @@
 //!
 //! **Where reading starts** is decided inside the assignment callback: it asks the sink, which reads the tables, and
 //! writes the answers into the assignment before the client sees it. So no message is ever fetched from elsewhere, and
-//! there is nothing to seek, except for partitions that were parked. The channel keeps order: chunks read before a revocation reach the sink before it does.
+//! there is nothing to seek, except for partitions that were parked. The channel keeps order: chunks read before a
+//! revocation reach the sink before it does.
 //!
 //! **Ends.** Transaction markers and compaction can leave a gap before the end of a partition, which no message tells
 //! of. Such an end is proved when the client's own statistics say that it met it, and a whole poll interval afterwards
@@ -22,12 +23,12 @@
 //! what leaves or what comes: the rest goes on being read, with its buffers and its positions. Both are one code here:
 //! what is named is committed and dropped, or looked up and added.
 //!
-//! Assignments are numbered, and one that grew is a new one. What is said of one carries its number, so that the sink can tell news of the assignment
-//! that it works on from news of one whose rows it has dropped.
+//! Assignments are numbered, and one that grew is a new one. What is said of one carries its number, so that the sink can
+//! tell news of the assignment that it works on from news of one whose rows it has dropped.
 //!
 //! **Trouble** with brokers passes: the client reconnects by itself, and partitions that cannot be prepared are parked, one
-//! by one, until they can ([`parked`]). What does not pass ends the run: no
-//! access, no topic, a topic that was created anew, and batches that the client cannot read, which it would skip.
+//! by one, until they can ([`parked`]). What does not pass ends the run: no access, no topic, a topic that was created anew,
+//! and batches that the client cannot read, which it would skip.
 
 mod channel;
 mod chunk;
@@ -37,6 +38,8 @@ mod held;
 mod lookup;
 mod parked;
 mod poller;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};

@@ -12,8 +12,8 @@
 #![expect(unsafe_code, reason = "rdkafka has no safe call that makes the client know of a partition")]
 
 use std::ffi::CString;
-use std::sync::mpsc::{self, TryRecvError};
 use std::sync::Arc;
+use std::sync::mpsc::{self, TryRecvError};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
