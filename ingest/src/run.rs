@@ -234,7 +234,7 @@ mod tests {
     use super::faulty::Faulty;
     use super::*;
     use crate::broker::Known;
-    use crate::source::{Chunk, Event, Generation, Watermarks};
+    use crate::source::{Chunk, Event, Generation, Watermarks, channel};
     use crate::topics::KnownTopic;
     use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
@@ -416,6 +416,43 @@ mod tests {
         assert!(!sink.is_all_read().await.unwrap());
         assert_eq!(sink.summary.restarts, 2, "while others are waited for");
         assert_eq!(sink.look_again_at(), None, "the next assignment looks again");
+    }
+
+    /// How a run ends whose poll thread says this and is gone.
+    async fn end_after(news: Option<News>, seen: Option<&mut mpsc::Receiver<Seen>>) -> IngestError {
+        let (_folder, _store, mut sink) = bench(vec![]).await;
+        let (_stop, stopping) = watch::channel(false);
+        let (sender, mut arriving) = channel();
+        news.into_iter().for_each(|news| sender.news(news));
+        // A lookout that dies is noticed while the poll thread lives.
+        let sender = seen.is_some().then_some(sender);
+        let driven = drive(&mut sink, &mut arriving, seen, stopping, || ());
+        let ended = tokio::time::timeout(Duration::from_secs(10), driven).await.expect("it was noticed");
+        drop(sender);
+        ended.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn threads_that_die_end_the_run() {
+        assert!(matches!(end_after(None, None).await, IngestError::PollThread));
+        let said = end_after(Some(News::Failed(IngestError::TopicRecreated { topic: "llm".to_owned() })), None).await;
+        assert!(matches!(said, IngestError::TopicRecreated { .. }), "what it said comes first: {said}");
+        let error = end_after(None, Some(&mut mpsc::channel(1).1)).await;
+        assert!(matches!(error, IngestError::LookoutThread), "{error}");
+    }
+
+    #[tokio::test]
+    async fn watermarks_of_long_ago_are_not_compared_with() {
+        let (_folder, store, mut sink) = bench(vec![]).await;
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine is up for a minute");
+        // Somebody else has read on since.
+        move_position(&store, 0, None, 9).await;
+        let (starts, answer) = std::sync::mpsc::sync_channel(1);
+        let news = News::Assigned { generation: 1, partitions: vec![HELD], as_of: long_ago, starts };
+        assert_eq!(pass(&mut sink, news.into()).await.unwrap(), Next::GoOn, "it would look like data loss");
+        assert!(answer.recv().is_err(), "we are asked again");
+        let error = pass(&mut sink, assigned(2)).await.unwrap_err();
+        assert!(matches!(error, IngestError::OffsetGone { position: 9, high: 3, .. }), "{error}");
     }
 
     #[tokio::test]

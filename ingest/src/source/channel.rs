@@ -14,7 +14,7 @@ use super::{Chunk, Event, News};
 pub(super) const CHUNKS_WAITING: usize = 4;
 
 /// The poll thread's end.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     events: mpsc::UnboundedSender<Sent>,
     room: Arc<Semaphore>,
 }
@@ -28,14 +28,14 @@ struct Sent {
     _room: Option<OwnedSemaphorePermit>,
 }
 
-pub(super) fn channel() -> (Sender, Arriving) {
+pub(crate) fn channel() -> (Sender, Arriving) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Sender { events: sender, room: Arc::new(Semaphore::new(CHUNKS_WAITING)) }, Arriving(receiver))
 }
 
 impl Sender {
     /// Never waits. A sink that has gone is told nothing.
-    pub(super) fn news(&self, news: News) {
+    pub(crate) fn news(&self, news: News) {
         self.events.send(Sent { event: news.into(), _room: None }).ok();
     }
 

@@ -20,7 +20,7 @@ use super::lookup::LookUp;
 use super::parked::hold_still;
 use super::{Chunk, Control, Generation, News, PartitionKey, Watermarks, lock};
 use crate::topics::ReadTopics;
-use crate::{IngestConfig, IngestError, Result, events, token};
+use crate::{IngestConfig, Result, events, token};
 
 /// How long brokers may take, in the callback, to say what they hold of the partitions that come.
 const LOOK_UP_WAIT: Duration = Duration::from_secs(5);

@@ -41,7 +41,6 @@ mod poller;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
@@ -49,6 +48,8 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::BaseConsumer;
 
 pub(crate) use self::channel::Arriving;
+#[cfg(test)]
+pub(crate) use self::channel::channel;
 pub(crate) use self::chunk::Chunk;
 pub(crate) use self::control::Control;
 use self::group::Context;
