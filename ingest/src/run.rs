@@ -437,7 +437,9 @@ mod tests {
         assert!(matches!(end_after(None, None).await, IngestError::PollThread));
         let said = end_after(Some(News::Failed(IngestError::TopicRecreated { topic: "llm".to_owned() })), None).await;
         assert!(matches!(said, IngestError::TopicRecreated { .. }), "what it said comes first: {said}");
-        let error = end_after(None, Some(&mut mpsc::channel(1).1)).await;
+        let (lookout, mut seen) = mpsc::channel(1);
+        drop(lookout);
+        let error = end_after(None, Some(&mut seen)).await;
         assert!(matches!(error, IngestError::LookoutThread), "{error}");
     }
 
