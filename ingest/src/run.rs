@@ -77,7 +77,9 @@ pub async fn run_and_tell(
             return Ok(IngestSummary::default());
         }
         // No group is joined before there is something to read.
-        on_ready.take().into_iter().for_each(|on_ready| on_ready());
+        if let Some(on_ready) = on_ready.take() {
+            on_ready();
+        }
     }
     let wanted = if config.stop_when_drained { broker::watermarks(&config, &known.topics).await? } else { Vec::new() };
     let control = Arc::new(Control::default());
@@ -86,7 +88,11 @@ pub async fn run_and_tell(
     let (lookout, mut seen) = Lookout::start(&config, control.clone())?;
     let (source, mut arriving) = Source::start(&config, control.clone())?;
     let seen = lookout.as_ref().map(|_| &mut seen);
-    let on_ready = move || on_ready.take().into_iter().for_each(|on_ready| on_ready());
+    let on_ready = move || {
+        if let Some(on_ready) = on_ready.take() {
+            on_ready();
+        }
+    };
     let outcome = drive(&mut sink, &mut arriving, seen, stop, on_ready).await;
     drop(lookout);
     // Dropping the channel first: a poll thread that waits in it must not keep us waiting.

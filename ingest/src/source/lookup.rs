@@ -3,6 +3,8 @@
 //! One partition that nobody can tell of must not keep the others from being read: what is not found is named, and asked
 //! for again by whoever asked. So that a hundred partitions of one dead broker do not take a hundred timeouts, partitions
 //! without a leader are not asked for at all, and a leader that did not answer is not asked again in the same round.
+//!
+//! Both ends are asked for, in one call, also in a run without end: a position beyond the last message is data loss, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -19,10 +19,21 @@ fn without_end(bench: &Bench) -> IngestConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_partition_without_a_leader_keeps_no_other_from_being_read() {
+    a_leader_goes_and_comes("range").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_without_a_leader_keeps_no_other_from_being_read_in_a_cooperative_group_either() {
+    a_leader_goes_and_comes("cooperative-sticky").await;
+}
+
+async fn a_leader_goes_and_comes(assignment: &str) {
     let bench = Bench::new(&[("llm", 3)]).await;
     (0..3).for_each(|partition| bench.produce("llm", partition, (0..40).map(request)));
     bench.cluster.partition_leader("llm", 1, None).unwrap();
-    let running = bench.start(without_end(&bench), |_, _, _| {});
+    let mut config = without_end(&bench);
+    config.kafka.insert("partition.assignment.strategy".to_owned(), assignment.to_owned());
+    let running = bench.start(config, |_, _, _| {});
     eventually("the rows of the others", async || bench.row_ids("requests").await.len() == 80).await;
     // They go on, too: nobody stops them to look once more.
     bench.produce("llm", 0, (40..50).map(request));
