@@ -41,6 +41,7 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
         start: Start::Earliest,
         kafka: BTreeMap::new(),
         dead_letter_days: 14,
+        storage_patience: IngestConfig::STORAGE_PATIENCE,
     }
 }
 

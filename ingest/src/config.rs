@@ -20,6 +20,11 @@ pub(crate) const TOPICS_ASKED_EVERY: Duration = Duration::from_secs(30);
 /// The client setting that changes it.
 pub(crate) const TOPICS_ASKED_EVERY_SETTING: &str = "topic.metadata.refresh.interval.ms";
 
+/// How long a member of the group may go without polling, unless it is set: the client's default.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(300);
+/// The client setting that changes it.
+const MAX_POLL_INTERVAL_SETTING: &str = "max.poll.interval.ms";
+
 /// Client settings that decide where reading starts or ends: they are ours, or exactly-once is not.
 const OURS: [&str; 8] = [
     "bootstrap.servers",
@@ -198,9 +203,14 @@ pub struct IngestConfig {
     pub kafka: BTreeMap<String, String>,
     /// Days after which the bytes of dead letters become unreadable.
     pub dead_letter_days: u32,
+    /// How long storage may be in trouble, with no commit in between, before the run ends.
+    pub storage_patience: Duration,
 }
 
 impl IngestConfig {
+    /// The usual `storage_patience`: a disk that somebody makes room on, an object store that is being repaired.
+    pub const STORAGE_PATIENCE: Duration = Duration::from_secs(300);
+
     pub(crate) fn check(&self) -> Result<()> {
         let error = |setting, value: &str, mend| Err(IngestError::Config { setting, value: value.to_owned(), mend });
         if self.brokers.trim().is_empty() {
@@ -281,6 +291,19 @@ impl IngestConfig {
         set.map_or(ANSWER_WITHIN, Duration::from_millis)
     }
 
+    /// A wait between two polls: so much, or less if the group would throw out who does not poll for so long.
+    pub(crate) fn between_polls(&self, at_most: Duration) -> Duration {
+        let set = self.kafka.get(MAX_POLL_INTERVAL_SETTING).and_then(|value| value.parse().ok());
+        let interval = set.map_or(MAX_POLL_INTERVAL, Duration::from_millis);
+        // Two waits can follow each other, and the commits and the polls around them take time too.
+        at_most.min(interval / 4)
+    }
+
+    /// Does the broker decide who reads what (KIP-848)?
+    pub(crate) fn is_of_consumer_protocol(&self) -> bool {
+        self.kafka.get("group.protocol").is_some_and(|protocol| protocol == "consumer")
+    }
+
     /// The transaction application id of one partition: its version is the next offset.
     pub(crate) fn app_id(&self, topic: &str, partition: i32) -> String {
         format!("weir/{}/{topic}/{partition}", self.job)
@@ -323,6 +346,7 @@ mod tests {
             start: Start::Earliest,
             kafka: BTreeMap::new(),
             dead_letter_days: 1,
+            storage_patience: IngestConfig::STORAGE_PATIENCE,
         }
     }
 
@@ -334,6 +358,15 @@ mod tests {
             bad.kafka.insert(name.to_owned(), "x".to_owned());
             assert!(bad.check().unwrap_err().to_string().contains(name));
         }
+    }
+
+    #[test]
+    fn waits_between_polls_are_shorter_where_the_group_is_less_patient() {
+        let mut config = config();
+        let (long, short) = (Duration::from_secs(20), Duration::from_millis(100));
+        assert_eq!(config.between_polls(long), long);
+        config.kafka.insert("max.poll.interval.ms".to_owned(), "10000".to_owned());
+        assert_eq!((config.between_polls(long), config.between_polls(short)), (Duration::from_millis(2_500), short));
     }
 
     #[test]

@@ -202,8 +202,15 @@ pub enum IngestError {
         why: String,
     },
     /// The thread that polls Kafka ended without saying why.
-    #[error("the thread that polls Kafka ended unexpectedly")]
+    #[error(
+        "the thread that polls Kafka ended unexpectedly, which is a defect of weir; what is not committed is still in Kafka, so start weir again"
+    )]
     PollThread,
+    /// The thread that looks out for topics ended without saying why.
+    #[error(
+        "the thread that looks out for topics ended unexpectedly, which is a defect of weir; topics that come would stay unread, so start weir again"
+    )]
+    LookoutThread,
 }
 
 impl IngestError {
@@ -231,7 +238,7 @@ impl IngestError {
             | Self::Schema(_)
             | Self::Kafka(_) => Fault::Outside,
             Self::Store(error) => error.fault(),
-            Self::Batch { .. } | Self::PollThread => Fault::Ours,
+            Self::Batch { .. } | Self::PollThread | Self::LookoutThread => Fault::Ours,
         }
     }
 

@@ -107,12 +107,15 @@ impl Lag<'_> {
 pub(crate) struct Restarted<'a> {
     pub(crate) job: &'a str,
     pub(crate) why: &'a StoreError,
+    /// Before positions are read again; none when it is given up.
+    pub(crate) rest: Option<Duration>,
 }
 
 impl Restarted<'_> {
     pub(crate) fn emit(&self) {
         metrics::counter!("weir_ingest_restarts_total", "ingest_job" => self.job.to_owned()).increment(1);
-        tracing::warn!(self.job, why = %self.why, "uncommitted rows dropped; reading again from the tables' positions");
+        let rest_ms = self.rest.map(|rest| rest.as_millis());
+        tracing::warn!(self.job, why = %self.why, rest_ms, "uncommitted rows dropped; reading again from the tables' positions");
     }
 }
 
@@ -131,6 +134,23 @@ pub(crate) fn assigned(job: &str, topic: &str, partition: i32, start: i64) {
 
 pub(crate) fn revoked(job: &str, topic: &str, partition: i32) {
     tracing::info!(job, topic, partition, "partition revoked");
+}
+
+/// A partition is ours, and it is not known where to start.
+pub(crate) fn parked(job: &str, topic: &str, partition: i32) {
+    tracing::warn!(
+        job,
+        topic,
+        partition,
+        "partition assigned and not read yet: no broker says what it holds, or the tables do not answer; tried again until they do"
+    );
+}
+
+/// How many partitions are ours and not read yet has changed.
+pub(crate) fn parked_partitions(job: &str, partitions: usize) {
+    let count = u32::try_from(partitions).unwrap_or(u32::MAX);
+    metrics::gauge!("weir_ingest_parked_partitions", "ingest_job" => job.to_owned()).set(f64::from(count));
+    tracing::info!(job, partitions, "partitions that are ours and not read yet");
 }
 
 pub(crate) fn topic_came(job: &str, topic: &str, partitions: i32) {

@@ -46,7 +46,7 @@ pub use replay::{
     DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay, RejectedLetters,
     ReplayMode, ReplayReport, replay,
 };
-pub use run::{IngestSummary, run};
+pub use run::{IngestSummary, run, run_and_tell};
 pub use tables::{dead_letter_replays_spec, dead_letters_spec, raw_table_spec};
 pub use topics::{Pattern, TopicPattern};
 pub use weir_decode::{Encoding, Incoming, OnConflict, Reason};

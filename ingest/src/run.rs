@@ -11,7 +11,7 @@ use weir_store::{Keyring, Store};
 use crate::decode::{Stage, Staged};
 use crate::lookout::{Lookout, Seen};
 use crate::sink::{Found, Sink};
-use crate::source::{Control, Event, News, Source};
+use crate::source::{Arriving, Control, News, Source};
 use crate::{IngestConfig, IngestError, Result, broker, events};
 
 /// What a run did. Counts are of this run; rows and dead letters are durable ones.
@@ -52,12 +52,33 @@ pub async fn run(
     stop: watch::Receiver<bool>,
     on_commit: impl FnMut(&str, i64, u64) + Send,
 ) -> Result<IngestSummary> {
+    run_and_tell(store, keyring, config, stop, on_commit, || ()).await
+}
+
+/// As [`run`], and tells once when it is ready: the group has taken it in, and for what it was given, if only nothing, the
+/// tables have said where to start.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_and_tell(
+    store: Store,
+    keyring: Keyring,
+    config: IngestConfig,
+    stop: watch::Receiver<bool>,
+    on_commit: impl FnMut(&str, i64, u64) + Send,
+    on_ready: impl FnOnce() + Send,
+) -> Result<IngestSummary> {
+    let mut on_ready = Some(on_ready);
     let job = config.job.clone();
     let known = broker::known(&config).await?;
     if known.topics.is_empty() {
         events::no_topic_matches(&job);
         if config.stop_when_drained {
             return Ok(IngestSummary::default());
+        }
+        // No group is joined before there is something to read.
+        if let Some(on_ready) = on_ready.take() {
+            on_ready();
         }
     }
     let wanted = if config.stop_when_drained { broker::watermarks(&config, &known.topics).await? } else { Vec::new() };
@@ -66,7 +87,13 @@ pub async fn run(
     let mut sink = Sink::open(store, keyring, config.clone(), found, control.clone(), on_commit).await?;
     let (lookout, mut seen) = Lookout::start(&config, control.clone())?;
     let (source, mut arriving) = Source::start(&config, control.clone())?;
-    let outcome = drive(&mut sink, &mut arriving, &mut seen, stop).await;
+    let seen = lookout.as_ref().map(|_| &mut seen);
+    let on_ready = move || {
+        if let Some(on_ready) = on_ready.take() {
+            on_ready();
+        }
+    };
+    let outcome = drive(&mut sink, &mut arriving, seen, stop, on_ready).await;
     drop(lookout);
     // Dropping the channel first: a poll thread that waits in it must not keep us waiting.
     drop(arriving);
@@ -77,16 +104,23 @@ pub async fn run(
     outcome.map(|()| sink.summary)
 }
 
+/// `seen` is what the lookout sees, if there is one. `on_ready` is called for each answer to an assignment.
 async fn drive<F: FnMut(&str, i64, u64) + Send>(
     sink: &mut Sink<F>,
-    arriving: &mut mpsc::Receiver<Event>,
-    seen: &mut mpsc::Receiver<Seen>,
+    arriving: &mut Arriving,
+    mut seen: Option<&mut mpsc::Receiver<Seen>>,
     mut stop: watch::Receiver<bool>,
+    mut on_ready: impl FnMut() + Send,
 ) -> Result<()> {
     let mut stage = Stage::new(sink.decoders());
-    let (mut open, mut looks) = (true, true);
+    let mut is_polling = true;
     loop {
-        let (flush_at, look_again_at) = (sink.flush_at(), sink.look_again_at());
+        // Why it has ended, if it knows that, was news before.
+        if !is_polling && stage.is_empty() {
+            return Err(IngestError::PollThread);
+        }
+        let (flush_at, look_again_at, rest_until) = (sink.flush_at(), sink.look_again_at(), sink.rest_until());
+        let takes = rest_until.is_none();
         tokio::select! {
             biased;
             () = stopped(&mut stop) => {
@@ -94,6 +128,7 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
                 sink.flush().await?;
                 return Ok(());
             }
+            () = at(rest_until), if rest_until.is_some() => sink.go_on(),
             () = at(flush_at), if flush_at.is_some() => {
                 sink.flush().await?;
             }
@@ -102,27 +137,30 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
                     return Ok(());
                 }
             }
-            seen = seen.recv(), if looks => match seen {
+            seen = look(&mut seen), if takes => match seen {
                 Some(seen) => sink.see(seen).await?,
-                None => looks = false,
+                None => return Err(IngestError::LookoutThread),
             },
-            staged = stage.next(), if !stage.is_empty() => {
-                if handle(sink, staged?).await? == Next::End {
-                    return Ok(());
+            staged = stage.next(), if takes && !stage.is_empty() => {
+                match handle(sink, staged?).await? {
+                    Next::GoOn => {}
+                    Next::IsReady => on_ready(),
+                    Next::End => return Ok(()),
                 }
             }
-            event = arriving.recv(), if open && stage.has_room() => match event {
+            event = arriving.recv(), if takes && is_polling && stage.has_room() => match event {
                 Some(event) => stage.push(event),
-                None => open = false,
+                None => is_polling = false,
             },
-            else => return Err(IngestError::PollThread),
         }
     }
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Next {
     GoOn,
+    /// What we were given is read, or about to be.
+    IsReady,
     End,
 }
 
@@ -138,15 +176,17 @@ async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Sta
         }
     };
     match news {
-        News::Assigned { generation, partitions, starts } => {
-            // The callback waits for this answer. Dropped without one, it parks the partitions until the next assignment.
-            if let Some(found) = sink.assign(generation, &partitions).await? {
+        News::Assigned { generation, partitions, as_of, starts } => {
+            // Dropped without an answer, the partitions stay parked, and we are asked again.
+            if let Some(found) = sink.assign(generation, &partitions, as_of).await? {
                 starts.send(found).ok();
                 if sink.must_record_start() {
                     sink.flush().await?;
                 }
+                return Ok(Next::IsReady);
             }
         }
+        News::NothingAssigned => return Ok(Next::IsReady),
         News::Revoked { partitions, done } => {
             sink.revoke(&partitions).await?;
             done.send(()).ok();
@@ -161,6 +201,14 @@ async fn handle<F: FnMut(&str, i64, u64) + Send>(sink: &mut Sink<F>, staged: Sta
         News::Failed(error) => return Err(error),
     }
     Ok(Next::GoOn)
+}
+
+/// What the lookout sees next; never, where there is none.
+async fn look(seen: &mut Option<&mut mpsc::Receiver<Seen>>) -> Option<Seen> {
+    match seen {
+        Some(seen) => seen.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Resolves when the flag is true; never when its sender has gone without saying so.
@@ -192,7 +240,7 @@ mod tests {
     use super::faulty::Faulty;
     use super::*;
     use crate::broker::Known;
-    use crate::source::{Chunk, Generation, Watermarks};
+    use crate::source::{Chunk, Event, Generation, Watermarks, channel};
     use crate::topics::KnownTopic;
     use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
@@ -216,6 +264,7 @@ mod tests {
             start: Start::Earliest,
             kafka: BTreeMap::new(),
             dead_letter_days: 7,
+            storage_patience: IngestConfig::STORAGE_PATIENCE,
         }
     }
 
@@ -225,7 +274,8 @@ mod tests {
     }
 
     fn assigned(generation: Generation) -> Event {
-        News::Assigned { generation, partitions: vec![HELD], starts: std::sync::mpsc::sync_channel(1).0 }.into()
+        let (partitions, as_of, starts) = (vec![HELD], Instant::now(), std::sync::mpsc::sync_channel(1).0);
+        News::Assigned { generation, partitions, as_of, starts }.into()
     }
 
     fn messages(offsets: std::ops::Range<i64>) -> Event {
@@ -309,7 +359,7 @@ mod tests {
         };
         let assigned = |generation, partitions: Vec<Watermarks>| {
             let (starts, answer) = std::sync::mpsc::sync_channel(1);
-            (News::Assigned { generation, partitions, starts }.into(), answer)
+            (News::Assigned { generation, partitions, as_of: Instant::now(), starts }.into(), answer)
         };
         let (event, _answer) = assigned(1, vec![HELD]);
         pass(&mut sink, event).await.unwrap();
@@ -372,6 +422,45 @@ mod tests {
         assert!(!sink.is_all_read().await.unwrap());
         assert_eq!(sink.summary.restarts, 2, "while others are waited for");
         assert_eq!(sink.look_again_at(), None, "the next assignment looks again");
+    }
+
+    /// How a run ends whose poll thread says this and is gone.
+    async fn end_after(news: Option<News>, seen: Option<&mut mpsc::Receiver<Seen>>) -> IngestError {
+        let (_folder, _store, mut sink) = bench(vec![]).await;
+        let (_stop, stopping) = watch::channel(false);
+        let (sender, mut arriving) = channel();
+        news.into_iter().for_each(|news| sender.news(news));
+        // A lookout that dies is noticed while the poll thread lives.
+        let sender = seen.is_some().then_some(sender);
+        let driven = drive(&mut sink, &mut arriving, seen, stopping, || ());
+        let ended = tokio::time::timeout(Duration::from_secs(10), driven).await.expect("it was noticed");
+        drop(sender);
+        ended.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn threads_that_die_end_the_run() {
+        assert!(matches!(end_after(None, None).await, IngestError::PollThread));
+        let said = end_after(Some(News::Failed(IngestError::TopicRecreated { topic: "llm".to_owned() })), None).await;
+        assert!(matches!(said, IngestError::TopicRecreated { .. }), "what it said comes first: {said}");
+        let (lookout, mut seen) = mpsc::channel(1);
+        drop(lookout);
+        let error = end_after(None, Some(&mut seen)).await;
+        assert!(matches!(error, IngestError::LookoutThread), "{error}");
+    }
+
+    #[tokio::test]
+    async fn watermarks_of_long_ago_are_not_compared_with() {
+        let (_folder, store, mut sink) = bench(vec![]).await;
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).expect("the machine is up for a minute");
+        // Somebody else has read on since.
+        move_position(&store, 0, None, 9).await;
+        let (starts, answer) = std::sync::mpsc::sync_channel(1);
+        let news = News::Assigned { generation: 1, partitions: vec![HELD], as_of: long_ago, starts };
+        assert_eq!(pass(&mut sink, news.into()).await.unwrap(), Next::GoOn, "it would look like data loss");
+        assert!(answer.recv().is_err(), "we are asked again");
+        let error = pass(&mut sink, assigned(2)).await.unwrap_err();
+        assert!(matches!(error, IngestError::OffsetGone { position: 9, high: 3, .. }), "{error}");
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! The id that Kafka gives a topic when it is created: what tells a topic from a later one of the same name.
 //!
-//! rdkafka has no safe call for it, so librdkafka's is called here. Nothing else in this crate is unsafe.
+//! rdkafka has no safe call for it, so librdkafka's is called here. The only other unsafe call of this crate is in `source::parked`.
 #![expect(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
 
 use std::ffi::{CStr, CString};
@@ -20,9 +20,19 @@ pub(crate) fn topic_id<C: ClientContext>(
     topic: &str,
     wait: Duration,
 ) -> Result<Option<String>, KafkaError> {
-    let name = CString::new(topic).map_err(KafkaError::Nul)?;
-    // Any broker can tell; left to itself the client would wait for the one that is the controller.
     let broker = client.fetch_metadata(Some(topic), wait)?.orig_broker_id();
+    topic_id_by(client, broker, topic, wait)
+}
+
+/// As [`topic_id`], said by a broker that is known to answer. Any can tell; left to itself the client would wait for the one
+/// that is the controller.
+pub(crate) fn topic_id_by<C: ClientContext>(
+    client: &Client<C>,
+    broker: i32,
+    topic: &str,
+    wait: Duration,
+) -> Result<Option<String>, KafkaError> {
+    let name = CString::new(topic).map_err(KafkaError::Nul)?;
     match describe(client, broker, &name, wait) {
         Ok(id) => Ok(Some(id).filter(|id| !id.is_empty() && !id.starts_with(NO_ID))),
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),

@@ -43,7 +43,7 @@ impl Readiness {
     }
 }
 
-/// Ingest runs: brokers have answered, and its task is alive.
+/// Ingest runs: the group has given it partitions, or said that there are none for it, and it knows where each starts.
 pub const INGEST: &str = "ingest";
 /// The last pass over the raw tables succeeded.
 pub const FEATURES: &str = "features";

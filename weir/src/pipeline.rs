@@ -76,12 +76,13 @@ impl Pipeline {
             let (store, committed, wake, readiness) =
                 (store.clone(), committed.clone(), wake.clone(), readiness.clone());
             async move {
-                readiness.set(INGEST, true);
                 let on_commit = move |_table: &str, _version: i64, rows: u64| {
                     committed.add(rows);
                     wake.notify_one();
                 };
-                let result = weir_ingest::run(store, keyring, config, stop, on_commit).await;
+                let ready = readiness.clone();
+                let on_ready = move || ready.set(INGEST, true);
+                let result = weir_ingest::run_and_tell(store, keyring, config, stop, on_commit, on_ready).await;
                 readiness.set(INGEST, false);
                 Ok(result?)
             }

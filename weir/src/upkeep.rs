@@ -5,11 +5,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use weir_store::{Store, Upkeep, Upkept};
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// The vacuum lists every file and reads the whole log, so once a day will do.
 const VACUUM_EVERY: Duration = Duration::from_secs(86_400);
@@ -31,14 +31,51 @@ pub async fn tables(store: &Store) -> Result<Vec<String>> {
     Ok(store.folders("tables").await?)
 }
 
-/// Starts the rounds; `None` when they are switched off. They end with `stop`, or when the handle is aborted: what a round
-/// had not committed is then unreferenced, and the vacuum of a later one takes it.
-pub fn start(store: &Store, config: &Config, mut stop: watch::Receiver<bool>) -> Option<JoinHandle<()>> {
+/// The rounds under way; none when they are switched off.
+pub struct Rounds(Option<JoinHandle<()>>);
+
+impl Rounds {
+    /// Resolves only when the rounds end before they are told to, which only a panic does: tables would grow, and rows stay
+    /// past their days, and nobody would notice.
+    pub async fn died(&mut self) -> Failure {
+        if let Some(rounds) = &mut self.0
+            && let Err(error) = rounds.await
+        {
+            self.0 = None;
+            return died(&error);
+        }
+        // What has ended must not be asked again.
+        self.0 = None;
+        std::future::pending().await
+    }
+
+    /// Waits for them to end, once they are told to stop. What they have under way is done again by a later round.
+    pub async fn finish(self) -> Result<()> {
+        match self.0 {
+            Some(rounds) => rounds.await.map_err(|error| died(&error)),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends them now. What a round had not committed is then unreferenced, and the vacuum of a later one takes it.
+    pub fn abort(self) {
+        if let Some(rounds) = self.0 {
+            rounds.abort();
+        }
+    }
+}
+
+fn died(error: &JoinError) -> Failure {
+    Failure::ours(format!("upkeep of the tables died: {error}; this is a defect of weir, so start it again"))
+}
+
+/// Starts the rounds, if they are not switched off. They end with `stop`.
+pub fn start(store: &Store, config: &Config, mut stop: watch::Receiver<bool>) -> Rounds {
     if config.upkeep.interval_ms == 0 {
-        return None;
+        return Rounds(None);
     }
     let (store, config) = (store.clone(), config.clone());
-    Some(tokio::spawn(async move {
+    Rounds(Some(tokio::spawn(async move {
         let every = Duration::from_millis(config.upkeep.interval_ms);
         loop {
             tokio::select! {
@@ -50,7 +87,7 @@ pub fn start(store: &Store, config: &Config, mut stop: watch::Receiver<bool>) ->
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
-    }))
+    })))
 }
 
 async fn round(store: &Store, config: &Config, every: Duration) {
@@ -92,5 +129,24 @@ mod events {
     pub(super) fn no_tables(error: &Failure) {
         metrics::counter!("weir_upkeep_failures_total", "table" => "").increment(1);
         tracing::warn!(%error, "upkeep cannot list the tables; the next round tries again");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn rounds_that_panic_are_noticed_and_rounds_that_end_are_not() {
+        let mut rounds = Rounds(Some(tokio::spawn(async { panic!("on purpose") })));
+        let failure = tokio::time::timeout(Duration::from_secs(10), rounds.died()).await.expect("it was noticed");
+        assert!(failure.to_string().contains("upkeep of the tables died") && failure.exit_code() == 4, "{failure}");
+        rounds.finish().await.unwrap();
+
+        for mut well in [Rounds(Some(tokio::spawn(async {}))), Rounds(None)] {
+            let died = tokio::time::timeout(Duration::from_millis(100), well.died()).await;
+            assert!(died.is_err(), "they ended as told, or never began");
+            well.finish().await.unwrap();
+        }
     }
 }

@@ -24,9 +24,10 @@
 //!
 //! **Outcomes nobody knows** and storage trouble end like fencing, whether a flush meets them or a look at positions:
 //! drop the buffers, join the group again, read the positions, go on from there. Whether a commit had landed is then in
-//! the table.
+//! the table. Before that the sink rests ([`Trouble`]) and takes nothing, so that the poll thread pauses reading.
 
 mod progress;
+mod trouble;
 mod writing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -46,14 +47,16 @@ use crate::identity::{self, Source};
 use crate::lookout::Seen;
 use crate::run::IngestSummary;
 use crate::sink::progress::{Progress, is_read_elsewhere};
+use crate::sink::trouble::Trouble;
 use crate::sink::writing::Writing;
 use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
 use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION};
 use crate::topics::KnownTopic;
 use crate::{IngestConfig, IngestError, Result, dead_letters_spec, events, raw_table_spec};
 
-/// Restarts in a row, without a commit in between, after which something is wrong for good.
-const RESTARTS_MAX: u32 = 6;
+/// How old what Kafka holds may be when positions are compared with it. Past it the partition may have been somebody
+/// else's meanwhile, whose positions would look like data loss.
+const WATERMARKS_KEEP: Duration = Duration::from_secs(20);
 /// How often a drained reader looks whether the others are.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -82,7 +85,9 @@ pub(crate) struct Sink<F> {
     /// Payload bytes of the buffered messages, dead letters included.
     buffered_bytes: u64,
     oldest: Option<Instant>,
-    restarts: u32,
+    trouble: Trouble,
+    /// When to join the group again; nothing is taken before.
+    rest_until: Option<Instant>,
     expired_on: Option<UtcDay>,
     /// Kafka refused an offset, and the positions have not been read again since.
     offset_refused: bool,
@@ -140,6 +145,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     ) -> Result<Self> {
         let Found { known: Known { cluster_id, topics }, wanted } = found;
         let decoders = Arc::new(Decoders::new(&config, &keyring)?);
+        let trouble = Trouble::new(config.storage_patience);
         let mut sink = Self {
             decoders,
             config,
@@ -159,7 +165,8 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             buffered: 0,
             buffered_bytes: 0,
             oldest: None,
-            restarts: 0,
+            trouble,
+            rest_until: None,
             expired_on: None,
             offset_refused: false,
             summary: IngestSummary::default(),
@@ -270,16 +277,26 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         self.decoders.clone()
     }
 
-    /// Reads the tables' positions and says where each partition starts; `None` when storage is in trouble, and another
-    /// assignment has been asked for.
-    pub(crate) async fn assign(&mut self, generation: Generation, assigned: &[Watermarks]) -> Result<Option<Vec<i64>>> {
+    /// Reads the tables' positions and says where each partition starts; `None` when what is known of them is too old, or
+    /// storage is in trouble and the group will be joined again.
+    pub(crate) async fn assign(
+        &mut self,
+        generation: Generation,
+        assigned: &[Watermarks],
+        as_of: Instant,
+    ) -> Result<Option<Vec<i64>>> {
+        if as_of.elapsed() > WATERMARKS_KEEP {
+            // What was held before goes on, under the number that news of it has now.
+            self.assignment = self.assignment.map(|_| generation);
+            return Ok(None);
+        }
         match self.resume(assigned).await {
             Ok(_) if self.offset_refused => Err(IngestError::OffsetRefused { job: self.config.job.clone() }),
             Ok(starts) => {
                 (self.assignment, self.look_again) = (Some(generation), None);
                 Ok(Some(starts))
             }
-            Err(error) => self.survive(error).await.map(|()| None),
+            Err(error) => self.survive(error).map(|()| None),
         }
     }
 
@@ -347,7 +364,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             return Ok(false);
         }
         match self.is_read_by_others().await {
-            Err(error) => self.survive(error).await.map(|()| false),
+            Err(error) => self.survive(error).map(|()| false),
             all_read => all_read,
         }
     }
@@ -472,42 +489,54 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
     /// Makes everything that was taken durable: dead letters, then each raw table.
     pub(crate) async fn flush(&mut self) -> Result<Flushed> {
+        let commits_before = self.summary.commits;
         match self.flush_all().await {
             Ok(()) => {
-                self.restarts = 0;
+                // All of it, in every table. Where there was nothing to commit, nothing shows that storage takes it.
+                if self.summary.commits > commits_before {
+                    self.trouble.is_over();
+                }
                 self.forget_buffers();
                 self.expire_keys()?;
                 Ok(Flushed::Done)
             }
-            Err(error) => self.survive(error).await.map(|()| Flushed::Restarted),
+            Err(error) => self.survive(error).map(|()| Flushed::Restarted),
         }
     }
 
     /// A restart, where that can help.
-    async fn survive(&mut self, error: IngestError) -> Result<()> {
+    fn survive(&mut self, error: IngestError) -> Result<()> {
         match error {
-            IngestError::Store(error) if error.retry_helps() => self.restart(error).await,
+            IngestError::Store(error) if error.retry_helps() => self.restart(error),
             error => Err(error),
         }
     }
 
-    /// Drops what is not durable and has the poll thread join the group anew.
-    async fn restart(&mut self, why: StoreError) -> Result<()> {
-        self.restarts += 1;
+    /// Drops what is not durable, and rests before the poll thread joins the group anew.
+    fn restart(&mut self, why: StoreError) -> Result<()> {
         self.summary.restarts += 1;
-        events::Restarted { job: &self.config.job, why: &why }.emit();
-        if self.restarts >= RESTARTS_MAX {
-            return Err(match why {
-                StoreError::Fenced { .. } => {
-                    IngestError::FencedOut { job: self.config.job.clone(), times: self.restarts }
-                }
-                other => other.into(),
-            });
-        }
+        let is_fenced = matches!(why, StoreError::Fenced { .. });
+        let now = Instant::now();
+        let rest = if is_fenced { self.trouble.of_fencing(now) } else { self.trouble.of_storage(now) };
+        events::Restarted { job: &self.config.job, why: &why, rest }.emit();
+        let Some(rest) = rest else {
+            let (job, times) = (self.config.job.clone(), self.trouble.fenced());
+            return Err(if is_fenced { IngestError::FencedOut { job, times } } else { why.into() });
+        };
         self.forget_assignment();
-        tokio::time::sleep(Duration::from_millis(50) * 2_u32.pow(self.restarts)).await;
-        self.control.rejoin();
+        self.rest_until = Some(now + rest);
         Ok(())
+    }
+
+    /// Until when nothing is to be taken, because of trouble; then [`Sink::go_on`] is due.
+    pub(crate) fn rest_until(&self) -> Option<Instant> {
+        self.rest_until
+    }
+
+    /// The rest is over: the poll thread joins the group anew, and positions are read again.
+    pub(crate) fn go_on(&mut self) {
+        self.rest_until = None;
+        self.control.rejoin();
     }
 
     /// As a restart, when Kafka no longer holds what comes next: reading positions again names the partition, or shows

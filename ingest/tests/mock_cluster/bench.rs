@@ -84,6 +84,7 @@ impl Bench {
             start: Start::Earliest,
             kafka: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
             dead_letter_days: 7,
+            storage_patience: IngestConfig::STORAGE_PATIENCE,
         }
     }
 

@@ -3,7 +3,10 @@
 mod bench;
 mod encodings;
 mod exactly_once;
+#[path = "../../../store/tests/faulty/mod.rs"]
+mod faulty;
 mod gate;
 mod headers;
 mod refusals;
 mod replays;
+mod troubles;

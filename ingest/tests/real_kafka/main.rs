@@ -137,6 +137,7 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
         start: Start::Earliest,
         kafka: BTreeMap::new(),
         dead_letter_days: 7,
+        storage_patience: IngestConfig::STORAGE_PATIENCE,
     }
 }
 

@@ -77,22 +77,33 @@ pub async fn run(common: &Common, args: RunArgs) -> Result<()> {
             None
         }
     };
-    let upkeep = upkeep::start(&store, &config, stop.clone());
-    let finished = if args.until_drained {
-        let committed = pipeline.committed.clone();
-        let progress = Progress::start("reading the topics to their end:", "rows stored", None, common.json);
-        progress.during(|| committed.total(), pipeline.finish()).await
-    } else {
-        pipeline.finish().await
+    let mut upkeep = upkeep::start(&store, &config, stop.clone());
+    let finishing = async {
+        if args.until_drained {
+            let committed = pipeline.committed.clone();
+            let progress = Progress::start("reading the topics to their end:", "rows stored", None, common.json);
+            progress.during(|| committed.total(), pipeline.finish()).await
+        } else {
+            pipeline.finish().await
+        }
+    };
+    tokio::pin!(finishing);
+    let (finished, died) = tokio::select! {
+        finished = &mut finishing => (finished, None),
+        failure = upkeep.died() => {
+            // What was read is committed first.
+            stop_sender.send_replace(true);
+            (finishing.await, Some(failure))
+        }
     };
     stop_sender.send_replace(true);
     if let Some(http) = http {
         http.await.map_err(|error| Failure::ours(format!("the HTTP services stopped: {error}")))??;
     }
-    if let Some(upkeep) = upkeep {
-        // It ends with `stop`; what it had under way is done again by a later round.
-        upkeep.await.map_err(|error| Failure::ours(format!("upkeep stopped: {error}")))?;
+    if let Some(failure) = died {
+        return Err(failure);
     }
+    upkeep.finish().await?;
     let (ingested, derived) = finished?;
     let summary = serde_json::json!({
         "ingest": ingested,
@@ -161,6 +172,7 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         },
         kafka: config.kafka.client_settings()?,
         dead_letter_days: config.ingest.dead_letter_days,
+        storage_patience: IngestConfig::STORAGE_PATIENCE,
     })
 }
 

@@ -27,10 +27,11 @@ pub async fn run(common: &Common, args: ServeArgs) -> Result<()> {
     )
     .await?;
     eprintln!("weir: console and services at {}", listener.url());
-    let upkeep = upkeep::start(&store, &config, stop.clone());
-    let served = listener.serve(router, stop).await;
-    if let Some(upkeep) = upkeep {
-        upkeep.abort();
-    }
+    let mut upkeep = upkeep::start(&store, &config, stop.clone());
+    let served = tokio::select! {
+        served = listener.serve(router, stop) => served,
+        failure = upkeep.died() => Err(failure),
+    };
+    upkeep.abort();
     served
 }
