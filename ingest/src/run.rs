@@ -77,7 +77,7 @@ pub async fn run(
     outcome.map(|()| sink.summary)
 }
 
-async fn drive<F: FnMut(&str, i64, u64) + Send>(
+pub(crate) async fn drive<F: FnMut(&str, i64, u64) + Send>(
     sink: &mut Sink<F>,
     arriving: &mut mpsc::Receiver<Event>,
     seen: &mut mpsc::Receiver<Seen>,
@@ -97,6 +97,7 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
             () = at(flush_at), if flush_at.is_some() => {
                 sink.flush().await?;
             }
+            () = at(Some(sink.expire_at())) => sink.expire_keys()?,
             () = at(look_again_at), if look_again_at.is_some() => {
                 if sink.is_all_read().await? {
                     return Ok(());
