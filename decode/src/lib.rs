@@ -2,7 +2,8 @@
 //!
 //! **In:** rows, each the bytes of one record, and a schema or an event contract. **Out:** record batches of the good rows
 //! in their order, and a [`Reason`] for each other one. Which of the two depends on a row's bytes and its Kafka timestamp
-//! only, never on the clock or on its neighbours: read again, it is judged the same.
+//! only, never on the clock or on its neighbours: read again, it is judged the same, except where the registry did not have
+//! its schema then and has it now.
 //!
 //! [`Wire`] makes rows of JSON of what messages are on the wire (JSON, lines of it, Avro, Protobuf), a [`RowDecoder`] makes
 //! columns of rows, and [`check`] holds what was decoded against the contract.
@@ -28,6 +29,6 @@ pub use reason::Reason;
 pub use row::{Incoming, Piece, Row, RowDecoder, RowsDecoded};
 pub use validate::check;
 pub use wire::{
-    Encoding, RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, begins_with_schema,
-    message_fields,
+    Encoding, RegisteredSchema, SchemaAnswer, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire,
+    begins_with_schema, message_fields,
 };

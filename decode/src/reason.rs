@@ -27,6 +27,9 @@ pub enum Reason {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// The registry answers that it has no schema by the id that the message names. Which id is not said: where nobody
+    /// registered it, it may be any bytes of a message that was never framed.
+    UnknownSchema,
     /// The bytes do not follow the schema that the message names.
     NotOfItsSchema,
     /// A field has another type than its contract says, or a string is not UTF-8.
@@ -88,6 +91,7 @@ impl Reason {
             Self::NotAnObject => "not_an_object",
             Self::NotFramed => "not_framed",
             Self::UnusableSchema { .. } => "unusable_schema",
+            Self::UnknownSchema => "unknown_schema",
             Self::NotOfItsSchema => "not_of_its_schema",
             Self::WrongType { .. } => "wrong_type",
             Self::Unreadable => "unreadable",
@@ -113,6 +117,9 @@ impl fmt::Display for Reason {
                 "the message has no schema id, neither at its start nor in a header: send it with a schema registry's serializer",
             ),
             Self::UnusableSchema { id, why } => write!(f, "schema {id} of the registry cannot be used: {why}"),
+            Self::UnknownSchema => f.write_str(
+                "the schema registry has no schema of the id that the message names: register it and replay the message, or send it with the registry's serializer",
+            ),
             Self::NotOfItsSchema => f.write_str("the message's bytes do not follow the schema that it names"),
             Self::WrongType { field } => write!(f, "field {field} has another type than its contract says"),
             Self::Unreadable => f.write_str("a field cannot be read as its contract says"),

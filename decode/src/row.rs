@@ -49,6 +49,10 @@ pub struct RowsDecoded<'a> {
     pub rejected: Vec<(usize, Reason)>,
     /// Values that became null because of their type, by column, where its policy says so.
     pub nulled: BTreeMap<String, u64>,
+    /// Fields of good rows that nothing reads, where they are counted.
+    pub unknown_fields: u64,
+    /// The first names of such fields, each once and cut to a length.
+    pub unknown_names: Vec<String>,
 }
 
 impl RowsDecoded<'_> {

@@ -43,6 +43,25 @@ impl Decoded<'_> {
     }
 }
 
+/// Fields of good rows were dropped: their contract lacks them, and nobody keeps them.
+pub(crate) struct UnknownFields<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) topic: &'a str,
+    pub(crate) count: u64,
+    /// Those that were not said of the topic before; a few, and no label: whoever sends chooses them.
+    pub(crate) names: &'a [String],
+}
+
+impl UnknownFields<'_> {
+    pub(crate) fn emit(&self) {
+        let labels = [("ingest_job", self.job.to_owned()), ("topic", self.topic.to_owned())];
+        metrics::counter!("weir_ingest_unknown_fields_total", &labels).increment(self.count);
+        if !self.names.is_empty() {
+            tracing::debug!(self.job, self.topic, names = ?self.names, "fields that the contract lacks are dropped");
+        }
+    }
+}
+
 /// Rows and positions became durable.
 pub(crate) struct Committed<'a> {
     pub(crate) job: &'a str,
@@ -231,4 +250,15 @@ pub(crate) fn schema_read(id: SchemaId) {
 pub(crate) fn registry_trouble(id: SchemaId, why: &str) {
     metrics::counter!("weir_ingest_registry_failures_total").increment(1);
     tracing::warn!(%id, why, "a schema cannot be read; asking again");
+}
+
+/// The registry says that it has no such schema. `is_news` is false where it is one of many, or was said before: those are
+/// counted all the same.
+pub(crate) fn schema_unknown(id: SchemaId, is_news: bool, why: &str) {
+    metrics::counter!("weir_ingest_schemas_unknown_total").increment(1);
+    if is_news {
+        tracing::warn!(%id, why, "messages that name this schema are dead letters until it is registered");
+    } else {
+        tracing::debug!(%id, why, "messages that name this schema are dead letters until it is registered");
+    }
 }

@@ -105,7 +105,7 @@ pub async fn run_and_tell(
 }
 
 /// `seen` is what the lookout sees, if there is one. `on_ready` is called for each answer to an assignment.
-async fn drive<F: FnMut(&str, i64, u64) + Send>(
+pub(crate) async fn drive<F: FnMut(&str, i64, u64) + Send>(
     sink: &mut Sink<F>,
     arriving: &mut Arriving,
     mut seen: Option<&mut mpsc::Receiver<Seen>>,
@@ -132,6 +132,7 @@ async fn drive<F: FnMut(&str, i64, u64) + Send>(
             () = at(flush_at), if flush_at.is_some() => {
                 sink.flush().await?;
             }
+            () = at(Some(sink.expire_at())) => sink.expire_keys()?,
             () = at(look_again_at), if look_again_at.is_some() => {
                 if sink.is_all_read().await? {
                     return Ok(());

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::{SEPARATOR, rows, shown, split};
 use crate::wire::ProtobufOracle;
 use crate::{
-    Encoding, Reason, RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire, message_fields,
+    Encoding, Reason, RegisteredSchema, SchemaAnswer, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble, Wire,
+    message_fields,
 };
 
 /// A message of several lines is the rows that its lines are alone; one without any is empty.
@@ -140,8 +141,8 @@ pub fn protobuf_schema(input: &[u8]) {
 struct OneSchema(Arc<RegisteredSchema>);
 
 impl SchemaSource for OneSchema {
-    fn schema(&self, _id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
-        Ok(self.0.clone())
+    fn schema(&self, _id: SchemaId) -> Result<SchemaAnswer, SchemaTrouble> {
+        Ok(SchemaAnswer::Schema(self.0.clone()))
     }
 }
 

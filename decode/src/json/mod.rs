@@ -17,6 +17,7 @@ mod object;
 pub mod oracle;
 #[cfg(test)]
 mod tests;
+mod unknown;
 mod validity;
 
 use std::borrow::Cow;
@@ -83,9 +84,20 @@ impl JsonDecoder {
         self
     }
 
+    /// Counts members that the schema lacks, except those of these names: in good rows, and not inside structs. It costs
+    /// nothing to have none, and the excepted names are found as fast as columns.
+    #[must_use]
+    pub fn counting_unknown<'n>(mut self, except: impl IntoIterator<Item = &'n str>) -> Self {
+        self.object.count_unknown(except);
+        self
+    }
+
     /// Reads one row as number `row` of the batch, or says why not and leaves nothing behind.
     fn take(&mut self, row: usize, bytes: &[u8]) -> Result<(), Reason> {
         let is_utf8 = std::str::from_utf8(bytes).is_ok();
+        if let Some(unknown) = self.object.unknown() {
+            unknown.begin_row();
+        }
         let read = self.read(row, bytes);
         let refused = match read {
             Ok(()) if is_utf8 => return Ok(()),
@@ -95,6 +107,9 @@ impl JsonDecoder {
             Err(reason) => reason,
         };
         self.object.truncate(row);
+        if let Some(unknown) = self.object.unknown() {
+            unknown.forget_row();
+        }
         Err(refused)
     }
 
@@ -199,6 +214,9 @@ impl RowDecoder for JsonDecoder {
             let (batch, later) = rest.split_at(fits.count().max(1));
             self.decode_batch(batch, &mut decoded);
             rest = later;
+        }
+        if let Some(unknown) = self.object.unknown() {
+            (decoded.unknown_fields, decoded.unknown_names) = unknown.take();
         }
         decoded
     }

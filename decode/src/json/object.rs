@@ -5,6 +5,7 @@ use arrow::datatypes::Fields;
 
 use super::column::{Column, NotTaken, Scratch};
 use super::cursor::{Broken, Cursor, Text};
+use super::unknown::Unknown;
 
 /// No column.
 const NONE: u16 = u16::MAX;
@@ -35,13 +36,27 @@ pub(super) struct Object {
     names: Names,
     /// Of the row at hand; mostly empty.
     conflicts: Vec<Conflict>,
+    /// Where members that no column takes are counted.
+    unknown: Option<Unknown>,
 }
 
 impl Object {
     /// `None` when a field has a type that no JSON value is read as. `nested` integers are exact.
     pub(super) fn new(fields: &Fields, nested: bool) -> Option<Self> {
         let columns = fields.iter().map(|field| Column::new(field, nested)).collect::<Option<Vec<_>>>()?;
-        Some(Self { columns, names: Names::new(fields)?, conflicts: Vec::new() })
+        Some(Self { columns, names: Names::new(fields)?, conflicts: Vec::new(), unknown: None })
+    }
+
+    /// Counts members that no column takes, except those of these names.
+    pub(super) fn count_unknown<'n>(&mut self, except: impl IntoIterator<Item = &'n str>) {
+        let fields = std::mem::take(&mut self.names.names).into_iter();
+        self.names = Names::of(fields.chain(except.into_iter().map(|name| name.as_bytes().into())));
+        self.unknown = Some(Unknown::default());
+    }
+
+    /// What was counted; none where nothing is counted.
+    pub(super) fn unknown(&mut self) -> Option<&mut Unknown> {
+        self.unknown.as_mut()
     }
 
     /// Takes the members of the object at the cursor, which stands on its brace, as slot `row` of the columns.
@@ -74,10 +89,19 @@ impl Object {
                 }
                 _ => return Err(Broken::NotJson),
             }
+            let name = cursor.at();
             let found = self.names.find(previous, cursor, &mut scratch.text)?;
             previous = found;
             cursor.colon()?;
             let Some(column) = self.columns.get_mut(usize::from(found)) else {
+                if found == NONE
+                    && let Some(unknown) = &mut self.unknown
+                    && unknown.meet()
+                {
+                    let mut again = cursor.clone();
+                    again.go_back(name);
+                    unknown.name(text_of(again.string(&mut scratch.text)?, &scratch.text));
+                }
                 cursor.skip_value(&mut scratch.text, &mut scratch.nesting)?;
                 continue;
             };
@@ -126,33 +150,46 @@ impl Object {
     }
 }
 
-/// Finds columns by name. Senders mostly write their members in one order, so the column that followed last time is
-/// tried first: one comparison of bytes, nothing hashed.
+fn text_of<'a>(text: Text<'a>, scratch: &'a [u8]) -> &'a [u8] {
+    match text {
+        Text::Plain(plain) => plain,
+        Text::Unescaped => scratch,
+    }
+}
+
+/// Finds columns by name, and behind them names that are passed over on purpose. Senders mostly write their members in one
+/// order, so the column that followed last time is tried first: one comparison of bytes, nothing hashed.
 #[derive(Debug)]
 struct Names {
     /// Each name with its closing quote; none for a name that JSON has to escape.
     quoted: Vec<Quoted>,
     names: Vec<Box<[u8]>>,
-    /// Columns by the length of their names.
+    /// Their numbers, which are those of the columns, by the length of the names.
     by_length: Vec<Vec<u16>>,
-    /// What followed each column last; the last element is for the start, and for names that are no column.
+    /// What followed each name last; the last element is for the start, and for names that are none of ours.
     followed: Vec<u16>,
 }
 
 impl Names {
     /// `None` when there are more fields than we have numbers for.
     fn new(fields: &Fields) -> Option<Self> {
-        let count = u16::try_from(fields.len()).ok().filter(|count| *count < NONE)?;
-        let names: Vec<Box<[u8]>> = fields.iter().map(|field| field.name().as_bytes().into()).collect();
-        let mut by_length = vec![Vec::new(); names.iter().map(|name| name.len() + 1).max().unwrap_or(0)];
-        for (column, name) in (0..count).zip(&names) {
-            by_length[name.len()].push(column);
-        }
-        let quoted = names.iter().map(|name| Quoted::new(name)).collect();
-        Some(Self { quoted, names, by_length, followed: vec![NONE; usize::from(count) + 1] })
+        let names = Self::of(fields.iter().map(|field| field.name().as_bytes().into()));
+        (names.names.len() == fields.len()).then_some(names)
     }
 
-    /// The column of the name at the cursor, which stands on the opening quote, or `NONE`; the cursor moves past it.
+    /// As many of the names as we have numbers for.
+    fn of(names: impl Iterator<Item = Box<[u8]>>) -> Self {
+        let names: Vec<Box<[u8]>> = names.take(usize::from(NONE)).collect();
+        let mut by_length = vec![Vec::new(); names.iter().map(|name| name.len() + 1).max().unwrap_or(0)];
+        for (number, name) in (0..NONE).zip(&names) {
+            by_length[name.len()].push(number);
+        }
+        let quoted = names.iter().map(|name| Quoted::new(name)).collect();
+        let followed = vec![NONE; names.len() + 1];
+        Self { quoted, names, by_length, followed }
+    }
+
+    /// The number of the name at the cursor, which stands on the opening quote, or `NONE`; the cursor moves past it.
     #[inline]
     fn find(&mut self, previous: u16, cursor: &mut Cursor<'_>, scratch: &mut Vec<u8>) -> Result<u16, Broken> {
         let slot = usize::from(previous).min(self.followed.len() - 1);
@@ -163,10 +200,7 @@ impl Names {
             cursor.advance(1 + quoted.len);
             return Ok(guess);
         }
-        let name = match cursor.string(scratch)? {
-            Text::Plain(plain) => plain,
-            Text::Unescaped => scratch.as_slice(),
-        };
+        let name = text_of(cursor.string(scratch)?, scratch);
         let same_length = self.by_length.get(name.len()).map(Vec::as_slice).unwrap_or_default();
         let found = same_length.iter().copied().find(|column| *self.names[usize::from(*column)] == *name);
         let found = found.unwrap_or(NONE);

@@ -220,3 +220,30 @@ fn a_conflict_of_types_ends_as_its_columns_policy_says() {
     let nulled: Vec<_> = decoded.nulled.iter().map(|(name, count)| (name.as_str(), *count)).collect();
     assert_eq!(nulled, [("float", 1), ("int", 2)]);
 }
+
+#[test]
+fn fields_that_nothing_reads_are_counted_in_good_rows_and_the_first_of_them_named() {
+    let messages: Vec<Vec<u8>> = [
+        r#"{"int": 1, "renamed": 2, "kept": {"renamed": 3}, "struct": {"a": 1}}"#,
+        r#"{"renamed": 4, "na\u006ded": 5, "int": "a bad row", "gone": 6}"#,
+        r#"{"n\u0061med": 7, "renamed": {"x": 1}, "flag": true}"#,
+        "7",
+        r#"{"kept": 8}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec();
+    let mut plain = JsonDecoder::new(&mixed_schema()).unwrap();
+    let mut counting = JsonDecoder::new(&mixed_schema()).unwrap().counting_unknown(["kept", "struct"]);
+    let (plain, decoded) = (plain.decode(&rows(&messages)), counting.decode(&rows(&messages)));
+    assert_eq!(decoded.rejected, plain.rejected);
+    assert_eq!(decoded.pieces[0].batch, plain.pieces[0].batch);
+    assert_eq!((decoded.unknown_fields, plain.unknown_fields), (3, 0));
+    assert_eq!(decoded.unknown_names, ["renamed", "named"]);
+    assert_eq!(counting.decode(&rows(&messages[4..])).unknown_fields, 0, "counted anew each time");
+
+    let many: String = (0..20).map(|name| format!(r#""{name}{}": 0,"#, "\u{e9}".repeat(40))).collect();
+    let many = [format!("{{{many}}}").into_bytes()];
+    let decoded = counting.decode(&rows(&many));
+    assert_eq!((decoded.unknown_fields, decoded.unknown_names.len()), (20, 8));
+    assert_eq!(decoded.unknown_names[0], format!("0{}", "\u{e9}".repeat(31)), "cut between two characters");
+}

@@ -8,7 +8,9 @@
 //! stands for its id. It is read by the schema that it was written with; how its fields meet the contract's columns, by name, is what the JSON decoder does anyway: absent ones are
 //! null, unknown ones are passed over, numbers are numbers, and a value of another type is a conflict.
 //!
-//! A schema that cannot be had is nobody's dead letter: the message may be good ([`SchemaTrouble`]).
+//! Where no schema can be had because the registry is out of reach, no message is judged: it may be good
+//! ([`SchemaTrouble`]). That the registry has none of that id is an answer, and the message a dead letter: any bytes that
+//! begin with a zero look as if they named a schema, and must not hold up those behind them.
 
 mod avro;
 mod json_out;
@@ -93,7 +95,7 @@ pub struct RegisteredSchema {
     pub references: Vec<(String, String)>,
 }
 
-/// Why a schema cannot be had: nobody answers, access is refused, the id is unknown. Never the fault of a message.
+/// Why a schema cannot be had now: nobody answers, or access is refused. Never the fault of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SchemaTrouble(pub String);
 
@@ -105,13 +107,25 @@ impl fmt::Display for SchemaTrouble {
 
 impl std::error::Error for SchemaTrouble {}
 
+/// What a source of schemas answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SchemaAnswer {
+    /// This is it; for ever.
+    Schema(Arc<RegisteredSchema>),
+    /// There is none by that id. It may be registered yet.
+    Unknown,
+    /// There is one, and nobody can read with it.
+    Unusable(&'static str),
+}
+
 /// Where schemas come from. What an id stands for never changes.
 pub trait SchemaSource: fmt::Debug + Send + Sync {
-    /// The schema that goes by that; may block.
+    /// The schema that goes by that; may block. It is asked again whenever an id that was unknown comes again, so it has to
+    /// remember that for a while.
     ///
     /// # Errors
-    /// [`SchemaTrouble`], when it cannot be had now.
-    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble>;
+    /// [`SchemaTrouble`], when there is no answer now.
+    fn schema(&self, id: SchemaId) -> Result<SchemaAnswer, SchemaTrouble>;
 }
 
 /// Makes JSON objects of messages of one encoding.
@@ -119,7 +133,7 @@ pub trait SchemaSource: fmt::Debug + Send + Sync {
 pub struct Wire {
     encoding: Encoding,
     schemas: Option<Arc<dyn SchemaSource>>,
-    /// By id; an id whose schema is of no use to us is known too.
+    /// By id; an id whose schema is of no use to us is known too. Never one that is unknown: it may be registered yet.
     compiled: HashMap<SchemaId, Result<Arc<Compiled>, Reason>>,
     scratch: protobuf::Scratch,
 }
@@ -180,7 +194,9 @@ impl Wire {
             Some(compiled) => compiled.clone(),
             None => {
                 let compiled = self.compile(id)?;
-                self.compiled.insert(id, compiled.clone());
+                if !matches!(compiled, Err(Reason::UnknownSchema)) {
+                    self.compiled.insert(id, compiled.clone());
+                }
                 compiled
             }
         };
@@ -193,8 +209,11 @@ impl Wire {
     fn compile(&self, id: SchemaId) -> Result<Result<Arc<Compiled>, Reason>, SchemaTrouble> {
         let schemas =
             self.schemas.as_ref().ok_or_else(|| SchemaTrouble("no schema registry is configured".to_owned()))?;
-        let registered = schemas.schema(id)?;
-        let compiled = Compiled::new(self.encoding, &registered);
+        let compiled = match schemas.schema(id)? {
+            SchemaAnswer::Schema(registered) => Compiled::new(self.encoding, &registered),
+            SchemaAnswer::Unknown => return Ok(Err(Reason::UnknownSchema)),
+            SchemaAnswer::Unusable(why) => Err(why),
+        };
         Ok(compiled.map(Arc::new).map_err(|why| Reason::UnusableSchema { id, why }))
     }
 }

@@ -1,6 +1,7 @@
 //! Held against Confluent's own serializers (`golden/make.py`), and against bytes that nobody made.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema};
@@ -18,14 +19,23 @@ const PROTOBUF: &str = include_str!("golden/protobuf.json");
 struct Registered(BTreeMap<u32, RegisteredSchema>);
 
 impl SchemaSource for Registered {
-    fn schema(&self, id: SchemaId) -> Result<Arc<RegisteredSchema>, SchemaTrouble> {
+    fn schema(&self, id: SchemaId) -> Result<SchemaAnswer, SchemaTrouble> {
         let found = match id {
             SchemaId::Number(number) => self.0.get(&number),
             // The GUIDs of the golden files' registry.
             SchemaId::Guid(_) => self.0.values().next(),
         };
-        let found = found.cloned().map(Arc::new);
-        found.ok_or_else(|| SchemaTrouble(format!("schema {id} is unknown")))
+        Ok(found.cloned().map_or(SchemaAnswer::Unknown, |schema| SchemaAnswer::Schema(Arc::new(schema))))
+    }
+}
+
+/// Answers in turn, each once.
+#[derive(Debug)]
+struct InTurn(Mutex<Vec<Result<SchemaAnswer, SchemaTrouble>>>);
+
+impl SchemaSource for InTurn {
+    fn schema(&self, _id: SchemaId) -> Result<SchemaAnswer, SchemaTrouble> {
+        self.0.lock().unwrap().remove(0)
     }
 }
 
@@ -153,12 +163,25 @@ fn what_does_not_follow_its_schema_is_set_apart_and_neighbours_survive() {
 }
 
 #[test]
-fn a_schema_that_cannot_be_had_is_trouble_and_one_that_cannot_be_used_a_reason() {
+fn a_schema_that_is_unknown_is_a_reason_until_it_is_registered_and_an_outage_is_trouble() {
+    let (schemas, golden) = golden(AVRO, SchemaLanguage::Avro);
+    let (good, row) = &golden[0];
+    let schema = SchemaAnswer::Schema(Arc::new(schemas.0.into_values().next().unwrap()));
+    let outage = Err(SchemaTrouble("nobody answers".to_owned()));
+    let answers = vec![Ok(SchemaAnswer::Unknown), Ok(SchemaAnswer::Unknown), outage, Ok(schema)];
+    let mut wire = Wire::new(Encoding::Avro, Some(Arc::new(InTurn(Mutex::new(answers)))));
+    let messages = [good.clone(), good.clone()];
+    assert_eq!(read(&mut wire, &messages), [Err(Reason::UnknownSchema), Err(Reason::UnknownSchema)]);
+    let rows = [Row { message: 0, bytes: good }];
+    let trouble = wire.rows(&rows, &mut Vec::new(), |_, reason| panic!("{reason}")).unwrap_err();
+    assert_eq!(trouble.to_string(), "nobody answers");
+    // The source has no more answers: what is known is not asked for again.
+    assert_eq!(read(&mut wire, &messages), [Ok(row.clone()), Ok(row.clone())]);
+}
+
+#[test]
+fn a_schema_that_cannot_be_used_is_a_reason() {
     let message = vec![0, 0, 0, 0, 1, 2];
-    let rows = [Row { message: 0, bytes: &message }];
-    let mut unknown = Wire::new(Encoding::Avro, Some(Arc::new(Registered::default())));
-    let trouble = unknown.rows(&rows, &mut Vec::new(), |_, reason| panic!("{reason}")).unwrap_err();
-    assert_eq!(trouble.to_string(), "schema 1 is unknown");
     for (encoding, language, text) in [
         (Encoding::Avro, SchemaLanguage::Protobuf, "\"long\""),
         (Encoding::Protobuf, SchemaLanguage::Other, "{}"),

@@ -17,7 +17,7 @@ pub(crate) use door::EXTRA;
 pub(crate) use stage::{DecodedChunk, Decoders, OfTopic, Stage, Staged};
 
 use crate::decode::door::Door;
-use crate::decode::reading::{Reading, Reasons};
+use crate::decode::reading::{Read, Reading, Reasons};
 use crate::{Format, IngestError, Result, TypeConflicts};
 
 /// A message that could not be read.
@@ -42,6 +42,11 @@ pub struct Decoded {
     pub nulled: BTreeMap<String, u64>,
     /// Headers of the topic's list whose values are no UTF-8.
     pub headers_left_out: u64,
+    /// Fields that the contract lacks and nobody keeps; of an adapted format none are counted, since an adapter reads what
+    /// it needs of another system's records.
+    pub unknown_fields: u64,
+    /// The first names of such fields.
+    pub unknown_names: Vec<String>,
 }
 
 impl Decoded {
@@ -55,7 +60,8 @@ impl Decoded {
 /// Decodes the messages of one topic. Knows no Kafka client: a benchmark or a file reader can drive it.
 ///
 /// A message is good or bad as a whole, and which one depends on its bytes and its Kafka timestamp only, never on the
-/// clock or on its neighbours: read again, it is judged the same.
+/// clock or on its neighbours. Read again, it is judged the same, unless the configuration, the version or the registry
+/// has changed in between.
 #[derive(Debug)]
 pub struct Decoder {
     wire: Wire,
@@ -84,7 +90,7 @@ impl Decoder {
         allowed_unknown: &[String],
         type_conflicts: &TypeConflicts,
     ) -> Self {
-        let reading = Reading::new(&format, keep_text, type_conflicts);
+        let reading = Reading::new(&format, keep_text, allowed_unknown, type_conflicts);
         let allowed_unknown = if reading.is_native() { allowed_unknown } else { &[] };
         let door = |contract| Door::new(contract, topic, keyring.clone(), keep_text, allowed_unknown);
         let doors = format.contracts().into_iter().map(door).collect();
@@ -126,8 +132,9 @@ impl Decoder {
         decoded.headers_left_out = self.headers_left_out(messages);
         let mut reasons = Reasons::new();
         let rows = self.wire.rows(&present, &mut self.made, |message, reason| drop(reasons.insert(message, reason)))?;
-        let (mut pieces, nulled) = self.reading.read(&rows, messages, &mut reasons)?;
-        decoded.nulled = nulled;
+        let Read { mut pieces, nulled, unknown_fields, unknown_names } =
+            self.reading.read(&rows, messages, &mut reasons)?;
+        (decoded.nulled, decoded.unknown_fields, decoded.unknown_names) = (nulled, unknown_fields, unknown_names);
         for (contract, piece) in &mut pieces {
             check(contract, piece, messages, &mut reasons);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::Schema;
 use serde::Serialize;
 use weir_adapters::{Adapter, Input, Projection, prometheus};
 use weir_decode::{Incoming, JsonDecoder, Piece, Reason, Row, RowDecoder};
@@ -16,6 +16,18 @@ use crate::{Format, IngestError, Result, TypeConflicts};
 
 /// Rows of contracts, each with the message that it came from, not yet held against the contract.
 type Pieces<'a> = Vec<(&'static Contract, Piece<'a>)>;
+
+/// What a run of rows became.
+#[derive(Default)]
+pub(super) struct Read<'a> {
+    pub(super) pieces: Pieces<'a>,
+    /// What became null because of its type, by `table.column`.
+    pub(super) nulled: BTreeMap<String, u64>,
+    /// Fields of good rows that their contract lacks and nobody keeps.
+    pub(super) unknown_fields: u64,
+    /// The first names of these.
+    pub(super) unknown_names: Vec<String>,
+}
 
 /// Why messages cannot be read, by index; the first reason counts.
 pub(super) type Reasons = BTreeMap<usize, Reason>;
@@ -34,10 +46,10 @@ pub(super) enum Reading {
 }
 
 impl Reading {
-    pub(super) fn new(format: &Format, keep_text: bool, conflicts: &TypeConflicts) -> Self {
+    pub(super) fn new(format: &Format, keep_text: bool, allowed_unknown: &[String], conflicts: &TypeConflicts) -> Self {
         match format {
             Format::VllmSemanticRouter => {
-                let rows = |contract| (contract, json_rows(contract, keep_text, true, &TypeConflicts::default()));
+                let rows = |contract| (contract, boxed(adapted_rows(contract, keep_text)));
                 Self::Replay([rows(Request::contract()), rows(Feedback::contract())])
             }
             Format::Adapter(adapter) => match adapter.input() {
@@ -50,7 +62,7 @@ impl Reading {
             },
             native @ (Format::Requests | Format::Feedback | Format::GpuTelemetry) => {
                 let contract = native.contracts()[0];
-                Self::Contract { contract, rows: json_rows(contract, keep_text, false, conflicts) }
+                Self::Contract { contract, rows: boxed(native_rows(contract, keep_text, allowed_unknown, conflicts)) }
             }
         }
     }
@@ -60,22 +72,23 @@ impl Reading {
         matches!(self, Self::Contract { .. })
     }
 
-    /// Reads rows; what became null because of its type is counted by `table.column`.
+    /// Reads rows.
     pub(super) fn read<'a>(
         &mut self,
         present: &[Row<'a>],
         messages: &[Incoming<'_>],
         reasons: &mut Reasons,
-    ) -> Result<(Pieces<'a>, BTreeMap<String, u64>)> {
-        let mut pieces = Vec::new();
-        let mut nulled = BTreeMap::new();
+    ) -> Result<Read<'a>> {
+        let mut all = Read::default();
+        let pieces = &mut all.pieces;
         match self {
             Self::Contract { contract, rows } => {
                 let read = rows.decode(present);
                 reject(read.rejected, reasons);
-                nulled.extend(
+                all.nulled.extend(
                     read.nulled.into_iter().map(|(column, count)| (format!("{}.{column}", contract.name), count)),
                 );
+                (all.unknown_fields, all.unknown_names) = (read.unknown_fields, read.unknown_names);
                 pieces.extend(read.pieces.into_iter().map(|piece| (*contract, piece)));
             }
             Self::Replay(tables) => {
@@ -95,7 +108,7 @@ impl Reading {
                 for piece in read.pieces {
                     let projection = adapter.project(&piece.batch).map_err(|error| bad(adapter, error))?;
                     let message_of = |row: u32| piece.rows[row as usize].message;
-                    take_projection(projection, message_of, reasons, &mut pieces);
+                    take_projection(projection, message_of, reasons, pieces);
                 }
             }
             Self::Pages(adapter) => {
@@ -111,10 +124,10 @@ impl Reading {
                 }
                 let projection = adapter.project(&read.batch).map_err(|error| bad(adapter, error))?;
                 let message_of = |row: u32| present[read.pages[row as usize] as usize].message;
-                take_projection(projection, message_of, reasons, &mut pieces);
+                take_projection(projection, message_of, reasons, pieces);
             }
         }
-        Ok((pieces, nulled))
+        Ok(all)
     }
 }
 
@@ -150,22 +163,35 @@ fn bad(adapter: &Adapter, error: impl std::fmt::Display) -> IngestError {
     batch_error(adapter.outputs()[0], error)
 }
 
-/// A decoder of JSON objects of a contract. Columns that the door would drop are not even read. `keep_extra` is for rows
-/// that an adapter wrote: there `extra` is the adapter's, not the sender's.
-fn json_rows(
+/// A decoder of JSON objects that an adapter wrote: `extra` is the adapter's, not the sender's.
+fn adapted_rows(contract: &'static Contract, keep_text: bool) -> JsonDecoder {
+    json_rows(contract, |name| !keep_text && contract.text_columns.contains(&name))
+}
+
+/// A decoder of JSON objects of a contract.
+fn native_rows(
     contract: &'static Contract,
     keep_text: bool,
-    keep_extra: bool,
+    allowed_unknown: &[String],
     conflicts: &TypeConflicts,
-) -> Box<dyn RowDecoder> {
-    let dropped = |field: &Field| {
-        let name = field.name().as_str();
-        (name == EXTRA && !keep_extra) || (!keep_text && contract.text_columns.contains(&name))
-    };
+) -> JsonDecoder {
+    let dropped = move |name: &str| name == EXTRA || (!keep_text && contract.text_columns.contains(&name));
+    // Columns that are dropped on purpose, and fields that the door keeps, are not unknown.
+    let columns = contract.fields.iter().map(|field| field.name).filter(|name| dropped(name));
+    json_rows(contract, dropped)
+        .with_policies(|column| conflicts.of(contract.name, column))
+        .counting_unknown(columns.chain(allowed_unknown.iter().map(String::as_str)))
+}
+
+/// Columns that the door would drop are not even read.
+fn json_rows(contract: &'static Contract, dropped: impl Fn(&str) -> bool) -> JsonDecoder {
     let contract_schema = contract.arrow_schema();
-    let read: Vec<_> = contract_schema.fields().iter().filter(|field| !dropped(field)).cloned().collect();
-    let decoder = JsonDecoder::new(&Schema::new(read)).expect("a contract's fields all have a JSON form");
-    Box::new(decoder.with_policies(|column| conflicts.of(contract.name, column)))
+    let read: Vec<_> = contract_schema.fields().iter().filter(|field| !dropped(field.name())).cloned().collect();
+    JsonDecoder::new(&Schema::new(read)).expect("a contract's fields all have a JSON form")
+}
+
+fn boxed(decoder: JsonDecoder) -> Box<dyn RowDecoder> {
+    Box::new(decoder)
 }
 
 /// JSON objects per table, in the order of [`Format::contracts`], each with the message that it came from.

@@ -81,6 +81,15 @@ impl Decoders {
         Ok(topics)
     }
 
+    /// The same on a thread that may wait: for cores, and for the registry.
+    pub(crate) fn decode_aside(self: &Arc<Self>, chunk: Chunk, wanted: Option<Vec<bool>>) -> Decoding {
+        let decoders = self.clone();
+        Decoding(tokio::task::spawn_blocking(move || {
+            let topics = decoders.decode(&chunk, |entry| wanted.as_ref().is_none_or(|wanted| wanted[entry]))?;
+            Ok(DecodedChunk { chunk, topics })
+        }))
+    }
+
     fn idle(&self, topic: usize) -> Arc<Idle> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner)[topic].clone()
     }
@@ -102,6 +111,18 @@ impl Decoders {
     }
 }
 
+/// A chunk that is being decoded.
+pub(crate) struct Decoding(JoinHandle<Result<DecodedChunk>>);
+
+impl Decoding {
+    pub(crate) async fn end(&mut self) -> Result<DecodedChunk> {
+        match (&mut self.0).await {
+            Ok(decoded) => decoded,
+            Err(died) => std::panic::resume_unwind(died.into_panic()),
+        }
+    }
+}
+
 /// What comes out of the stage, in order.
 pub(crate) enum Staged {
     Chunk(DecodedChunk),
@@ -109,7 +130,7 @@ pub(crate) enum Staged {
 }
 
 enum Waiting {
-    Decoding(JoinHandle<Result<DecodedChunk>>),
+    Decoding(Decoding),
     News(Option<News>),
 }
 
@@ -137,13 +158,7 @@ impl Stage {
     /// Takes the next event; a chunk begins to be decoded.
     pub(crate) fn push(&mut self, event: Event) {
         self.waiting.push_back(match event {
-            Event::Messages(chunk) => {
-                let decoders = self.decoders.clone();
-                Waiting::Decoding(tokio::task::spawn_blocking(move || {
-                    let topics = decoders.decode(&chunk, |_| true)?;
-                    Ok(DecodedChunk { chunk, topics })
-                }))
-            }
+            Event::Messages(chunk) => Waiting::Decoding(self.decoders.decode_aside(chunk, None)),
             Event::News(news) => Waiting::News(Some(news)),
         });
     }
@@ -151,10 +166,7 @@ impl Stage {
     /// The oldest event, once it is ready; never, while there is none. Dropped before it is ready, it stays the oldest.
     pub(crate) async fn next(&mut self) -> Result<Staged> {
         let ready = match self.waiting.front_mut() {
-            Some(Waiting::Decoding(decoding)) => match decoding.await {
-                Ok(decoded) => decoded.map(Staged::Chunk),
-                Err(died) => std::panic::resume_unwind(died.into_panic()),
-            },
+            Some(Waiting::Decoding(decoding)) => decoding.end().await.map(Staged::Chunk),
             Some(Waiting::News(news)) => match news.take() {
                 Some(news) => Ok(Staged::News(news)),
                 None => std::future::pending().await,

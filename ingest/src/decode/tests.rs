@@ -658,3 +658,24 @@ fn a_columns_policy_decides_what_becomes_of_values_of_another_type() {
     let models: Vec<_> = (0..3).map(|row| text(batch, "executed_model", row)).collect();
     assert_eq!(models, [None, Some(r#"{"name":"m"}"#), Some("7")]);
 }
+
+#[test]
+fn fields_that_are_dropped_because_nobody_knows_them_are_counted_and_named() {
+    let bench = Bench::new();
+    let request = json!({
+        "request_id": "a", "arrival_ms": AT_MS, "promptTokens": 7, "listed": 1, "prompt_text": "dropped on purpose",
+        "extra": { "anything": "1" },
+    });
+    let messages = [request.to_string(), request.to_string().replace("request_id", "requestId")];
+    let messages: Vec<&[u8]> = messages.iter().map(String::as_bytes).collect();
+    let decoded = decode(&mut bench.decoder(Format::Requests, false, &["listed"]), &messages);
+    assert_eq!(
+        (decoded.unknown_fields, decoded.unknown_names),
+        (3, vec!["promptTokens".to_owned(), "requestId".to_owned()])
+    );
+    assert_eq!(decoded.rejected.len(), 1);
+
+    let adapter = Adapter::compile(&Definition::built_in("litellm").unwrap()).unwrap();
+    let decoded = decode(&mut bench.decoder(Format::Adapter(Arc::new(adapter)), false, &[]), &messages);
+    assert_eq!(decoded.unknown_fields, 0, "another system's records hold what an adapter does not need");
+}

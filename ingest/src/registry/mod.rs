@@ -1,22 +1,25 @@
 //! Schemas from a registry that speaks Confluent's HTTP interface.
 //!
 //! An id's schema never changes, so what was read once is kept for as long as the process lives. A registry that does not
-//! answer, or does not know an id yet, is asked again for a while; then the run ends with the error, and another run goes
-//! on from the positions in the tables. The token or password stands in a file, read anew when access is refused, and is
-//! never said.
+//! answer is asked again for a while; then the run ends with the error, and another run goes on from the positions in the
+//! tables. A registry that says that it has no such schema is asked again for a moment, since a schema may be registered
+//! just after the first message that names it; then that is the answer (see `answers`). The token or password stands in a
+//! file, read anew for every question, and is never said.
 
+mod answers;
 mod check;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use weir_decode::{RegisteredSchema, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble};
+use weir_decode::{RegisteredSchema, SchemaAnswer, SchemaId, SchemaLanguage, SchemaSource, SchemaTrouble};
 
+use self::answers::{Answers, Patience};
 use crate::{IngestError, Result, events};
 
 pub use check::{LatestSchema, TopicSchema, probe_schemas};
@@ -25,13 +28,19 @@ pub use check::{LatestSchema, TopicSchema, probe_schemas};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Pauses between attempts: an outage of some seconds is waited out.
 const PAUSES_MS: [u64; 5] = [100, 300, 1_000, 3_000, 5_000];
+/// Pauses before an unknown id is asked for again: producers register before they send, but a registry has replicas.
+const GRACE_MS: [u64; 3] = [100, 400, 1_500];
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 /// References of a schema, direct and indirect: more is a circle or a mistake.
 const REFERENCES_MAX: usize = 256;
-/// What a registry adds to status 404 when it knows no such subject, or no version of it. Without one of them the 404 may
-/// be of a server that is no registry at all.
+/// What a registry adds to status 404 when it knows no such subject, or no version of it. Without one of these codes the 404
+/// may be of a server that is no registry at all.
 const NO_SUBJECT: [i64; 2] = [40_401, 40_402];
+/// The same for an id.
+const NO_SCHEMA: i64 = 40_403;
+/// No schema has this id, and every registry can be asked for it.
+const NO_ID: &str = "/schemas/ids/0";
 
 /// A schema registry, and how to be let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,8 +110,9 @@ pub struct Registry {
     config: RegistryConfig,
     base_url: String,
     agent: ureq::Agent,
-    known: Mutex<HashMap<SchemaId, Arc<RegisteredSchema>>>,
+    answers: Answers,
     pauses: Vec<Duration>,
+    grace: Vec<Duration>,
 }
 
 /// `GET /schemas/ids/{id}`, `GET /schemas/guids/{guid}` and `GET /subjects/{subject}/versions/{version}`, as far as we need them.
@@ -140,12 +150,24 @@ enum Failed {
     Lasting(String),
     /// There is no such subject, or not yet.
     NoSubject(String),
+    /// There is no such schema, or not yet.
+    NoSchema(String),
+    /// Status 404, and nothing that only a registry says.
+    NotFound(String),
+    /// What is there leads to no schema that can be read with.
+    Unusable(&'static str),
 }
 
 impl From<Failed> for SchemaTrouble {
     fn from(failed: Failed) -> Self {
-        let (Failed::Passing(why) | Failed::Lasting(why) | Failed::NoSubject(why)) = failed;
-        Self(why)
+        Self(match failed {
+            Failed::Passing(why)
+            | Failed::Lasting(why)
+            | Failed::NoSubject(why)
+            | Failed::NoSchema(why)
+            | Failed::NotFound(why) => why,
+            Failed::Unusable(why) => why.to_owned(),
+        })
     }
 }
 
@@ -169,8 +191,9 @@ impl Registry {
             config: config.clone(),
             base_url: config.url.trim_end_matches('/').to_owned(),
             agent: agent.into(),
-            known: Mutex::default(),
+            answers: Answers::default(),
             pauses: PAUSES_MS.map(Duration::from_millis).to_vec(),
+            grace: GRACE_MS.map(Duration::from_millis).to_vec(),
         })
     }
 
@@ -179,7 +202,51 @@ impl Registry {
             SchemaId::Number(_) => "ids",
             SchemaId::Guid(_) => "guids",
         };
-        self.with_references(self.get(&format!("/schemas/{by}/{id}"), &format!("schema {id}"))?)
+        let answer = match self.get(&format!("/schemas/{by}/{id}"), &format!("schema {id}")) {
+            // Registries before GUIDs have no such path, and no schema that goes by one; a server that is no registry has
+            // none either.
+            Err(Failed::NotFound(why)) if by == "guids" => {
+                return Err(match self.get(NO_ID, "schema 0") {
+                    Ok(_) | Err(Failed::NoSchema(_)) => Failed::NoSchema(why),
+                    Err(_) => Failed::NotFound(why),
+                });
+            }
+            answer => answer?,
+        };
+        self.with_references(answer)
+    }
+
+    /// Asks until there is an answer, or for as long as an outage is waited out. Blocks.
+    fn ask(&self, id: SchemaId, patience: Patience) -> std::result::Result<SchemaAnswer, SchemaTrouble> {
+        let mut pauses = self.pauses.iter();
+        let mut grace = match patience {
+            Patience::Wait => self.grace.iter(),
+            Patience::Once => [].iter(),
+        };
+        loop {
+            let (why, pause) = match self.fetch(id) {
+                Ok(schema) => {
+                    events::schema_read(id);
+                    return Ok(SchemaAnswer::Schema(Arc::new(schema)));
+                }
+                Err(Failed::Unusable(why)) => return Ok(SchemaAnswer::Unusable(why)),
+                // What a schema refers to is a part of it.
+                Err(Failed::NoSchema(why) | Failed::NoSubject(why)) => match grace.next() {
+                    Some(pause) => (why, pause),
+                    None => {
+                        events::schema_unknown(id, patience == Patience::Wait, &why);
+                        return Ok(SchemaAnswer::Unknown);
+                    }
+                },
+                Err(Failed::Passing(why) | Failed::NotFound(why)) => match pauses.next() {
+                    Some(pause) => (why, pause),
+                    None => return Err(SchemaTrouble(why)),
+                },
+                Err(Failed::Lasting(why)) => return Err(SchemaTrouble(why)),
+            };
+            events::registry_trouble(id, &why);
+            std::thread::sleep(*pause);
+        }
     }
 
     /// Version and schema of the latest that a subject has; none, when there is no such subject. Asks once: whoever wants to
@@ -216,7 +283,7 @@ impl Registry {
                 continue;
             }
             if seen.len() > REFERENCES_MAX {
-                return Err(Failed::Lasting(format!("its schema refers to more than {REFERENCES_MAX} others")));
+                return Err(Failed::Unusable("it refers to more than 256 others"));
             }
             let path = format!("/subjects/{}/versions/{version}", percent_encoded(&subject));
             let answer = self.get(&path, &format!("version {version} of {subject}"))?;
@@ -254,8 +321,11 @@ impl Registry {
                     "the schema registry {registry} does not know {what}; check that it is the one that the producers use"
                 );
                 let said: Option<Refusal> = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_json().ok();
-                let no_subject = said.is_some_and(|said| NO_SUBJECT.contains(&said.error_code));
-                return Err(if no_subject { Failed::NoSubject(why) } else { Failed::Passing(why) });
+                return Err(match said.map(|said| said.error_code) {
+                    Some(NO_SCHEMA) => Failed::NoSchema(why),
+                    Some(code) if NO_SUBJECT.contains(&code) => Failed::NoSubject(why),
+                    _ => Failed::NotFound(why),
+                });
             }
             status => {
                 return Err(Failed::Passing(format!("the schema registry {registry} answered with status {status}")));
@@ -268,28 +338,13 @@ impl Registry {
 }
 
 impl SchemaSource for Registry {
-    fn schema(&self, id: SchemaId) -> std::result::Result<Arc<RegisteredSchema>, SchemaTrouble> {
-        // Threads that need the same schema wait for the one that reads it.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(schema) = known.get(&id) {
-            return Ok(schema.clone());
+    fn schema(&self, id: SchemaId) -> std::result::Result<SchemaAnswer, SchemaTrouble> {
+        // Registries count in 32 bits with a sign. Of more some say that the path does not exist, as servers do that are
+        // no registries.
+        if matches!(id, SchemaId::Number(number) if i32::try_from(number).is_err()) {
+            return Ok(SchemaAnswer::Unknown);
         }
-        let mut pauses = self.pauses.iter();
-        loop {
-            let why = match self.fetch(id) {
-                Ok(schema) => {
-                    let schema = Arc::new(schema);
-                    known.insert(id, schema.clone());
-                    events::schema_read(id);
-                    return Ok(schema);
-                }
-                Err(Failed::Lasting(why)) => return Err(SchemaTrouble(why)),
-                Err(Failed::Passing(why) | Failed::NoSubject(why)) => why,
-            };
-            let Some(pause) = pauses.next() else { return Err(SchemaTrouble(why)) };
-            events::registry_trouble(id, &why);
-            std::thread::sleep(*pause);
-        }
+        self.answers.of(id, |patience| self.ask(id, patience))
     }
 }
 
@@ -307,133 +362,4 @@ fn percent_encoded(subject: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{BufRead, BufReader, Write};
-    use std::net::TcpListener;
-
-    use super::*;
-
-    /// Paths that were asked for, each with its `Authorization`.
-    type Asked = Vec<(String, Option<String>)>;
-
-    /// Answers one request after the other, and says what each asked for and how it was let in.
-    fn registry(answers: Vec<(u16, String)>) -> (String, std::thread::JoinHandle<Asked>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let asked = std::thread::spawn(move || {
-            answers
-                .into_iter()
-                .map(|(status, body)| {
-                    let (mut stream, _) = listener.accept().unwrap();
-                    let lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(std::result::Result::ok);
-                    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-                    let length = body.len();
-                    write!(
-                        stream,
-                        "HTTP/1.1 {status} .\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-                    )
-                    .unwrap();
-                    let path = head[0].split(' ').nth(1).unwrap().to_owned();
-                    let authorization = head.iter().find_map(|line| {
-                        let (name, value) = line.split_once(": ")?;
-                        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
-                    });
-                    (path, authorization)
-                })
-                .collect()
-        });
-        (url, asked)
-    }
-
-    fn client(url: &str, access: RegistryAccess) -> Registry {
-        let mut client = Registry::new(&RegistryConfig { url: url.to_owned(), access }).unwrap();
-        client.pauses = vec![Duration::ZERO; 2];
-        client
-    }
-
-    #[test]
-    fn a_schema_is_read_once_with_what_it_refers_to_and_passing_trouble_is_waited_out() {
-        let reference = |name: &str| format!(r#"{{"name":"{name}","subject":"a/{name}","version":3}}"#);
-        let (url, asked) = registry(vec![
-            (500, String::new()),
-            (200, format!(r#"{{"schema":"top","schemaType":"PROTOBUF","references":[{}]}}"#, reference("b"))),
-            (200, format!(r#"{{"schema":"middle","references":[{}]}}"#, reference("c"))),
-            (200, r#"{"schema":"bottom"}"#.to_owned()),
-        ]);
-        let client = client(&url, RegistryAccess::Open);
-        let schema = client.schema(SchemaId::Number(7)).unwrap();
-        assert_eq!((schema.language, schema.text.as_str()), (SchemaLanguage::Protobuf, "top"));
-        let named = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-        assert_eq!(schema.references, [named("c", "bottom"), named("b", "middle")]);
-        assert_eq!(client.schema(SchemaId::Number(7)).unwrap(), schema, "nobody is there to answer a second time");
-        let paths: Vec<String> = asked.join().unwrap().into_iter().map(|(path, _)| path).collect();
-        let expected = ["/schemas/ids/7", "/schemas/ids/7", "/subjects/a%2Fb/versions/3", "/subjects/a%2Fc/versions/3"];
-        assert_eq!(paths, expected);
-    }
-
-    #[test]
-    fn credentials_come_from_a_file_and_a_refusal_is_final() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("registry");
-        std::fs::write(&file, "Aladdin:open sesame\n").unwrap();
-        // RFC 7617, section 2: the example of the Basic scheme.
-        for (access, header) in [
-            (RegistryAccess::Basic(file.clone()), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-            (RegistryAccess::Bearer(file.clone()), "Bearer Aladdin:open sesame"),
-        ] {
-            let (url, asked) = registry(vec![(401, String::new())]);
-            let said = client(&url, access).schema(SchemaId::Number(1)).unwrap_err().to_string();
-            assert!(said.contains("refused access to schema 1") && !said.contains("sesame"), "{said}");
-            assert_eq!(asked.join().unwrap()[0].1.as_deref(), Some(header));
-        }
-    }
-
-    #[test]
-    fn an_unknown_id_is_trouble_to_be_tried_again_and_not_a_verdict() {
-        let (url, asked) = registry(vec![(404, String::new()); 3]);
-        let error = IngestError::from(client(&url, RegistryAccess::Open).schema(SchemaId::Number(9)).unwrap_err());
-        assert!(error.to_string().contains("does not know schema 9"), "{error}");
-        assert!(error.retry_helps() && error.fault() == weir_store::Fault::Outside);
-        assert_eq!(asked.join().unwrap().len(), 3);
-    }
-
-    #[test]
-    fn the_latest_of_a_subject_comes_with_what_it_refers_to_and_a_missing_subject_is_no_trouble() {
-        let missing = |code: u32| (404, format!(r#"{{"error_code":{code},"message":"not found"}}"#));
-        let reference = r#"{"name":"n","subject":"b","version":1}"#;
-        let latest = (200, format!(r#"{{"schema":"top","version":4,"references":[{reference}]}}"#));
-        let below = (200, r#"{"schema":"below"}"#.to_owned());
-        let (url, asked) = registry(vec![
-            latest.clone(),
-            below,
-            missing(40_401),
-            // A server that is no registry, and a subject that is only referred to.
-            missing(404),
-            (404, "<html>".to_owned()),
-            latest,
-            missing(40_401),
-        ]);
-        let client = client(&url, RegistryAccess::Open);
-        let (version, schema) = client.latest("a/b-value").unwrap().unwrap();
-        assert_eq!((version, schema.text.as_str(), schema.references.len()), (4, "top", 1));
-        assert_eq!(client.latest("a").unwrap(), None);
-        for _ in 0..2 {
-            let said = client.latest("a").unwrap_err().0;
-            assert!(said.contains("does not know the latest version of a;"), "{said}");
-        }
-        let said = client.latest("a").unwrap_err().0;
-        assert!(said.contains("does not know version 1 of b;"), "{said}");
-        assert_eq!(asked.join().unwrap()[0].0, "/subjects/a%2Fb-value/versions/latest");
-    }
-
-    #[test]
-    fn addresses_that_are_none_and_passwords_in_them_are_refused() {
-        for (url, mend) in
-            [("registry:8081", "http://HOST"), ("ftp://r", "http://HOST"), ("http://u:hunter2@r", "a file")]
-        {
-            let config = RegistryConfig { url: url.to_owned(), access: RegistryAccess::Open };
-            let said = Registry::new(&config).unwrap_err().to_string();
-            assert!(said.contains(mend) && !said.contains("hunter2"), "{said}");
-        }
-    }
-}
+mod tests;

@@ -40,6 +40,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use weir_decode::Headers;
 use weir_store::{Keyring, Store, StoreError, Table, UtcDay};
 
@@ -334,7 +335,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Replay<'_, F> {
             let (settled, unsettled) = stored::settled(self.store, self.config, &topic.contracts, letters).await?;
             counted.unsettled += unsettled;
             let already = stored::already(self.store, &topic.contracts, name, &settled).await?;
-            let decoded = topic.decode(&settled)?;
+            let decoded = where_it_may_wait(|| topic.decode(&settled))?;
             epoch.add(&settled, decoded, &already)?;
         }
         for verdict in &epoch.verdicts {
@@ -402,6 +403,14 @@ impl Topic {
         let decoded = self.decoder.decode(&messages)?;
         rejected.extend(decoded.rejected.into_iter().map(|rejected| (asked[rejected.message], rejected.reason)));
         Ok(DecodedLetters { batches: decoded.batches, rejected })
+    }
+}
+
+/// Decoding may wait for the registry; other tasks of the thread go on elsewhere meanwhile.
+fn where_it_may_wait<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -13,9 +13,11 @@
 //!
 //! **Dead letters** are one more such table, with one difference: its position moves only with dead letters, so it
 //! takes no part in the lowest. They are committed *before* the raw tables, with the position moved to where the raw
-//! tables are about to go. If the raw commit then fails, the same messages are read again and judged the same way
-//! (decoding depends on a message alone, see [`crate::Decoder`]), and dead letters below the position are dropped:
-//! they are there. In the reverse order a crash in between would lose them, since the raw position says "dealt with".
+//! tables are about to go. If the raw commit then fails, the same messages are read again, and dead letters that are there
+//! already are dropped. In the reverse order a crash in between would lose them, since the raw position says "dealt with".
+//! Mostly those below the position are the ones that are there. But the configuration, the version or the registry may have
+//! changed in between, and messages be judged otherwise: so whoever resumes below the position looks which of them have
+//! letters, and those that are bad now and have none get theirs (see `judged`).
 //!
 //! **The end of a run** that ends when drained is decided here, since it is a statement about the tables. What is
 //! assigned to us was read to its end (the poll thread says so, for one assignment). What is not assigned to us may be
@@ -26,7 +28,10 @@
 //! drop the buffers, join the group again, read the positions, go on from there. Whether a commit had landed is then in
 //! the table. Before that the sink rests ([`Trouble`]) and takes nothing, so that the poll thread pauses reading.
 
+mod judged;
 mod progress;
+#[cfg(test)]
+mod tests;
 mod trouble;
 mod writing;
 
@@ -59,6 +64,10 @@ use crate::{IngestConfig, IngestError, Result, dead_letters_spec, events, raw_ta
 const WATERMARKS_KEEP: Duration = Duration::from_secs(20);
 /// How often a drained reader looks whether the others are.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether another day has begun, and with it the end of a day's key.
+const LOOK_AT_KEYS: Duration = Duration::from_secs(600);
+/// Names of unknown fields that are said of a topic.
+const NAMES_SAID_MAX: usize = 8;
 
 /// Reads chunks, fills buffers, commits.
 pub(crate) struct Sink<F> {
@@ -89,6 +98,8 @@ pub(crate) struct Sink<F> {
     /// When to join the group again; nothing is taken before.
     rest_until: Option<Instant>,
     expired_on: Option<UtcDay>,
+    /// When to look at the dead letters' keys again.
+    expire_at: Instant,
     /// Kafka refused an offset, and the positions have not been read again since.
     offset_refused: bool,
     pub(crate) summary: IngestSummary,
@@ -99,6 +110,8 @@ struct Topic {
     feeds: Vec<usize>,
     /// Partitions that it had when the first writer came; those above were added later.
     partitions_at_first: i32,
+    /// Unknown fields whose names were said.
+    unknown_said: Vec<String>,
 }
 
 struct Target {
@@ -168,6 +181,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             trouble,
             rest_until: None,
             expired_on: None,
+            expire_at: Instant::now(),
             offset_refused: false,
             summary: IngestSummary::default(),
         };
@@ -240,7 +254,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                 partitions_at_first = partitions_at_first.min(claimed.partitions_at_first.unwrap_or(i32::MAX));
             }
             if !self.topic_names.contains(&topic.config.topic) {
-                self.topics.push(Topic { feeds, partitions_at_first });
+                self.topics.push(Topic { feeds, partitions_at_first, unknown_said: Vec::new() });
                 self.topic_names.push(topic.config.topic.clone());
                 self.decoders.add(topic.config.clone());
             }
@@ -310,8 +324,14 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             let app_id = self.config.app_id(&self.topic_names[topic], partition);
             let dead = self.tables[letters].table.position(&app_id).await?;
             let later = partition >= self.topics[topic].partitions_at_first;
-            let progress = Progress::resume(positions, dead, watermarks, self.config.start, later)
+            let mut progress = Progress::resume(positions, dead, watermarks, self.config.start, later)
                 .map_err(|position| self.offset_gone(watermarks, position))?;
+            if let Some(offsets) = progress.read_again() {
+                let table = &self.tables[letters].table;
+                progress.judged_before(
+                    judged::Before::of(table, &app_id, &self.topic_names[topic], partition, offsets).await?,
+                );
+            }
             starts.push(progress.next());
             self.partitions.insert(watermarks.partition, progress);
         }
@@ -410,7 +430,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
 
     /// Takes a chunk into the buffers. Messages of partitions that are not held, or already seen, are passed over.
     pub(crate) async fn take(&mut self, decoded: DecodedChunk) -> Result<()> {
-        let DecodedChunk { chunk, mut topics } = decoded;
+        let DecodedChunk { mut chunk, mut topics } = decoded;
         let mut wanted = Vec::with_capacity(chunk.entries.len());
         wanted.extend(
             chunk.entries.iter().map(|entry| {
@@ -419,7 +439,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         );
         if wanted.contains(&false) {
             // Rare: what is left over from before a restart.
-            topics = self.decoders.decode(&chunk, |entry| wanted[entry])?;
+            DecodedChunk { chunk, topics } = self.decoders.decode_aside(chunk, Some(wanted)).end().await?;
         }
         for of_topic in topics {
             self.take_of(&chunk, of_topic).await?;
@@ -445,6 +465,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             headers_left_out: decoded.headers_left_out,
         }
         .emit();
+        self.say_unknown(index, decoded.unknown_fields, decoded.unknown_names);
         self.summary.messages += entries.len() as u64;
         self.summary.bytes += bytes;
         self.summary.tombstones += decoded.tombstones;
@@ -475,6 +496,17 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             }
         }));
         Ok(())
+    }
+
+    fn say_unknown(&mut self, topic: usize, count: u64, mut names: Vec<String>) {
+        if count > 0 {
+            let said = &mut self.topics[topic].unknown_said;
+            names.retain(|name| !said.contains(name));
+            names.truncate(NAMES_SAID_MAX.saturating_sub(said.len()));
+            let (job, topic) = (&self.config.job, &self.topic_names[topic]);
+            events::UnknownFields { job, topic, count, names: &names }.emit();
+            said.append(&mut names);
+        }
     }
 
     /// Have enough messages, or enough bytes, been buffered?
@@ -574,20 +606,24 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             return Ok(());
         }
         let batch = dead_letters::batch(&letters, &self.topic_names, &self.keyring)?;
-        let mut advances: BTreeMap<PartitionKey, Advance> = BTreeMap::new();
+        // Is one of the partition's letters below its position?
+        let mut below: BTreeMap<PartitionKey, bool> = BTreeMap::new();
         for letter in &letters {
             let key = (letter.topic, letter.partition);
-            let progress = &self.partitions[&key];
-            advances.entry(key).or_insert_with(|| Advance {
-                app_id: self.config.app_id(&self.topic_names[key.0], key.1),
-                expected: progress.dead(),
-                next: progress.next(),
-            });
+            *below.entry(key).or_default() |= self.partitions[&key].is_below_dead(letter.offset);
+        }
+        let mut advances: Vec<Advance> = Vec::new();
+        for (key, below) in &below {
+            let app_id = self.config.app_id(&self.topic_names[key.0], key.1);
+            let progress = &self.partitions[key];
+            advances.extend(progress.letters_added(*below).map(|added| added.advance(&app_id)));
+            let moved = progress.letters_step();
+            advances.extend(moved.map(|(expected, next)| Advance { app_id, expected, next }));
         }
         let target = self.tables.len() - 1;
         let writing = Writing::start(&self.tables[target].table);
         writing.push(batch).await;
-        self.commit(target, writing.end().await?, advances.values().cloned().collect()).await?;
+        self.commit(target, writing.end().await?, advances).await?;
         let mut by_reason: BTreeMap<(usize, &'static str), events::DeadLettered<'_>> = BTreeMap::new();
         for letter in self.letters.iter().filter(is_new_in(&self.partitions)) {
             let class = letter.reason.class();
@@ -600,9 +636,9 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             event.emit();
             self.summary.dead_letters += event.count;
         }
-        for key in advances.keys() {
-            if let Some(progress) = self.partitions.get_mut(key) {
-                progress.dead_letters_committed();
+        for (key, below) in below {
+            if let Some(progress) = self.partitions.get_mut(&key) {
+                progress.dead_letters_committed(below);
             }
         }
         Ok(())
@@ -669,8 +705,14 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         self.oldest = None;
     }
 
+    /// When to call [`Sink::expire_keys`], also where nothing is read and nothing flushed.
+    pub(crate) fn expire_at(&self) -> Instant {
+        self.expire_at
+    }
+
     /// Once a day: the bytes of dead letters that are old enough become unreadable.
-    fn expire_keys(&mut self) -> Result<()> {
+    pub(crate) fn expire_keys(&mut self) -> Result<()> {
+        self.expire_at = Instant::now() + LOOK_AT_KEYS;
         let today = UtcDay::today();
         if self.expired_on != Some(today) {
             let expired = self.keyring.expire(today.minus_days(self.config.dead_letter_days))?;
@@ -697,7 +739,7 @@ impl Target {
 fn is_new_in(partitions: &BTreeMap<PartitionKey, Progress>) -> impl Fn(&&DeadLetter) -> bool {
     |letter| {
         let progress = partitions.get(&(letter.topic, letter.partition));
-        progress.is_some_and(|progress| progress.dead().is_none_or(|position| letter.offset >= position))
+        progress.is_some_and(|progress| progress.lacks_letter(letter.offset))
     }
 }
 

@@ -1,6 +1,9 @@
 //! How far one topic-partition is, in memory and in each table that it feeds. Pure arithmetic on offsets.
 
+use std::ops::Range;
+
 use crate::Start;
+use crate::sink::judged::{Added, Before};
 use crate::source::Watermarks;
 
 /// Is a partition that is not assigned to us read to the end it had, going by the positions in its tables?
@@ -20,6 +23,8 @@ pub(crate) struct Progress {
     tables: Vec<Option<i64>>,
     /// Position in `dead_letters`.
     dead: Option<i64>,
+    /// What was said of messages below it that are read again.
+    before: Option<Before>,
     /// Record the start even before a message has come.
     record_start: bool,
     /// Moved since it was last shown in Kafka.
@@ -57,7 +62,8 @@ impl Progress {
             (Some(known), Start::Latest) => known,
             (None, Start::Latest) => kafka.high,
         };
-        Ok(Self { next, from: next, tables, dead, record_start: is_new && start == Start::Latest, moved: false })
+        let record_start = is_new && start == Start::Latest;
+        Ok(Self { next, from: next, tables, dead, before: None, record_start, moved: false })
     }
 
     /// Must the start be committed although no message has come?
@@ -69,8 +75,34 @@ impl Progress {
         self.next
     }
 
-    pub(crate) fn dead(&self) -> Option<i64> {
-        self.dead
+    /// Offsets that are read again although dead letters were stored up to their end.
+    pub(crate) fn read_again(&self) -> Option<Range<i64>> {
+        self.dead.filter(|dead| *dead > self.next).map(|dead| self.next..dead)
+    }
+
+    /// Notes which of them have a letter.
+    pub(crate) fn judged_before(&mut self, before: Before) {
+        self.before = Some(before);
+    }
+
+    /// Is the offset one that dead letters were stored beyond?
+    pub(crate) fn is_below_dead(&self, offset: i64) -> bool {
+        self.dead.is_some_and(|dead| offset < dead)
+    }
+
+    /// Has the message, which is bad, no letter yet?
+    pub(crate) fn lacks_letter(&self, offset: i64) -> bool {
+        !self.is_below_dead(offset) || self.before.as_ref().is_some_and(|before| !before.has_letter(offset))
+    }
+
+    /// How a commit of letters moves the position in `dead_letters`, if it does.
+    pub(crate) fn letters_step(&self) -> Option<(Option<i64>, i64)> {
+        self.dead.is_none_or(|dead| self.next > dead).then_some((self.dead, self.next))
+    }
+
+    /// What a commit with letters below that position counts.
+    pub(crate) fn letters_added(&self, below: bool) -> Option<Added> {
+        self.before.as_ref().filter(|_| below).map(Before::added)
     }
 
     /// Notes a message; false when it was seen before. Gaps are normal (compaction, transaction markers).
@@ -111,13 +143,19 @@ impl Progress {
         }
     }
 
-    pub(crate) fn dead_letters_committed(&mut self) {
-        self.dead = Some(self.next);
+    pub(crate) fn dead_letters_committed(&mut self, below: bool) {
+        self.dead = self.dead.max(Some(self.next));
+        if let Some(before) = self.before.as_mut().filter(|_| below) {
+            before.committed();
+        }
     }
 
     /// Everything buffered is durable; true when that moved a position.
     pub(crate) fn flushed(&mut self) -> bool {
         self.from = self.next;
+        if self.read_again().is_none() {
+            self.before = None;
+        }
         std::mem::take(&mut self.moved)
     }
 }
@@ -202,6 +240,36 @@ mod tests {
         let mut empty = Progress::resume(vec![None], None, &kafka(3, 3), Start::Earliest, false).unwrap();
         assert!(!empty.see_end(3));
         assert_eq!(empty.step(0), None, "nothing was there, nothing to record");
+    }
+
+    #[test]
+    fn letters_below_the_position_are_those_that_were_found_there() {
+        let resume = |dead| Progress::resume(vec![Some(5)], dead, &kafka(0, 20), Start::Earliest, false).unwrap();
+        let mut ahead = resume(Some(9));
+        assert_eq!((ahead.read_again(), ahead.is_below_dead(8), ahead.is_below_dead(9)), (Some(5..9), true, false));
+        ahead.judged_before(Before::new([6]));
+        assert_eq!([5, 6, 8, 9].map(|offset| ahead.lacks_letter(offset)), [true, false, true, true]);
+        // Some of it is read: the position stays, and what counts is the count.
+        assert!(ahead.see(5));
+        assert_eq!((ahead.letters_step(), ahead.letters_added(false)), (None, None));
+        let first = ahead.letters_added(true).unwrap();
+        ahead.dead_letters_committed(true);
+        assert_ne!(ahead.letters_added(true), Some(first));
+        ahead.flushed();
+        assert!(ahead.lacks_letter(8), "still below the position");
+        // All of it, and more.
+        assert!(ahead.see(10));
+        assert_eq!(ahead.letters_step(), Some((Some(9), 11)));
+        assert!(ahead.letters_added(true).is_some());
+        ahead.dead_letters_committed(true);
+        ahead.flushed();
+        assert_eq!((ahead.read_again(), ahead.letters_added(true), ahead.letters_step()), (None, None, None));
+
+        for behind in [None, Some(3), Some(5)] {
+            let mut behind = resume(behind);
+            assert_eq!((behind.read_again(), behind.lacks_letter(5)), (None, true));
+            assert!(behind.see(5) && behind.letters_step().is_some());
+        }
     }
 
     #[test]

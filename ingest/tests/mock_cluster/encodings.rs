@@ -3,7 +3,9 @@
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use serde_json::{Value, json};
-use weir_ingest::{Encoding, Format, IngestConfig, IngestError, RegistryAccess, RegistryConfig};
+use weir_ingest::{
+    Encoding, Format, IngestConfig, IngestError, LetterFilter, RegistryAccess, RegistryConfig, ReplayMode, replay,
+};
 use weir_tests::SchemaRegistry;
 
 use crate::bench::{Bench, assert_rows, ids};
@@ -64,19 +66,55 @@ async fn avro_and_protobuf_land_and_what_does_not_follow_its_schema_is_a_dead_le
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_schema_that_is_not_there_yet_ends_the_run_without_a_verdict_and_the_next_one_goes_on() {
+async fn a_message_whose_schema_nobody_registered_holds_up_no_other_and_is_replayed_once_it_is_there() {
     let registry = SchemaRegistry::start();
+    let bench = Bench::new(&[("avro", 1), ("raw", 1)]).await;
+    let golden: Value = serde_json::from_str(AVRO).unwrap();
+    let id = register(&registry, &golden, "AVRO");
+    let (good, early) = (Some(message(&golden, id)), Some(message(&golden, id + 1)));
+    bench.produce("avro", 0, [early.clone(), good.clone(), early, good]);
+    // Bytes that begin with a zero or a one by chance: numbers that could be a registry's, that could not, and a GUID.
+    let chance = [b"\0\x12\x34\x56\x78rest".to_vec(), b"\0\xff\xff\xff\xff".to_vec(), vec![1; 40]];
+    bench.produce("raw", 0, chance.map(Some));
+    let config = bench.config(&[("avro", Format::Requests), ("raw", Format::Requests)]);
+    let config = with_registry(config, &[Encoding::Avro, Encoding::Avro], &registry);
+
+    let summary = bench.run(config.clone()).await.unwrap();
+    assert_eq!((summary.rows["requests"], summary.dead_letters), (2, 5));
+    assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, [1, 3]));
+    for letters in bench.rows("dead_letters").await {
+        let classes = letters.column_by_name("reason_class").unwrap().as_string::<i32>();
+        assert!(classes.iter().all(|class| class == Some("unknown_schema")), "{classes:?}");
+    }
+
+    // The same with a blank more, so that it has another id.
+    let mut late = golden.clone();
+    let schema = late["schemas"].as_object_mut().unwrap().values_mut().next().unwrap();
+    schema["text"] = json!(format!(" {}", schema["text"].as_str().unwrap()));
+    assert_eq!(register(&registry, &late, "AVRO"), id + 1);
+    let all = LetterFilter::default();
+    let report = replay(&bench.store, &bench.keyring, &config, &all, ReplayMode::Store, |_, _, _| {}).await.unwrap();
+    assert_eq!((report.stored, report.rejected.iter().map(|group| group.letters).sum::<u64>()), (2, 3));
+    assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, 0..4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_out_of_reach_ends_the_run_without_a_verdict_and_the_next_one_goes_on() {
+    let registry = SchemaRegistry::guarded("Basic YTpi");
     let bench = Bench::new(&[("avro", 1)]).await;
     let golden: Value = serde_json::from_str(AVRO).unwrap();
-    bench.produce("avro", 0, (0..3).map(|_| Some(message(&golden, 1))));
-    let config = with_registry(bench.config(&[("avro", Format::Requests)]), &[Encoding::Avro], &registry);
+    let id = register(&registry, &golden, "AVRO");
+    bench.produce("avro", 0, (0..3).map(|_| Some(message(&golden, id))));
+    let mut config = with_registry(bench.config(&[("avro", Format::Requests)]), &[Encoding::Avro], &registry);
 
     let error = bench.run(config.clone()).await.unwrap_err();
     assert!(matches!(error, IngestError::Schema(_)) && error.retry_helps(), "{error}");
-    assert!(error.to_string().contains("does not know schema 1"), "{error}");
+    assert!(error.to_string().contains("refused access"), "{error}");
     assert!(bench.rows("dead_letters").await.is_empty());
 
-    assert_eq!(register(&registry, &golden, "AVRO"), 1);
+    let credentials = bench.folder.path().join("credentials");
+    std::fs::write(&credentials, "a:b").unwrap();
+    config.registry.as_mut().unwrap().access = RegistryAccess::Basic(credentials);
     bench.run(config).await.unwrap();
     assert_rows(&bench.row_ids("requests").await, &ids("avro", 0, 0..3));
 }

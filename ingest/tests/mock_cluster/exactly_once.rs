@@ -9,7 +9,7 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
-use weir_ingest::{Format, IngestError, Start};
+use weir_ingest::{Format, IngestError, OnConflict, Start};
 use weir_store::Advance;
 
 const REQUESTS: [(&str, Format); 1] = [("llm", Format::Requests)];
@@ -115,6 +115,33 @@ async fn a_death_between_dead_letters_and_rows_loses_and_doubles_neither() {
     bench.run(config).await.unwrap();
     assert_rows(&bench.row_ids("dead_letters").await, &ids("llm", 0, (0..36).filter(|n| n % 3 == 0)));
     assert_rows(&bench.row_ids("requests").await, &ids("llm", 0, (0..36).filter(|n| n % 3 != 0)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_between_dead_letters_and_rows_and_another_configuration_lose_nothing() {
+    let bench = Bench::new(&[("llm", 1)]).await;
+    // Bad under any configuration, good under the first one only, good under any.
+    let odd = |n| format!(r#"{{"request_id": "{n}", "arrival_ms": {AT_MS}, "prompt_tokens": "many"}}"#).into_bytes();
+    bench.produce(
+        "llm",
+        0,
+        (0..30).map(|n| match n % 3 {
+            0 => Some(b"bad".to_vec()),
+            1 => Some(odd(n)),
+            _ => request(n),
+        }),
+    );
+    let strict = bench.config(&REQUESTS);
+    let mut lenient = strict.clone();
+    lenient.type_conflicts.columns.insert("requests.prompt_tokens".to_owned(), OnConflict::Null);
+    assert!(die_after(&bench, lenient, "dead_letters", 1).await, "it did not die");
+    assert_rows(&bench.row_ids("dead_letters").await, &ids("llm", 0, (0..30).filter(|n| n % 3 == 0)));
+    // And once more at the same place, after the letters that were missing.
+    assert!(die_after(&bench, strict.clone(), "dead_letters", 1).await, "it did not die");
+    bench.produce("llm", 0, [Some(odd(30))]);
+    bench.run(strict).await.unwrap();
+    assert_rows(&bench.row_ids("dead_letters").await, &ids("llm", 0, (0..31).filter(|n| n % 3 != 2 || *n == 30)));
+    assert_rows(&bench.row_ids("requests").await, &ids("llm", 0, (0..30).filter(|n| n % 3 == 2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
