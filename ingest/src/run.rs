@@ -194,7 +194,7 @@ mod tests {
     use crate::broker::Known;
     use crate::source::{Chunk, Generation, Watermarks};
     use crate::topics::KnownTopic;
-    use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
+    use crate::{Encoding, Format, OnDataLoss, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
     const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
 
@@ -214,6 +214,7 @@ mod tests {
             registry: None,
             type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
+            on_data_loss: OnDataLoss::Stop,
             kafka: BTreeMap::new(),
             dead_letter_days: 7,
         }

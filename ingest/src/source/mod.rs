@@ -49,6 +49,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use weir_decode::{Headers, Incoming, begins_with_schema};
 
 use self::held::Held;
+use crate::aside::Aside;
 use crate::topic_id::topic_id;
 use crate::topics::{ReadTopics, Topics};
 use crate::{IngestConfig, IngestError, Result, TopicConfig, broker, events, token};
@@ -213,6 +214,10 @@ pub(crate) struct Control {
     /// What to read, by the indices of partition keys.
     pub(crate) topics: Topics,
     subscribe: AtomicBool,
+    /// Those of patterns that cannot be read.
+    pub(crate) aside: Aside,
+    /// Kafka has refused to let a topic be read, and nobody has looked yet which one.
+    refused: AtomicBool,
     /// The thread that looks out for topics, if there is one.
     lookout: OnceLock<Thread>,
 }
@@ -240,6 +245,27 @@ impl Control {
     /// False when there is none.
     fn wake_lookout(&self) -> bool {
         self.lookout.get().inspect(|lookout| lookout.unpark()).is_some()
+    }
+
+    /// Kafka refuses a topic, and the client does not say which: the lookout asks. False when there is none.
+    fn ask_which_is_refused(&self) -> bool {
+        self.refused.store(true, Ordering::SeqCst);
+        self.wake_lookout()
+    }
+
+    /// Is it to be asked which topic may not be read?
+    pub(crate) fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has the topic no longer read, if the error is about it alone and only a pattern matches it.
+    pub(crate) fn set_aside(&self, config: &IngestConfig, error: &IngestError) -> bool {
+        let Some(topic) = error.only_topic().filter(|topic| self.aside.takes(config, topic, error)) else { return false };
+        if let Some(index) = self.topics.now().index(topic) {
+            self.topics.set_gone(index);
+            self.subscribe_again();
+        }
+        true
     }
 
     /// How often reading was paused because the tables were slower.
@@ -434,6 +460,8 @@ impl Poller {
                 let brokers = context.config.brokers.clone();
                 context.send(News::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
+            // Of a topic that only a pattern matches, it must not end the run.
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) if self.control.ask_which_is_refused() => {}
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
                 // A topic that a pattern matched may go. The lookout knows which one it is.
                 IngestError::MissingTopic { .. } if self.control.wake_lookout() => {}
@@ -658,7 +686,8 @@ impl Context {
         match error {
             IngestError::Unreachable { .. } | IngestError::Kafka(_) => true,
             IngestError::MissingTopic { .. } => self.control.wake_lookout(),
-            _ => false,
+            // One that only a pattern matches is set aside, and the others are read.
+            _ => self.control.set_aside(&self.config, error),
         }
     }
 

@@ -19,7 +19,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
-use weir_ingest::{Encoding, Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig, TypeConflicts};
+use weir_ingest::{
+    Encoding, Format, IngestConfig, IngestError, IngestSummary, OnDataLoss, Start, TopicConfig, TypeConflicts,
+};
 use weir_store::{Keyring, Store};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -135,6 +137,7 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
         registry: None,
         type_conflicts: TypeConflicts::default(),
         start: Start::Earliest,
+        on_data_loss: OnDataLoss::Stop,
         kafka: BTreeMap::new(),
         dead_letter_days: 7,
     }
