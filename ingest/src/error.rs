@@ -145,7 +145,7 @@ pub enum IngestError {
     },
     /// Somebody moved the position in the meantime.
     #[error(
-        "{topic} is being read: its positions moved meanwhile, and none was changed here; stop every `weir run` of job {job}, then try again"
+        "{topic} is being read: its positions moved meanwhile; stop every `weir run` of job {job}, then run this again"
     )]
     BeingRead {
         /// The topic, with its partition where that is known.
