@@ -127,8 +127,7 @@ pub(crate) struct GapRecorded<'a> {
 impl GapRecorded<'_> {
     pub(crate) fn emit(&self) {
         let Move { topic, partition, from, to, .. } = self.gap;
-        let labels =
-            [("ingest_job", self.job.to_owned()), ("topic", topic.clone()), ("cause", self.cause.to_owned())];
+        let labels = [("ingest_job", self.job.to_owned()), ("topic", topic.clone()), ("cause", self.cause.to_owned())];
         metrics::counter!("weir_ingest_gaps_total", &labels).increment(1);
         // Of a topic that was made again nobody knows how much more it held.
         let offsets = if *to == RETIRED { 0 } else { to.saturating_sub(*from).unsigned_abs() };

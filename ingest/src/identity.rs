@@ -73,7 +73,8 @@ pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result
     let path = note_path(table, source);
     if store.get(&path).await?.is_none() {
         // A table that the topic feeds from now on learns what the others know.
-        let made_again = of_topic(store, &source.job, &source.topic).await?.iter().map(|(_, note)| note.made_again).max();
+        let made_again =
+            of_topic(store, &source.job, &source.topic).await?.iter().map(|(_, note)| note.made_again).max();
         let source = Source { made_again: made_again.unwrap_or_default(), ..source.clone() };
         if store.put_new(&path, note(&source)).await? == PutNew::Created {
             return Ok(source);

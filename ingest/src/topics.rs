@@ -98,7 +98,8 @@ impl IngestConfig {
 
     /// Those of the names that no entry of the configuration gives and a pattern matches, by name.
     pub(crate) fn matched<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<TopicConfig> {
-        let mut matched: Vec<_> = names.filter(|name| !self.is_named(name)).filter_map(|name| self.topic(name)).collect();
+        let mut matched: Vec<_> =
+            names.filter(|name| !self.is_named(name)).filter_map(|name| self.topic(name)).collect();
         matched.sort_by(|a, b| a.topic.cmp(&b.topic));
         matched
     }

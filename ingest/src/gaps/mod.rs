@@ -247,4 +247,86 @@ impl Attempts {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::raw_table_spec;
+
+    async fn table(store: &Store, name: &str) -> Table {
+        let contract = weir_schemas::contracts().into_iter().find(|contract| contract.name == name).unwrap();
+        let mut table = store.table(&raw_table_spec(contract)).await.unwrap();
+        table.refresh().await.unwrap();
+        table
+    }
+
+    async fn advance(store: &Store, name: &str, expected: Option<i64>, next: i64) {
+        let advance = Advance { app_id: "weir/j/llm/0".to_owned(), expected, next };
+        table(store, name).await.commit(vec![], vec![advance]).await.unwrap();
+    }
+
+    async fn position(store: &Store, name: &str) -> Option<i64> {
+        table(store, name).await.position("weir/j/llm/0").await.unwrap()
+    }
+
+    async fn rows(store: &Store) -> usize {
+        let Some(table) = store.existing("ingest_gaps").await.unwrap() else { return 0 };
+        let mut rows = 0;
+        for version in 1..=table.version() {
+            rows += table.appended(version).await.unwrap().iter().map(|batch| batch.num_rows()).sum::<usize>();
+        }
+        rows
+    }
+
+    fn gap(from: i64, to: i64, tables: &[(&str, i64)]) -> Vec<Move> {
+        let tables = tables.iter().map(|(name, at)| ((*name).to_owned(), Some(*at))).collect();
+        vec![Move { topic: "llm".to_owned(), partition: 0, from, to, tables }]
+    }
+
+    fn ann() -> Decided {
+        Decided { actor: "ann".to_owned(), reason: None }
+    }
+
+    #[tokio::test]
+    async fn a_gap_moves_every_table_and_is_recorded_once() {
+        let store = Store::open("memory://").await.unwrap();
+        advance(&store, "requests", None, 5).await;
+        advance(&store, "feedback", None, 3).await;
+        let moves = gap(3, 9, &[("requests", 5), ("feedback", 3)]);
+        let made = make(&store, "j", Cause::Skipped, ann(), moves).await.unwrap();
+        assert_eq!(made[0].tables.len(), 2);
+        assert_eq!((position(&store, "requests").await, position(&store, "feedback").await), (Some(9), Some(9)));
+        assert_eq!(rows(&store).await, 1);
+        assert!(!settle(&store, "j").await.unwrap(), "the intent is gone");
+    }
+
+    #[tokio::test]
+    async fn what_somebody_read_meanwhile_is_no_gap() {
+        let store = Store::open("memory://").await.unwrap();
+        advance(&store, "requests", None, 6).await;
+        advance(&store, "feedback", None, 3).await;
+        // Found at 5, and at 6 by the time that it is to be moved.
+        let made = make(&store, "j", Cause::Skipped, ann(), gap(5, 9, &[("requests", 5)])).await.unwrap();
+        assert!(made[0].tables.is_empty());
+        assert_eq!((position(&store, "requests").await, rows(&store).await), (Some(6), 0));
+        let made =
+            make(&store, "j", Cause::Skipped, ann(), gap(3, 9, &[("requests", 5), ("feedback", 3)])).await.unwrap();
+        assert_eq!(made[0].tables, ["feedback".to_owned()].into(), "the other goes on reading");
+        assert_eq!((position(&store, "feedback").await, rows(&store).await), (Some(9), 1));
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_is_finished_by_whoever_comes_next_and_once() {
+        let store = Store::open("memory://").await.unwrap();
+        advance(&store, "requests", None, 5).await;
+        let moves = gap(5, 9, &[("requests", 5)]);
+        let intent = Intent { job: "j".to_owned(), cause: Cause::DataLoss, decided: ann(), at_ms: 7, moves };
+        let note = serde_json::to_vec(&intent).unwrap();
+        for round in 0..3 {
+            // The second time the table is moved already, and the row is there.
+            store.put(&path("j", "n"), note.clone().into()).await.unwrap();
+            assert!(settle(&store, "j").await.unwrap());
+            assert_eq!((position(&store, "requests").await, rows(&store).await), (Some(9), 1), "round {round}");
+            assert_eq!(store.list("gaps").await.unwrap().len(), 0);
+        }
+        assert!(!settle(&store, "other").await.unwrap(), "jobs do not finish each other's");
+    }
+}

@@ -76,8 +76,7 @@ pub async fn skip(
     let cluster_id = cluster.id.clone();
     let (known, watermarks) = cluster.one(&id.topic)?;
     for (table, note) in &notes {
-        let wanted =
-            identity::Source { cluster_id: cluster_id.clone(), topic_id: known.id.clone(), ..note.clone() };
+        let wanted = identity::Source { cluster_id: cluster_id.clone(), topic_id: known.id.clone(), ..note.clone() };
         identity::check(store, table, &wanted).await?;
     }
     let made_again = notes.iter().map(|(_, note)| note.made_again).max().ok_or_else(none)?;
@@ -109,10 +108,9 @@ pub async fn skip(
     if tables.is_empty() {
         return Err(bad(match ahead {
             Some(ahead) if ahead == to => "it goes on there already".to_owned(),
-            ahead => format!(
-                "it goes on at {} already, and going back would store rows twice",
-                ahead.unwrap_or_default()
-            ),
+            ahead => {
+                format!("it goes on at {} already, and going back would store rows twice", ahead.unwrap_or_default())
+            }
         }));
     }
     let from = tables.values().map(|position| position.unwrap_or(of.low)).min().unwrap_or(to).min(to);

@@ -260,7 +260,9 @@ impl Control {
 
     /// Has the topic no longer read, if the error is about it alone and only a pattern matches it.
     pub(crate) fn set_aside(&self, config: &IngestConfig, error: &IngestError) -> bool {
-        let Some(topic) = error.only_topic().filter(|topic| self.aside.takes(config, topic, error)) else { return false };
+        let Some(topic) = error.only_topic().filter(|topic| self.aside.takes(config, topic, error)) else {
+            return false;
+        };
         if let Some(index) = self.topics.now().index(topic) {
             self.topics.set_gone(index);
             self.subscribe_again();
