@@ -11,6 +11,7 @@ use weir_store::StoreError;
 
 use crate::IngestError;
 use crate::gaps::{Move, RETIRED};
+use crate::identity::kafka_topic;
 use crate::replay::ReplayReport;
 
 /// Messages were decoded.
@@ -127,7 +128,10 @@ pub(crate) struct GapRecorded<'a> {
 impl GapRecorded<'_> {
     pub(crate) fn emit(&self) {
         let Move { topic, partition, from, to, .. } = self.gap;
-        let labels = [("ingest_job", self.job.to_owned()), ("topic", topic.clone()), ("cause", self.cause.to_owned())];
+        // As Kafka names it, like all other metrics.
+        let topic = kafka_topic(topic);
+        let labels =
+            [("ingest_job", self.job.to_owned()), ("topic", topic.to_owned()), ("cause", self.cause.to_owned())];
         metrics::counter!("weir_ingest_gaps_total", &labels).increment(1);
         // Of a topic that was made again nobody knows how much more it held.
         let offsets = if *to == RETIRED { 0 } else { to.saturating_sub(*from).unsigned_abs() };

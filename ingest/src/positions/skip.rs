@@ -71,6 +71,7 @@ pub async fn skip(
     let none = || IngestError::NoPositions { job: config.job.clone(), topic: id.topic.clone() };
     let notes = identity::of_topic(store, &config.job, &id.topic).await?;
     let topic = config.topic(&id.topic).ok_or_else(none)?;
+    let made_again = notes.iter().map(|(_, note)| note.made_again).max().ok_or_else(none)?;
     let contracts = topic.format.contracts();
     let cluster = kafka::ask(config, vec![topic]).await?;
     let cluster_id = cluster.id.clone();
@@ -79,7 +80,6 @@ pub async fn skip(
         let wanted = identity::Source { cluster_id: cluster_id.clone(), topic_id: known.id.clone(), ..note.clone() };
         identity::check(store, table, &wanted).await?;
     }
-    let made_again = notes.iter().map(|(_, note)| note.made_again).max().ok_or_else(none)?;
     let stored = identity::stored_topic(&id.topic, made_again);
     let of = watermarks.iter().find(|of| of.partition.1 == id.partition).ok_or_else(|| IngestError::NoPartition {
         topic: id.topic.clone(),
