@@ -19,7 +19,7 @@ use crate::topics::{KnownTopic, ReadTopic};
 use crate::{IngestConfig, IngestError, Result, TopicConfig, events, token};
 
 /// What the brokers say of themselves and of the topics, before anything is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The cluster's id, if it tells.
     pub(crate) cluster_id: Option<String>,

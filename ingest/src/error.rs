@@ -75,7 +75,7 @@ pub enum IngestError {
     /// The offset to go on from is no longer, or not yet, in Kafka.
     #[error(
         "data loss: {topic}/{partition} must go on at offset {position}, but Kafka holds {low} to {high}; restore the topic, or {}",
-        way_on(topic, *partition, *position, *low)
+        way_on(.topic, *.partition, *.position, *.low)
     )]
     OffsetGone {
         /// The topic.

@@ -264,7 +264,7 @@ mod tests {
     ) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
         let keyring = Keyring::open(folder.path().join("keys")).unwrap();
         let known = KnownTopic { config: llm(), id: None, partitions: 2 };
-        let found = Found { known: Known { cluster_id: None, topics: vec![known] }, wanted };
+        let found = Found { known: Known { topics: vec![known], ..Known::default() }, wanted };
         let sink = Sink::open(store.clone(), keyring, config(), found, Arc::default(), |_: &str, _, _| {}).await;
         (folder, store, sink.unwrap())
     }

@@ -143,7 +143,7 @@ async fn of_topic(
     let mut found = Vec::new();
     let sure = known.map_or(0, |(topic, _)| topic.partitions);
     let (mut partition, mut none) = (0, 0);
-    while partition < sure || none < NONE_IN_A_ROW && !notes.is_empty() {
+    while partition < sure || (none < NONE_IN_A_ROW && !notes.is_empty()) {
         let app_id = config.app_id(&source_topic, partition);
         let mut its = BTreeMap::new();
         for (table, _) in notes {
