@@ -174,7 +174,8 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             sink.control.aside.takes(&sink.config, &topic, &why);
         }
         sink.take_on(&topics, Appeared::Before).await?;
-        sink.wanted = sink.of_topics_taken(&topics, std::mem::take(&mut sink.wanted));
+        let wanted = std::mem::take(&mut sink.wanted);
+        sink.wanted = sink.of_topics_taken(&topics, wanted);
         sink.expire_keys()?;
         Ok(sink)
     }
