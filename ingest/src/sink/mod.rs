@@ -266,7 +266,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     }
 
     /// Are the topic's tables this job's, as far as this topic goes?
-    async fn check(&self, topic: &KnownTopic, source: &Source) -> Result<()> {
+    async fn check(&mut self, topic: &KnownTopic, source: &Source) -> Result<()> {
         for contract in topic.config.format.contracts() {
             identity::check(&self.store, contract.name, source).await?;
         }
