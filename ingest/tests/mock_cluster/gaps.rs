@@ -7,10 +7,11 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int32Type, Int64Type};
 use object_store::memory::InMemory;
+use tokio::sync::watch;
 use weir_ingest::{
     Decided, Format, IngestConfig, IngestError, OnDataLoss, PartitionId, PositionState, SkipTo, forget, positions, skip,
 };
-use weir_store::{Fault, Store};
+use weir_store::{Fault, Keyring, Store};
 
 use crate::bench::{Bench, assert_rows, eventually, ids, replay_record, request, row_ids};
 use crate::gate::{Side, gated};
@@ -190,29 +191,50 @@ async fn killed_in_any_change_or_woken_after_its_successor_a_skip_is_recorded_as
     let changes = keeper.changes();
     assert!(changes >= 5, "{changes} changes: an intent, two moves, a record and the end have more");
 
+    // Killed after a change is killed before the next one.
+    let mut cases = tokio::task::JoinSet::new();
     for at in 0..changes {
-        for (side, wakes) in [(Side::Before, false), (Side::After, false), (Side::Before, true), (Side::After, true)] {
-            let when = format!("change {at}, {side:?}, wakes: {wakes}");
+        for (side, wakes) in [(Side::Before, false), (Side::Before, true), (Side::After, true)] {
             let forked = Arc::new(memory.fork());
-            let (frozen, keeper) = gated(&forked, Some((at, side)));
-            let (of, id) = (config.clone(), llm.clone());
-            let process = tokio::spawn(async move { skip(&frozen, &of, &id, SkipTo::Offset(20), ann()).await });
-            keeper.stopped().await;
-            if !wakes {
-                process.abort();
-            }
-            (bench.store, _) = gated(&forked, None);
-            bench.run(config.clone()).await.unwrap();
-            assert_each_once(&bench.store, 30, &when).await;
-            if wakes {
-                keeper.open();
-                let woken = process.await.unwrap();
-                assert!(matches!(woken, Ok(_) | Err(IngestError::BeingRead { .. })), "{when}: {woken:?}");
-                assert_each_once(&bench.store, 30, &when).await;
-            }
-            assert!(bench.store.list("gaps").await.unwrap().is_empty(), "{when}: an intent was left");
+            let (keyring, mut config) = (bench.keyring.clone(), config.clone());
+            config.group_id = format!("weir-{at}-{side:?}-{wakes}");
+            cases.spawn(async move {
+                let when = format!("change {at}, {side:?}, wakes: {wakes}");
+                stopped_in_a_change(&forked, (at, side), wakes, keyring, config, &when).await;
+            });
         }
     }
+    while let Some(ended) = cases.join_next().await {
+        ended.unwrap();
+    }
+}
+
+async fn stopped_in_a_change(
+    memory: &Arc<InMemory>,
+    stop: (usize, Side),
+    wakes: bool,
+    keyring: Keyring,
+    config: IngestConfig,
+    when: &str,
+) {
+    let (frozen, keeper) = gated(memory, Some(stop));
+    let of = config.clone();
+    let process = tokio::spawn(async move { skip(&frozen, &of, &partition("llm/0"), SkipTo::Offset(20), ann()).await });
+    keeper.stopped().await;
+    if !wakes {
+        process.abort();
+    }
+    let (store, _) = gated(memory, None);
+    let (_stop, stopping) = watch::channel(false);
+    weir_ingest::run(store.clone(), keyring, config, stopping, |_, _, _| {}).await.unwrap();
+    assert_each_once(&store, 30, when).await;
+    if wakes {
+        keeper.open();
+        let woken = process.await.unwrap();
+        assert!(matches!(woken, Ok(_) | Err(IngestError::BeingRead { .. })), "{when}: {woken:?}");
+        assert_each_once(&store, 30, when).await;
+    }
+    assert!(store.list("gaps").await.unwrap().is_empty(), "{when}: an intent was left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
