@@ -10,7 +10,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::RDKafkaErrorCode;
-use weir_ingest::{Encoding, Format, IngestConfig, Start, TopicConfig, TypeConflicts};
+use weir_ingest::{Encoding, Format, IngestConfig, OnDataLoss, Start, TopicConfig, TypeConflicts};
 
 use crate::events;
 
@@ -39,6 +39,7 @@ pub fn ingest_config(brokers: &str, topic: &str) -> IngestConfig {
         registry: None,
         type_conflicts: TypeConflicts::default(),
         start: Start::Earliest,
+        on_data_loss: OnDataLoss::Stop,
         kafka: BTreeMap::new(),
         dead_letter_days: 14,
         storage_patience: IngestConfig::STORAGE_PATIENCE,

@@ -13,7 +13,7 @@ pub(crate) struct RawTable {
     pub(crate) schema: SchemaRef,
 }
 
-/// The raw tables of the contracts, the dead letters, and what replays did with them.
+/// The raw tables of the contracts, the dead letters, what replays did with them, and what was passed over unread.
 pub(crate) fn raw_tables() -> Vec<RawTable> {
     let of = |contract: &'static Contract| RawTable {
         name: contract.name,
@@ -53,7 +53,23 @@ pub(crate) fn raw_tables() -> Vec<RawTable> {
             Field::new("record", DataType::Utf8, false),
         ])),
     };
-    contracts().into_iter().map(of).chain([dead_letters, dead_letter_replays]).collect()
+    let ingest_gaps = RawTable {
+        name: "ingest_gaps",
+        sql_name: "ingest_gaps".to_owned(),
+        schema: Arc::new(Schema::new(vec![
+            Field::new("job", DataType::Utf8, false),
+            Field::new("source_topic", DataType::Utf8, false),
+            Field::new("source_partition", DataType::Int32, false),
+            Field::new("from_offset", DataType::Int64, false),
+            Field::new("to_offset", DataType::Int64, true),
+            Field::new("tables", DataType::Utf8, false),
+            Field::new("cause", DataType::Utf8, false),
+            Field::new("actor", DataType::Utf8, false),
+            Field::new("reason", DataType::Utf8, true),
+            Field::new("recorded_ms", DataType::Int64, false),
+        ])),
+    };
+    contracts().into_iter().map(of).chain([dead_letters, dead_letter_replays, ingest_gaps]).collect()
 }
 
 /// The columns of a contract's raw table: the contract's, the UTC day of event time (`YYYY-MM-DD`, the partition

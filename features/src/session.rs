@@ -20,7 +20,7 @@ const VIEWS: [(&str, &str); 4] = [
 ];
 
 /// A session with the raw tables (`raw_requests`, `raw_feedback`, `raw_gpu_telemetry`, `dead_letters`,
-/// `dead_letter_replays`), the partial tables, every other table of the store under its own name, our functions, and the canonical views `requests`,
+/// `dead_letter_replays`, `ingest_gaps`), the partial tables, every other table of the store under its own name, our functions, and the canonical views `requests`,
 /// `feedback` and `rewards`.
 ///
 /// A table that is not there yet is empty, with the right columns, so every query plans. The session sees the tables

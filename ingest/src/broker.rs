@@ -14,17 +14,19 @@ use rdkafka::metadata::MetadataTopic;
 use crate::config::{TOPICS_ASKED_EVERY, TOPICS_ASKED_EVERY_SETTING};
 use crate::source::Watermarks;
 use crate::token::TOKEN_FILE;
-use crate::topic_id::topic_id;
-use crate::topics::KnownTopic;
+use crate::topic_id::{may_read, topic_id};
+use crate::topics::{KnownTopic, ReadTopic};
 use crate::{IngestConfig, IngestError, Result, TopicConfig, events, token};
 
 /// What the brokers say of themselves and of the topics, before anything is read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Known {
     /// The cluster's id, if it tells.
     pub(crate) cluster_id: Option<String>,
     /// Those that are named, in the order of the configuration; then those that match a pattern, by name.
     pub(crate) topics: Vec<KnownTopic>,
+    /// Those that match a pattern and cannot be read, and why.
+    pub(crate) aside: Vec<(String, IngestError)>,
 }
 
 /// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere. Returns the names of the
@@ -162,10 +164,21 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     } else {
         config.matched(topic_names(&client, config)?.iter().map(String::as_str))
     };
-    let topics = config.topics.iter().cloned().chain(matched);
-    let topics = topics.map(|topic| describe(&client, config, topic)).collect::<Result<_>>()?;
+    let named = config.topics.iter().cloned();
+    let mut topics = named.map(|topic| describe(&client, config, topic)).collect::<Result<Vec<_>>>()?;
+    let mut aside = Vec::new();
+    for topic in matched {
+        let name = topic.topic.clone();
+        match describe_readable(&client, config, topic) {
+            Ok(topic) => topics.push(topic),
+            // Gone since the names were asked for.
+            Err(IngestError::MissingTopic { .. }) => {}
+            Err(error) if error.only_topic() == Some(name.as_str()) => aside.push((name, error)),
+            Err(error) => return Err(error),
+        }
+    }
     let cluster_id = client.client().fetch_cluster_id(config.answer_within()).filter(|id| !id.is_empty());
-    Ok(Known { cluster_id, topics })
+    Ok(Known { cluster_id, topics, aside })
 }
 
 /// The names of all topics that can be read. One that is just being made or deleted is not among them.
@@ -180,6 +193,45 @@ pub(crate) fn topic_names(client: &BaseConsumer<Asking>, config: &IngestConfig) 
         Some(code) => code == RDKafkaErrorCode::LeaderNotAvailable,
     };
     Ok(metadata.topics().iter().filter(is_there).map(|topic| topic.name().to_owned()).collect())
+}
+
+/// A topic that a pattern matches, as it is now; an error when it may not be read, which else only reading it would tell.
+pub(crate) fn describe_readable(
+    client: &BaseConsumer<Asking>,
+    config: &IngestConfig,
+    topic: TopicConfig,
+) -> Result<KnownTopic> {
+    let (name, wait) = (topic.topic.clone(), config.answer_within());
+    let topic = describe(client, config, topic)?;
+    match may_read(client.client(), &name, wait).map_err(|error| classify(config, &name, wait, error))? {
+        Some(false) => Err(refused(config, name)),
+        Some(true) | None => Ok(topic),
+    }
+}
+
+/// Which of the topics, by index, may not be read.
+pub(crate) fn unreadable(
+    client: &BaseConsumer<Asking>,
+    config: &IngestConfig,
+    topics: &[ReadTopic],
+) -> Result<Vec<(usize, IngestError)>> {
+    let wait = config.answer_within();
+    let mut unreadable = Vec::new();
+    for (index, topic) in topics.iter().enumerate().filter(|(_, topic)| !topic.is_gone) {
+        let name = topic.config.topic.as_str();
+        match may_read(client.client(), name, wait).map_err(|error| classify(config, name, wait, error)) {
+            Ok(Some(false)) => unreadable.push((index, refused(config, name.to_owned()))),
+            Ok(Some(true) | None) => {}
+            Err(error) if error.only_topic() == Some(name) => unreadable.push((index, error)),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(unreadable)
+}
+
+fn refused(config: &IngestConfig, topic: String) -> IngestError {
+    let why = "its access rules let it be seen and not read".to_owned();
+    IngestError::Refused { brokers: config.brokers.clone(), what: topic, why }
 }
 
 /// The topic as it is now.
@@ -205,16 +257,27 @@ pub(crate) fn describe(client: &BaseConsumer<Asking>, config: &IngestConfig, top
 }
 
 fn ask_watermarks(config: &IngestConfig, topics: &[KnownTopic]) -> Result<Vec<Watermarks>> {
-    let wait = config.answer_within();
     let client = Asking::connect(config)?;
     let mut watermarks = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
-        let name = topic.config.topic.as_str();
-        let trouble = |error| classify(config, name, wait, error);
-        for partition in partitions(&client, name, wait).map_err(trouble)? {
-            let (low, high) = client.fetch_watermarks(name, partition, wait).map_err(trouble)?;
-            watermarks.push(Watermarks { partition: (index, partition), low, high });
-        }
+        watermarks.extend(watermarks_of(&client, config, index, &topic.config.topic)?);
+    }
+    Ok(watermarks)
+}
+
+/// What Kafka holds now of each partition of the topic, which is to have that index.
+pub(crate) fn watermarks_of(
+    client: &BaseConsumer<Asking>,
+    config: &IngestConfig,
+    index: usize,
+    name: &str,
+) -> Result<Vec<Watermarks>> {
+    let wait = config.answer_within();
+    let trouble = |error| classify(config, name, wait, error);
+    let mut watermarks = Vec::new();
+    for partition in partitions(client, name, wait).map_err(trouble)? {
+        let (low, high) = client.fetch_watermarks(name, partition, wait).map_err(trouble)?;
+        watermarks.push(Watermarks { partition: (index, partition), low, high });
     }
     Ok(watermarks)
 }

@@ -167,6 +167,15 @@ pub enum Start {
     Latest,
 }
 
+/// What to do when Kafka no longer holds what comes next, because retention has removed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDataLoss {
+    /// End the run: somebody should know before anything is passed over.
+    Stop,
+    /// Record the gap, count it, and go on at the first offset that Kafka holds.
+    Count,
+}
+
 /// One ingest job.
 #[derive(Debug, Clone)]
 pub struct IngestConfig {
@@ -199,6 +208,8 @@ pub struct IngestConfig {
     pub type_conflicts: TypeConflicts,
     /// Where a partition without a position starts.
     pub start: Start,
+    /// What to do when retention was faster.
+    pub on_data_loss: OnDataLoss,
     /// Further settings of the Kafka client, by librdkafka's names.
     pub kafka: BTreeMap<String, String>,
     /// Days after which the bytes of dead letters become unreadable.
@@ -320,20 +331,25 @@ pub(crate) fn no_registry(topic: &str) -> IngestError {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn config() -> IngestConfig {
+        config_of(vec![TopicConfig {
+            topic: "requests".into(),
+            format: Format::Requests,
+            encoding: Encoding::Json,
+            headers: vec![],
+        }])
+    }
+
+    /// A configuration that reads these topics.
+    pub(crate) fn config_of(topics: Vec<TopicConfig>) -> IngestConfig {
         IngestConfig {
             brokers: "localhost:9092".into(),
             group_id: "g".into(),
             job: "j".into(),
-            topics: vec![TopicConfig {
-                topic: "requests".into(),
-                format: Format::Requests,
-                encoding: Encoding::Json,
-                headers: vec![],
-            }],
+            topics,
             patterns: vec![],
             flush_rows: 1,
             flush_bytes: 64 << 20,
@@ -344,6 +360,7 @@ mod tests {
             registry: None,
             type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
+            on_data_loss: OnDataLoss::Stop,
             kafka: BTreeMap::new(),
             dead_letter_days: 1,
             storage_patience: IngestConfig::STORAGE_PATIENCE,

@@ -74,7 +74,8 @@ pub enum IngestError {
     },
     /// The offset to go on from is no longer, or not yet, in Kafka.
     #[error(
-        "data loss: {topic}/{partition} must go on at offset {position}, but Kafka holds {low} to {high}; restore the topic, or start another job in another data folder"
+        "data loss: {topic}/{partition} must go on at offset {position}, but Kafka holds {low} to {high}; restore the topic, or {}",
+        way_on(.topic, *.partition, *.position, *.low)
     )]
     OffsetGone {
         /// The topic.
@@ -90,7 +91,7 @@ pub enum IngestError {
     },
     /// Kafka refused an offset that, asked again, it says it holds.
     #[error(
-        "Kafka refused to go on at a position of job {job} although it says that it holds it: a topic was cut off and written to again; restore it, or start another job in another data folder"
+        "Kafka refused to go on at a position of job {job} although it says that it holds it: a topic was cut off and written to again; restore it, or, once `weir positions list` has told which it is, read it anew as another topic (`weir positions forget TOPIC --force`)"
     )]
     OffsetRefused {
         /// The job.
@@ -98,15 +99,63 @@ pub enum IngestError {
     },
     /// A topic of the same name, but not the one that the positions are of.
     #[error(
-        "topic {topic} was deleted and created again, so the positions in the tables are not about it; give the new topic another name, or start another job in another data folder"
+        "topic {topic} was deleted and created again, so the positions in the tables are not about it; `weir positions forget {topic}` has the new one read from its first message, as another topic"
     )]
     TopicRecreated {
         /// The topic.
         topic: String,
     },
+    /// The topic is the one that its positions are about, as far as Kafka tells.
+    #[error(
+        "Kafka does not tell topic {topic} from the one that its positions are about: there is nothing to forget; if it was made again or cut off all the same, add --force, and what it holds is read from its first message, as another topic"
+    )]
+    SameTopic {
+        /// The topic.
+        topic: String,
+    },
+    /// Nobody has read the topic.
+    #[error("job {job} has no positions of topic {topic}: `weir positions list` says which there are")]
+    NoPositions {
+        /// The job.
+        job: String,
+        /// The topic.
+        topic: String,
+    },
+    /// The topic has no partition of that number.
+    #[error("topic {topic} has {partitions} partitions, and no partition {partition}; they are counted from 0")]
+    NoPartition {
+        /// The topic.
+        topic: String,
+        /// The partition that it lacks.
+        partition: i32,
+        /// How many it has.
+        partitions: i32,
+    },
+    /// A position cannot be moved there.
+    #[error("cannot go on with {topic}/{partition} at offset {to}: {why}")]
+    BadSkip {
+        /// The topic.
+        topic: String,
+        /// Its partition.
+        partition: i32,
+        /// Where to.
+        to: i64,
+        /// Why not.
+        why: String,
+    },
+    /// Somebody moved the position in the meantime.
+    #[error(
+        "{topic} is being read: its positions moved meanwhile; stop every `weir run` of job {job}, then run this again"
+    )]
+    BeingRead {
+        /// The topic, with its partition where that is known.
+        topic: String,
+        /// The job.
+        job: String,
+    },
     /// Messages arrived that the client could not take apart.
     #[error(
-        "cannot read a batch of messages from Kafka at {brokers}: {why}; if it is damaged, restore it from a replica, else use a build that knows its codec"
+        "cannot read a batch of messages from Kafka at {brokers}: {why}; if it is damaged, restore it from a replica, or pass over it (`weir positions skip`), else use a build that knows its codec"
     )]
     UnreadableBatch {
         /// The broker.
@@ -127,6 +176,20 @@ pub enum IngestError {
         "table {table} is from another job: {found} filled it from topic {topic}, and this is {wanted}; use that job and cluster, or another data folder"
     )]
     OtherSource {
+        /// The table.
+        table: String,
+        /// The topic.
+        topic: String,
+        /// Who filled it.
+        found: String,
+        /// Who asks.
+        wanted: String,
+    },
+    /// The raw table was filled by this job, from another cluster.
+    #[error(
+        "table {table} is from another cluster: {found} filled it from topic {topic}, and this is {wanted}; use that cluster, or, if the topic has moved here, `weir positions forget {topic}` has it read from its first message, as another topic"
+    )]
+    OtherCluster {
         /// The table.
         table: String,
         /// The topic.
@@ -225,7 +288,13 @@ impl IngestError {
             | Self::Tls { .. }
             | Self::MissingTopic { .. }
             | Self::TopicRecreated { .. }
+            | Self::SameTopic { .. }
+            | Self::NoPositions { .. }
+            | Self::NoPartition { .. }
+            | Self::BadSkip { .. }
+            | Self::BeingRead { .. }
             | Self::OtherSource { .. }
+            | Self::OtherCluster { .. }
             | Self::SharedTopic { .. }
             | Self::UnusableSchema { .. }
             | Self::FencedOut { .. } => Fault::User,
@@ -242,15 +311,42 @@ impl IngestError {
         }
     }
 
+    /// The one topic that it is about, when others can be read without that. (What is refused may be something else too;
+    /// then no topic has its name.)
+    pub(crate) fn only_topic(&self) -> Option<&str> {
+        match self {
+            Self::TopicRecreated { topic }
+            | Self::OtherSource { topic, .. }
+            | Self::OtherCluster { topic, .. }
+            | Self::Refused { what: topic, .. } => Some(topic),
+            _ => None,
+        }
+    }
+
     /// Can the same call succeed later, without anybody mending anything?
     #[must_use]
     pub fn retry_helps(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Schema(_) | Self::Kafka(_) | Self::FencedOut { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Schema(_)
+            | Self::Kafka(_)
+            | Self::FencedOut { .. }
+            | Self::BeingRead { .. } => true,
             Self::Store(error) => error.retry_helps(),
             _ => false,
         }
     }
+}
+
+/// What an operator can do about a position that Kafka does not hold.
+fn way_on(topic: &str, partition: i32, position: i64, low: i64) -> String {
+    if position < low {
+        return format!(
+            "pass over what is lost: `weir positions skip {topic}/{partition} --to earliest` once, or ingest.on_data_loss = \"count\" for good"
+        );
+    }
+    // New messages take offsets that rows have already: under the topic's name they cannot be told from those.
+    format!("have what Kafka holds now read as another topic: `weir positions forget {topic} --force`")
 }
 
 impl From<KafkaError> for IngestError {

@@ -10,6 +10,8 @@ use weir_decode::SchemaId;
 use weir_store::StoreError;
 
 use crate::IngestError;
+use crate::gaps::{Move, RETIRED};
+use crate::identity::kafka_topic;
 use crate::replay::ReplayReport;
 
 /// Messages were decoded.
@@ -138,6 +140,29 @@ impl Restarted<'_> {
     }
 }
 
+/// Offsets were passed over unread, and that is recorded.
+pub(crate) struct GapRecorded<'a> {
+    pub(crate) job: &'a str,
+    pub(crate) cause: &'static str,
+    pub(crate) gap: &'a Move,
+}
+
+impl GapRecorded<'_> {
+    pub(crate) fn emit(&self) {
+        let Move { topic, partition, from, to, .. } = self.gap;
+        // As Kafka names it, like all other metrics.
+        let topic = kafka_topic(topic);
+        let labels =
+            [("ingest_job", self.job.to_owned()), ("topic", topic.to_owned()), ("cause", self.cause.to_owned())];
+        metrics::counter!("weir_ingest_gaps_total", &labels).increment(1);
+        // Of a topic that was made again nobody knows how much more it held.
+        let offsets = if *to == RETIRED { 0 } else { to.saturating_sub(*from).unsigned_abs() };
+        metrics::counter!("weir_ingest_gap_offsets_total", &labels).increment(offsets);
+        let (job, cause) = (self.job, self.cause);
+        tracing::warn!(job, topic, partition, from, to, cause, "offsets are passed over unread");
+    }
+}
+
 /// A partition's position moved in the tables, or the partition came to us just now.
 pub(crate) fn progressed(job: &str, topic: &str, partition: i32) {
     let labels = [("ingest_job", job.to_owned()), ("topic", topic.to_owned()), ("partition", partition.to_string())];
@@ -180,6 +205,22 @@ pub(crate) fn topic_came(job: &str, topic: &str, partitions: i32) {
 pub(crate) fn topic_went(job: &str, topic: &str) {
     metrics::counter!("weir_ingest_topics_gone_total", "ingest_job" => job.to_owned()).increment(1);
     tracing::warn!(job, topic, "a topic that matched a pattern is gone and no longer read; its rows stay");
+}
+
+/// A topic that only a pattern matches is not read, so that the others are; `count` are set aside now.
+pub(crate) fn topic_set_aside(job: &str, topic: &str, why: &str, count: usize) {
+    topics_set_aside(job, count);
+    tracing::warn!(job, topic, why, "a topic that matches a pattern is set aside and not read; the others are");
+}
+
+pub(crate) fn topic_no_longer_set_aside(job: &str, topic: &str, count: usize) {
+    topics_set_aside(job, count);
+    tracing::info!(job, topic, "a topic that was set aside is read, or gone");
+}
+
+#[expect(clippy::cast_precision_loss, reason = "there are not 2^53 topics")]
+fn topics_set_aside(job: &str, count: usize) {
+    metrics::gauge!("weir_ingest_topics_set_aside", "ingest_job" => job.to_owned()).set(count as f64);
 }
 
 pub(crate) fn topics_not_taken_on(job: &str, why: &StoreError) {

@@ -4,6 +4,10 @@
 //! must match it: offsets of another cluster, or of a topic that was deleted and created again, would skip or repeat
 //! rows, and another job would read the same topic into the same table a second time. What the brokers did not tell the
 //! first writer is filled in by the first one that they tell.
+//!
+//! **A topic that was made again** is another topic, and an operator may say so (`positions::forget`). Its rows, letters and
+//! positions are kept under another name, `topic@2`, `topic@3` and so on: no topic of Kafka's has an `@` in its name, so
+//! topic, partition and offset go on naming one message.
 
 use serde::{Deserialize, Serialize};
 use weir_store::{PutNew, Store};
@@ -23,6 +27,32 @@ pub(crate) struct Source {
     /// How many partitions the topic had when the first writer came: those above were added later.
     #[serde(default)]
     pub(crate) partitions_at_first: Option<i32>,
+    /// How often the topic was given up for another of its name.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) made_again: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+impl Source {
+    /// Does Kafka's topic have this id, on this cluster? What brokers do not tell cannot differ.
+    pub(crate) fn is_of(&self, cluster_id: Option<&str>, topic_id: Option<&str>) -> bool {
+        let differ = |found: Option<&str>, wanted: Option<&str>| found.zip(wanted).is_some_and(|(a, b)| a != b);
+        !differ(self.cluster_id.as_deref(), cluster_id) && !differ(self.topic_id.as_deref(), topic_id)
+    }
+}
+
+/// What rows, letters and positions call the topic that was made again so often.
+pub(crate) fn stored_topic(topic: &str, made_again: u32) -> String {
+    if made_again == 0 { topic.to_owned() } else { format!("{topic}@{}", made_again + 1) }
+}
+
+/// What Kafka calls the topic that rows, letters and positions call so.
+pub(crate) fn kafka_topic(stored: &str) -> &str {
+    stored.split_once('@').map_or(stored, |(topic, _)| topic)
 }
 
 /// Finds that the table was claimed by the same source before, or by nobody. Writes nothing.
@@ -36,8 +66,14 @@ pub(crate) async fn check(store: &Store, table: &str, source: &Source) -> Result
 /// Claims the table for the source, or finds that it was claimed by the same one before; what the note says then.
 pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result<Source> {
     let path = note_path(table, source);
-    if store.put_new(&path, note(source)).await? == PutNew::Created {
-        return Ok(source.clone());
+    if store.get(&path).await?.is_none() {
+        // A table that the topic feeds from now on learns what the others know.
+        let made_again =
+            of_topic(store, &source.job, &source.topic).await?.iter().map(|(_, note)| note.made_again).max();
+        let source = Source { made_again: made_again.unwrap_or_default(), ..source.clone() };
+        if store.put_new(&path, note(&source)).await? == PutNew::Created {
+            return Ok(source);
+        }
     }
     let mut found = read(table, source, &store.get(&path).await?.unwrap_or_default())?;
     let known = (found.cluster_id.is_some(), found.topic_id.is_some());
@@ -61,6 +97,40 @@ pub(crate) async fn has_run(store: &Store, job: &str) -> Result<bool> {
     Ok(false)
 }
 
+/// The notes of a job, each with its table.
+pub(crate) async fn of_job(store: &Store, job: &str) -> Result<Vec<(String, Source)>> {
+    let mut notes = Vec::new();
+    for path in store.list("sources").await? {
+        let Some(table) = path.split('/').nth(1) else { continue };
+        let Some(note) = store.get(&path).await? else { continue };
+        if let Ok(source) = serde_json::from_slice::<Source>(&note)
+            && source.job == job
+        {
+            notes.push((table.to_owned(), source));
+        }
+    }
+    Ok(notes)
+}
+
+/// The notes of a job about one topic, each with its table.
+pub(crate) async fn of_topic(store: &Store, job: &str, topic: &str) -> Result<Vec<(String, Source)>> {
+    let mut notes = Vec::new();
+    for table in store.folders("sources").await? {
+        let Some(note) = store.get(&format!("sources/{table}/{topic}.json")).await? else { continue };
+        if let Ok(source) = serde_json::from_slice::<Source>(&note)
+            && source.job == job
+        {
+            notes.push((table, source));
+        }
+    }
+    Ok(notes)
+}
+
+/// Replaces the note of a table about a topic.
+pub(crate) async fn rewrite(store: &Store, table: &str, source: &Source) -> Result<()> {
+    Ok(store.put(&note_path(table, source), note(source)).await?)
+}
+
 /// Finds that no other job fills a table from the topic.
 pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<()> {
     for table in store.folders("sources").await? {
@@ -70,6 +140,7 @@ pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<
             topic: topic.to_owned(),
             topic_id: None,
             partitions_at_first: None,
+            made_again: 0,
         };
         let Some(note) = store.get(&note_path(&table, &ours)).await? else { continue };
         match read(&table, &ours, &note) {
@@ -96,14 +167,18 @@ fn read(table: &str, source: &Source, note: &[u8]) -> Result<Source> {
         let path = note_path(table, source);
         return Err(other(table, source, format!("something that left an unreadable note at {path}")));
     };
-    // A broker that does not tell cannot be told from itself.
-    let differ = |found: &Option<String>, wanted: &Option<String>| {
-        found.as_ref().zip(wanted.as_ref()).is_some_and(|(found, wanted)| found != wanted)
-    };
-    if found.job != source.job || differ(&found.cluster_id, &source.cluster_id) {
+    if found.job != source.job {
         return Err(other(table, source, describe(&found)));
     }
-    if differ(&found.topic_id, &source.topic_id) {
+    if !found.is_of(source.cluster_id.as_deref(), None) {
+        return Err(IngestError::OtherCluster {
+            table: table.to_owned(),
+            topic: source.topic.clone(),
+            found: describe(&found),
+            wanted: describe(source),
+        });
+    }
+    if !found.is_of(None, source.topic_id.as_deref()) {
         return Err(IngestError::TopicRecreated { topic: source.topic.clone() });
     }
     Ok(found)
@@ -129,6 +204,7 @@ mod tests {
             topic: "llm.requests".into(),
             topic_id: topic_id.map(Into::into),
             partitions_at_first: Some(3),
+            made_again: 0,
         }
     }
 
@@ -147,9 +223,13 @@ mod tests {
                 [check(&store, "requests", &stranger).await, claim(&store, "requests", &stranger).await.map(|_| ())]
             {
                 let error = error.unwrap_err();
-                assert!(matches!(error, IngestError::OtherSource { .. }));
                 let words = error.to_string();
-                assert!(words.contains("from another job") && words.contains("c1"), "{words}");
+                let expected = match error {
+                    IngestError::OtherSource { .. } => stranger.job == "other" && words.contains("from another job"),
+                    IngestError::OtherCluster { .. } => words.contains("weir positions forget llm.requests"),
+                    _ => false,
+                };
+                assert!(expected && words.contains("c1"), "{words}");
             }
         }
         let recreated = claim(&store, "requests", &source("prod", Some("c1"), Some("t9"))).await.unwrap_err();
@@ -179,6 +259,23 @@ mod tests {
         let found = claim(&store, "requests", &later).await.unwrap();
         assert_eq!(found.partitions_at_first, Some(3), "what the topic had at first does not change");
         let stranger = claim(&store, "requests", &source("prod", Some("c2"), Some("t1"))).await;
-        assert!(matches!(stranger, Err(IngestError::OtherSource { .. })), "{stranger:?}");
+        assert!(matches!(stranger, Err(IngestError::OtherCluster { .. })), "{stranger:?}");
+    }
+
+    #[tokio::test]
+    async fn a_topic_that_was_given_up_has_another_name_in_every_table() {
+        let store = Store::open("memory://").await.unwrap();
+        let first = claim(&store, "requests", &source("prod", Some("c1"), Some("t1"))).await.unwrap();
+        let name = |source: &Source| stored_topic(&source.topic, source.made_again);
+        assert_eq!(name(&first), "llm.requests");
+        let note = store.get("sources/requests/llm.requests.json").await.unwrap().unwrap();
+        assert!(!String::from_utf8_lossy(&note).contains("made_again"), "older versions read it");
+        let again = Source { made_again: 1, topic_id: Some("t2".into()), ..first };
+        rewrite(&store, "requests", &again).await.unwrap();
+        let now = source("prod", Some("c1"), Some("t2"));
+        assert_eq!(name(&claim(&store, "requests", &now).await.unwrap()), "llm.requests@2");
+        // A table that comes later too: dead letters of both would have the same names else.
+        assert_eq!(name(&claim(&store, "feedback", &now).await.unwrap()), "llm.requests@2");
+        assert_eq!((kafka_topic("llm.requests@2"), kafka_topic("llm.requests")), ("llm.requests", "llm.requests"));
     }
 }

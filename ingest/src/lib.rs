@@ -11,6 +11,9 @@
 //!     pauses partitions while the channel is full    dead letters, then raw tables: rows, interval, stop, drained, revoked
 //! ```
 //!
+//! What Kafka lost before it was read ends a run, or is passed over and recorded: by an operator ([`skip`], [`forget`]) or
+//! by policy ([`OnDataLoss`]); how nothing is passed over without a record is told in `gaps`.
+//!
 //! After a fix, [`replay()`] reads dead letters again, and stores what can be read now; how that happens once is told in
 //! `replay`.
 //!
@@ -19,14 +22,17 @@
 //!
 //! **Refuses to know:** what rows mean, SQL, summaries. No payload byte reaches logs, metrics or errors.
 
+mod aside;
 mod broker;
 mod config;
 mod dead_letters;
 mod decode;
 mod error;
 mod events;
+mod gaps;
 mod identity;
 mod lookout;
+mod positions;
 mod registry;
 mod replay;
 mod run;
@@ -38,16 +44,20 @@ mod topic_id;
 mod topics;
 
 pub use broker::probe;
-pub use config::{Format, IngestConfig, Start, TopicConfig, TypeConflicts};
+pub use config::{Format, IngestConfig, OnDataLoss, Start, TopicConfig, TypeConflicts};
 pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;
+pub use gaps::{Cause, Decided};
+pub use positions::{
+    Forgotten, PartitionId, PartitionPosition, PositionState, Positions, SkipTo, Skipped, forget, positions, skip,
+};
 pub use registry::{LatestSchema, Registry, RegistryAccess, RegistryConfig, TopicSchema, probe_schemas};
 pub use replay::{
     DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay, RejectedLetters,
     ReplayMode, ReplayReport, replay,
 };
 pub use run::{IngestSummary, run, run_and_tell};
-pub use tables::{dead_letter_replays_spec, dead_letters_spec, raw_table_spec};
+pub use tables::{dead_letter_replays_spec, dead_letters_spec, ingest_gaps_spec, raw_table_spec};
 pub use topics::{Pattern, TopicPattern};
 pub use weir_decode::{Encoding, Incoming, OnConflict, Reason};
 

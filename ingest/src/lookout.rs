@@ -5,7 +5,8 @@
 //! stay unread without a word. So Weir matches, and subscribes to names.
 //!
 //! A topic that comes is told until it is taken on; one that goes is told when it was missing twice in a row, since a
-//! broker that has just started may not know of all. A topic that the configuration names must not go.
+//! broker that has just started may not know of all. A topic that the configuration names must not go. One that only a
+//! pattern matches and that cannot be read is set aside (see `aside`), and looked at again each time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::broker::{self, Asking};
 use crate::source::Control;
-use crate::topics::KnownTopic;
+use crate::topics::{KnownTopic, ReadTopics};
 use crate::{IngestConfig, IngestError, Result, events};
 
 /// Before a missing topic is looked for once more.
@@ -116,6 +117,9 @@ impl Looking {
         };
         let names = broker::topic_names(client, &self.config)?;
         let read = self.control.topics.now();
+        if self.control.take_refused() {
+            self.set_unreadable_aside(client, &read)?;
+        }
         let was_missing = std::mem::take(&mut self.missing);
         let mut went = Vec::new();
         for (index, topic) in read.list.iter().enumerate().filter(|(_, topic)| !topic.is_gone) {
@@ -125,7 +129,7 @@ impl Looking {
             }
             self.missing.insert(name.clone());
             if was_missing.contains(name) {
-                if self.config.topics.iter().any(|named| named.topic == *name) {
+                if self.config.is_named(name) {
                     let brokers = self.config.brokers.clone();
                     let missing = IngestError::MissingTopic { topic: name.clone(), brokers };
                     self.sender.blocking_send(Seen::Failed(missing)).ok();
@@ -134,17 +138,40 @@ impl Looking {
                 went.push(index);
             }
         }
-        let is_read = |name: &str| read.index(name).is_some_and(|index| !read.list[index].is_gone);
-        let new = self.config.matched(names.iter().map(String::as_str).filter(|name| !is_read(name)));
+        let new = self.config.matched(names.iter().map(String::as_str).filter(|name| !read.is_read(name)));
         let mut came = Vec::new();
         for config in new {
-            came.push(broker::describe(client, &self.config, config)?);
+            let name = config.topic.clone();
+            match broker::describe_readable(client, &self.config, config) {
+                Ok(topic) => came.push(topic),
+                Err(error) if self.control.aside.takes(&self.config, &name, &error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for name in self.control.aside.names().into_iter().filter(|name| !names.contains(name)) {
+            self.control.aside.release(&self.config, &name);
         }
         if !went.is_empty() {
             self.sender.blocking_send(Seen::Went(went)).ok();
         }
         if !came.is_empty() {
             self.sender.blocking_send(Seen::Came(came)).ok();
+        }
+        Ok(())
+    }
+
+    /// Kafka refused a topic to the reader. It must not be one that the configuration names.
+    fn set_unreadable_aside(&self, client: &BaseConsumer<Asking>, read: &ReadTopics) -> Result<()> {
+        let unreadable = broker::unreadable(client, &self.config, &read.list)?;
+        if unreadable.is_empty() {
+            let (brokers, what) = (self.config.brokers.clone(), "a topic".to_owned());
+            let why = "the client does not say which one".to_owned();
+            return Err(IngestError::Refused { brokers, what, why });
+        }
+        for (_, error) in unreadable {
+            if !self.control.set_aside(&self.config, &error) {
+                return Err(error);
+            }
         }
         Ok(())
     }

@@ -243,7 +243,7 @@ mod tests {
     use crate::broker::Known;
     use crate::source::{Chunk, Event, Generation, Watermarks, channel};
     use crate::topics::KnownTopic;
-    use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts, raw_table_spec};
+    use crate::{Encoding, Format, OnDataLoss, Start, TopicConfig, TypeConflicts, raw_table_spec};
 
     const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
 
@@ -263,6 +263,7 @@ mod tests {
             registry: None,
             type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
+            on_data_loss: OnDataLoss::Stop,
             kafka: BTreeMap::new(),
             dead_letter_days: 7,
             storage_patience: IngestConfig::STORAGE_PATIENCE,
@@ -314,7 +315,7 @@ mod tests {
     ) -> (tempfile::TempDir, Store, Sink<impl FnMut(&str, i64, u64) + Send>) {
         let keyring = Keyring::open(folder.path().join("keys")).unwrap();
         let known = KnownTopic { config: llm(), id: None, partitions: 2 };
-        let found = Found { known: Known { cluster_id: None, topics: vec![known] }, wanted };
+        let found = Found { known: Known { topics: vec![known], ..Known::default() }, wanted };
         let sink = Sink::open(store.clone(), keyring, config(), found, Arc::default(), |_: &str, _, _| {}).await;
         (folder, store, sink.unwrap())
     }

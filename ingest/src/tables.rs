@@ -18,6 +18,8 @@ pub(crate) const SOURCE_OFFSET: &str = "source_offset";
 pub(crate) const DEAD_LETTERS: &str = "dead_letters";
 /// Name of the table of what replays did with them.
 pub(crate) const DEAD_LETTER_REPLAYS: &str = "dead_letter_replays";
+/// Name of the table of offsets that were passed over unread.
+pub(crate) const INGEST_GAPS: &str = "ingest_gaps";
 
 /// The raw table of a contract: its columns, then `event_date` (the partition), `source_topic`, `source_partition`,
 /// `source_offset`. One native message is one row, so the last three identify it; an adapter's message can be several.
@@ -74,6 +76,27 @@ pub fn dead_letter_replays_spec() -> TableSpec {
         Field::new("record", DataType::Utf8, false),
     ]);
     TableSpec { name: DEAD_LETTER_REPLAYS.to_owned(), schema: Arc::new(schema), partition_by: None }
+}
+
+/// The table of offsets that were passed over unread, a row per gap: the job, the partition, the first offset of the gap
+/// and the one behind it (null when nobody knows: the topic was made again), the raw tables that have the gap (separated
+/// by commas), why (`data_loss`, `skipped` or `topic_forgotten`), who decided it, their reason, and when (ms since the
+/// Unix epoch).
+#[must_use]
+pub fn ingest_gaps_spec() -> TableSpec {
+    let schema = Schema::new(vec![
+        Field::new("job", DataType::Utf8, false),
+        Field::new(SOURCE_TOPIC, DataType::Utf8, false),
+        Field::new(SOURCE_PARTITION, DataType::Int32, false),
+        Field::new("from_offset", DataType::Int64, false),
+        Field::new("to_offset", DataType::Int64, true),
+        Field::new("tables", DataType::Utf8, false),
+        Field::new("cause", DataType::Utf8, false),
+        Field::new("actor", DataType::Utf8, false),
+        Field::new("reason", DataType::Utf8, true),
+        Field::new("recorded_ms", DataType::Int64, false),
+    ]);
+    TableSpec { name: INGEST_GAPS.to_owned(), schema: Arc::new(schema), partition_by: None }
 }
 
 pub(crate) fn raw_schema(contract: &Contract) -> SchemaRef {

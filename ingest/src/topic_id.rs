@@ -1,4 +1,5 @@
-//! The id that Kafka gives a topic when it is created: what tells a topic from a later one of the same name.
+//! The id that Kafka gives a topic when it is created: what tells a topic from a later one of the same name. And whether
+//! we may read it.
 //!
 //! rdkafka has no safe call for it, so librdkafka's is called here. The only other unsafe call of this crate is in `source::parked`.
 #![expect(unsafe_code, reason = "rdkafka does not wrap DescribeTopics")]
@@ -34,10 +35,32 @@ pub(crate) fn topic_id_by<C: ClientContext>(
 ) -> Result<Option<String>, KafkaError> {
     let name = CString::new(topic).map_err(KafkaError::Nul)?;
     match describe(client, broker, &name, wait) {
-        Ok(id) => Ok(Some(id).filter(|id| !id.is_empty() && !id.starts_with(NO_ID))),
+        Ok(Described { id, .. }) => Ok(Some(id).filter(|id| !id.is_empty() && !id.starts_with(NO_ID))),
         Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),
         Err(code) => Err(KafkaError::MetadataFetch(code)),
     }
+}
+
+/// May we read the topic? `None` when the brokers do not tell.
+pub(crate) fn may_read<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    wait: Duration,
+) -> Result<Option<bool>, KafkaError> {
+    let name = CString::new(topic).map_err(KafkaError::Nul)?;
+    let broker = client.fetch_metadata(Some(topic), wait)?.orig_broker_id();
+    match describe(client, broker, &name, wait) {
+        Ok(Described { may_read, .. }) => Ok(may_read),
+        Err(RDKafkaErrorCode::UnsupportedFeature | RDKafkaErrorCode::UnsupportedVersion) => Ok(None),
+        Err(code) => Err(KafkaError::MetadataFetch(code)),
+    }
+}
+
+/// What brokers say of a topic.
+struct Described {
+    /// Empty when they have none.
+    id: String,
+    may_read: Option<bool>,
 }
 
 /// Something that librdkafka made for us and that is destroyed once, here.
@@ -68,7 +91,7 @@ fn describe<C: ClientContext>(
     broker: i32,
     topic: &CStr,
     wait: Duration,
-) -> Result<String, RDKafkaErrorCode> {
+) -> Result<Described, RDKafkaErrorCode> {
     let kafka = client.native_ptr();
     let wait_ms = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
     let mut names = [topic.as_ptr()];
@@ -89,8 +112,10 @@ fn describe<C: ClientContext>(
         )
     };
     // SAFETY: all four live; the call copies topics and options, and takes a reference to the queue. The error text is
-    // not asked for: a null buffer of length 0 is allowed.
+    // not asked for: a null buffer of length 0 is allowed. An option that the client does not take leaves an error object,
+    // which is ours to destroy; destroying null does nothing.
     unsafe {
+        sys::rd_kafka_error_destroy(sys::rd_kafka_AdminOptions_set_include_authorized_operations(options.as_ptr(), 1));
         sys::rd_kafka_AdminOptions_set_request_timeout(options.as_ptr(), wait_ms, ptr::null_mut(), 0);
         sys::rd_kafka_AdminOptions_set_broker(options.as_ptr(), broker, ptr::null_mut(), 0);
         sys::rd_kafka_DescribeTopics(kafka, topics.as_ptr(), options.as_ptr(), queue.as_ptr());
@@ -115,10 +140,15 @@ fn describe<C: ClientContext>(
         let description = *descriptions;
         no_error(sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(description)))?;
         let text = sys::rd_kafka_Uuid_base64str(sys::rd_kafka_TopicDescription_topic_id(description));
-        if text.is_null() {
-            return Ok(String::new());
-        }
-        Ok(CStr::from_ptr(text).to_string_lossy().into_owned())
+        let id = if text.is_null() { String::new() } else { CStr::from_ptr(text).to_string_lossy().into_owned() };
+        let mut count = 0;
+        let operations = sys::rd_kafka_TopicDescription_authorized_operations(description, &raw mut count);
+        // Brokers that have no access rules, or do not tell, list nothing.
+        let may_read = (!operations.is_null() && count > 0).then(|| {
+            std::slice::from_raw_parts(operations, count)
+                .contains(&sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ)
+        });
+        Ok(Described { id, may_read })
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use regex::Regex;
 use weir_decode::Encoding;
 
-use crate::{Format, IngestConfig, IngestError, Result, TopicConfig};
+use crate::{Format, IngestConfig, IngestError, Result, TopicConfig, identity};
 
 /// Kafka's own topics begin so, and no pattern means them.
 const INTERNAL: &str = "__";
@@ -81,17 +81,25 @@ impl IngestConfig {
     /// How to read the topic of that name: as it is named, or else by the first pattern that it matches.
     #[must_use]
     pub fn topic(&self, name: &str) -> Option<TopicConfig> {
-        let named = self.topics.iter().find(|topic| topic.topic == name).cloned();
-        named.or_else(|| {
-            let pattern = self.patterns.iter().find(|pattern| pattern.pattern.matches(name))?;
-            Some(pattern.topic(name))
-        })
+        // As the tables name it: one that was made again is read as the first was.
+        let kafka_name = identity::kafka_topic(name);
+        let named = self.topics.iter().find(|topic| topic.topic == kafka_name).cloned();
+        let topic = named.or_else(|| {
+            let pattern = self.patterns.iter().find(|pattern| pattern.pattern.matches(kafka_name))?;
+            Some(pattern.topic(kafka_name))
+        });
+        topic.map(|topic| TopicConfig { topic: name.to_owned(), ..topic })
+    }
+
+    /// Does an entry of the configuration name it? Else a pattern matches it, and the others are read without it.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.topics.iter().any(|topic| topic.topic == name)
     }
 
     /// Those of the names that no entry of the configuration gives and a pattern matches, by name.
     pub(crate) fn matched<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<TopicConfig> {
-        let is_named = |name: &str| self.topics.iter().any(|topic| topic.topic == name);
-        let mut matched: Vec<_> = names.filter(|name| !is_named(name)).filter_map(|name| self.topic(name)).collect();
+        let mut matched: Vec<_> =
+            names.filter(|name| !self.is_named(name)).filter_map(|name| self.topic(name)).collect();
         matched.sort_by(|a, b| a.topic.cmp(&b.topic));
         matched
     }
@@ -112,7 +120,7 @@ pub(crate) struct KnownTopic {
 pub(crate) struct ReadTopic {
     pub(crate) config: TopicConfig,
     pub(crate) id: Option<String>,
-    /// Found by a pattern, and deleted since: it is not subscribed to.
+    /// Found by a pattern, and deleted or set aside since: it is not subscribed to.
     pub(crate) is_gone: bool,
 }
 
@@ -135,6 +143,11 @@ impl ReadTopics {
             Some(topic) if topic.config.topic == name => Some(last),
             _ => self.index(name),
         }
+    }
+
+    /// Is the topic subscribed to?
+    pub(crate) fn is_read(&self, name: &str) -> bool {
+        self.index(name).is_some_and(|index| !self.list[index].is_gone)
     }
 }
 

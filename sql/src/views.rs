@@ -47,7 +47,7 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 13] = [
+const TABLES: [View; 14] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
@@ -57,6 +57,7 @@ const TABLES: [View; 13] = [
     View { name: "raw_router_events", doc: "log lines of routers as they came" },
     View { name: "dead_letters", doc: "messages that could not be read, and why" },
     View { name: "dead_letter_replays", doc: "what each replay did with which dead letter" },
+    View { name: "ingest_gaps", doc: "offsets that were passed over unread: which, why, and who decided it" },
     View { name: "workload_minute", doc: "partial counts and sums per minute; sum them by key" },
     View { name: "workload_sketch", doc: "partial sketches per 10 minutes; merge them by key" },
     View { name: "token_sketch", doc: "partial token sketches per hour; merge them by key" },

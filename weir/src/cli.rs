@@ -57,6 +57,11 @@ pub enum Command {
         #[command(subcommand)]
         command: DeadlettersCommand,
     },
+    /// Where ingest stands in each partition, and the ways on after Kafka has lost what comes next, or a topic was made again.
+    Positions {
+        #[command(subcommand)]
+        command: PositionsCommand,
+    },
     /// Train a policy or an estimator.
     Learn(LearnArgs),
     /// Judge a bundle on logged traffic, or the learner on a score matrix.
@@ -373,6 +378,47 @@ pub enum Since {
     At(i64),
     /// So many milliseconds ago.
     Ago(i64),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PositionsCommand {
+    /// The next offset of each partition, what Kafka holds of it, and whether that is still what comes next.
+    List,
+    /// Pass over offsets: reading of the partition goes on there, in every table that its topic feeds. Recorded in the table
+    /// `ingest_gaps`. Stop `weir run` first: a process that reads the partition meanwhile wins, or is fenced.
+    Skip {
+        /// The partition.
+        #[arg(value_name = "TOPIC/PARTITION", value_parser = weir_ingest::PartitionId::from_str)]
+        partition: weir_ingest::PartitionId,
+        /// Where reading goes on: an offset that Kafka holds, above the position; its first one; or behind its last one.
+        #[arg(long, value_name = "OFFSET|earliest|latest", value_parser = weir_ingest::SkipTo::from_str)]
+        to: weir_ingest::SkipTo,
+        #[command(flatten)]
+        decided: DecidedArgs,
+    },
+    /// Give up a topic that was deleted and created again, or has moved to another cluster: the new one is read from its
+    /// first message, as another topic, whose rows name it TOPIC@2. Rows of the old one stay. Stop `weir run` first.
+    Forget {
+        /// The topic, as Kafka names it.
+        topic: String,
+        /// Also where Kafka does not tell the two apart: brokers before 2.8, or a topic that was cut off. What it holds is
+        /// read from its first message all the same, under the other name.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        decided: DecidedArgs,
+    },
+}
+
+/// Who passes over messages, and why.
+#[derive(Debug, Clone, Args)]
+pub struct DecidedArgs {
+    /// Why; kept with the gap.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Who decides (default: the user's name).
+    #[arg(long)]
+    pub actor: Option<String>,
 }
 
 fn since(text: &str) -> Result<Since, String> {

@@ -219,6 +219,19 @@ pub struct IngestSection {
     pub dead_letter_days: u32,
     /// Where a partition without a stored position starts.
     pub start: StartAt,
+    /// What to do when retention has removed what comes next.
+    pub on_data_loss: OnDataLoss,
+}
+
+/// What to do when retention has removed what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDataLoss {
+    /// End the run with the reason.
+    #[default]
+    Stop,
+    /// Record the gap and go on at the first offset that is left.
+    Count,
 }
 
 /// What to do with a value of another type than its column.
@@ -373,6 +386,7 @@ impl Default for IngestSection {
             type_conflicts: BTreeMap::new(),
             dead_letter_days: 14,
             start: StartAt::Earliest,
+            on_data_loss: OnDataLoss::Stop,
         }
     }
 }

@@ -48,6 +48,33 @@ fn an_unreachable_broker_is_named_and_no_folder_is_made() {
 }
 
 #[test]
+fn positions_are_told_without_a_broker_and_moved_only_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = sentence(&weir(folder.path(), &["positions", "list"]));
+    assert!(said.contains("there is no data folder"), "{said}");
+    std::fs::create_dir(folder.path().join("weir-data")).unwrap();
+    let brokers = format!("127.0.0.1:{}", closed_port());
+    let toml =
+        format!("[kafka]\nbrokers = \"{brokers}\"\n[kafka.properties]\n\"metadata.request.timeout.ms\" = \"500\"\n");
+    std::fs::write(folder.path().join("weir.toml"), toml).unwrap();
+    let listed = weir(folder.path(), &["positions", "list", "--json"]);
+    let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("one object");
+    assert!(listed["kafka_error"].as_str().is_some_and(|error| error.contains(&brokers)), "{listed}");
+    for (arguments, words) in [
+        (["skip", "requests/0", "--to", "latest"], "has no positions of topic requests"),
+        (["skip", "requests", "--to", "latest"], "write TOPIC/PARTITION"),
+        (["skip", "requests/0", "--to", "sooner"], "write an offset, earliest or latest"),
+    ] {
+        let output = weir(folder.path(), &[&["positions"], &arguments[..], &["--actor", "ann"]].concat());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(words), "{arguments:?}: {stderr}");
+    }
+    let said = sentence(&weir(folder.path(), &["positions", "forget", "requests", "--actor", "ann"]));
+    assert!(said.contains("has no positions of topic requests"), "{said}");
+    assert_eq!(entries(&folder.path().join("weir-data")), Vec::<String>::new(), "something was written");
+}
+
+#[test]
 fn entries_of_topics_without_a_usable_name_or_pattern_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (entry, mend) in [

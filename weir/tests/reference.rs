@@ -201,6 +201,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         type_conflicts,
         dead_letter_days,
         start,
+        on_data_loss,
     } = ingest;
     let HttpSection { listen, tokens } = http;
     let PolicySection { trusted_keys, kafka_topic, refresh_ms } = policy;
@@ -288,6 +289,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("ingest.type_conflicts", "{}".to_owned()),
         ("ingest.dead_letter_days", dead_letter_days.to_string()),
         ("ingest.start", text(&format!("{start:?}").to_lowercase())),
+        ("ingest.on_data_loss", text(&format!("{on_data_loss:?}").to_lowercase())),
         ("http.listen", text(&listen)),
         ("http.tokens", none()),
         ("policy.trusted_keys", path(&trusted_keys)),

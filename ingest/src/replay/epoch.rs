@@ -189,10 +189,15 @@ pub(super) async fn clear_records(store: &Store, ledger: &Ledger, epoch: i64) ->
     Ok(())
 }
 
-/// The folder of a job's records. Its name is outside input: whatever is not a letter, digit, `-` or `_` is written
-/// as its bytes.
+/// The folder of a job's records.
 fn records(job: &str) -> String {
-    let mut folder = String::from("replays/");
+    format!("replays/{}", escaped(job))
+}
+
+/// A job's name as the name of a folder. It is outside input: whatever is not a letter, digit, `-` or `_` is written as
+/// its bytes.
+pub(crate) fn escaped(job: &str) -> String {
+    let mut folder = String::new();
     for byte in job.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => folder.push(char::from(byte)),

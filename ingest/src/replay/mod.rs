@@ -51,6 +51,7 @@ use crate::replay::letters::{Letter, Opened};
 use crate::tables::{DEAD_LETTER_REPLAYS, DEAD_LETTERS};
 use crate::{Decoder, Incoming, IngestConfig, IngestError, Reason, Result, events, identity};
 
+pub(crate) use epoch::escaped;
 pub use letters::{DeadLetters, FoundLetter, LetterFilter, LetterGroup, LetterId, LetterPayload, LetterReplay};
 
 /// Tries of one epoch, each after other replays got in first or the store was in trouble.
@@ -168,7 +169,7 @@ impl Topics {
         }
         let topic = match config.topic(name) {
             Some(topic) => {
-                identity::check_sole(store, name, &config.job).await?;
+                identity::check_sole(store, identity::kafka_topic(name), &config.job).await?;
                 let contracts = topic.format.contracts();
                 self.decoders.add(topic);
                 self.next += 1;

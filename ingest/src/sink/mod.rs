@@ -27,8 +27,12 @@
 //! **Outcomes nobody knows** and storage trouble end like fencing, whether a flush meets them or a look at positions:
 //! drop the buffers, join the group again, read the positions, go on from there. Whether a commit had landed is then in
 //! the table. Before that the sink rests ([`Trouble`]) and takes nothing, so that the poll thread pauses reading.
+//!
+//! **Offsets that Kafka has lost** are passed over only by a gap that is recorded before anything behind it is read (see
+//! `gaps`), whether an operator says so or the configuration.
 
 mod judged;
+mod losses;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -57,7 +61,7 @@ use crate::sink::writing::Writing;
 use crate::source::{Chunk, Control, Generation, PartitionKey, Watermarks};
 use crate::tables::{DEAD_LETTERS, SOURCE_OFFSET, SOURCE_PARTITION};
 use crate::topics::KnownTopic;
-use crate::{IngestConfig, IngestError, Result, dead_letters_spec, events, raw_table_spec};
+use crate::{IngestConfig, IngestError, Result, TopicConfig, dead_letters_spec, events, raw_table_spec};
 
 /// How old what Kafka holds may be when positions are compared with it. Past it the partition may have been somebody
 /// else's meanwhile, whose positions would look like data loss.
@@ -106,6 +110,8 @@ pub(crate) struct Sink<F> {
 }
 
 struct Topic {
+    /// What rows, letters and positions call it.
+    stored: String,
     /// Indices of the tables that it feeds.
     feeds: Vec<usize>,
     /// Partitions that it had when the first writer came; those above were added later.
@@ -156,7 +162,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         control: Arc<Control>,
         on_commit: F,
     ) -> Result<Self> {
-        let Found { known: Known { cluster_id, topics }, wanted } = found;
+        let Found { known: Known { cluster_id, topics, aside }, wanted } = found;
         let decoders = Arc::new(Decoders::new(&config, &keyring)?);
         let trouble = Trouble::new(config.storage_patience);
         let mut sink = Self {
@@ -185,7 +191,12 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             offset_refused: false,
             summary: IngestSummary::default(),
         };
+        for (topic, why) in aside {
+            sink.control.aside.takes(&sink.config, &topic, &why);
+        }
         sink.take_on(&topics, Appeared::Before).await?;
+        let wanted = std::mem::take(&mut sink.wanted);
+        sink.wanted = sink.of_topics_taken(&topics, wanted);
         sink.expire_keys()?;
         Ok(sink)
     }
@@ -198,7 +209,9 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         match seen {
             Seen::Came(topics) => match self.take_on(&topics, Appeared::Meanwhile).await {
                 Ok(()) => {
-                    for KnownTopic { config, partitions, .. } in &topics {
+                    let read = self.control.topics.now();
+                    let is_read = |topic: &&KnownTopic| read.is_read(&topic.config.topic);
+                    for KnownTopic { config, partitions, .. } in topics.iter().filter(is_read) {
                         events::topic_came(&self.config.job, &config.topic, *partitions);
                     }
                 }
@@ -224,44 +237,78 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     /// Opens the tables of the topics, after checking that they are this job's, and has the topics read.
     async fn take_on(&mut self, topics: &[KnownTopic], appeared: Appeared) -> Result<()> {
         let mut sources = Vec::with_capacity(topics.len());
+        let mut taken = Vec::with_capacity(topics.len());
         for topic in topics {
             let source = self.source(topic);
-            for contract in topic.config.format.contracts() {
-                identity::check(&self.store, contract.name, &source).await?;
+            match self.check(topic, &source).await {
+                Ok(()) => {
+                    sources.push(source);
+                    taken.push(topic);
+                }
+                Err(error) if self.control.aside.takes(&self.config, &topic.config.topic, &error) => {}
+                Err(error) => return Err(error),
             }
-            sources.push(source);
         }
+        let topics = taken;
         // "Latest" is about what was there when the job came. What a pattern matches and the job has not met before was made
         // since, so it is read from its first message.
-        let is_named = |name: &str| self.config.topics.iter().any(|topic| topic.topic == name);
         let patterns_are_old = match appeared {
             Appeared::Meanwhile => true,
             Appeared::Before if self.config.patterns.is_empty() => false,
             Appeared::Before => identity::has_run(&self.store, &self.config.job).await?,
         };
-        for source in sources.iter_mut().filter(|source| patterns_are_old && !is_named(&source.topic)) {
+        for source in sources.iter_mut().filter(|source| patterns_are_old && !self.config.is_named(&source.topic)) {
             source.partitions_at_first = Some(0);
         }
         if self.tables.is_empty() {
             self.tables.push(Target::new(self.store.table(&dead_letters_spec()).await?));
         }
-        for (topic, source) in topics.iter().zip(&sources) {
+        for (topic, source) in topics.into_iter().zip(&sources) {
             let mut feeds = Vec::new();
             let mut partitions_at_first = i32::MAX;
+            let mut made_again = 0;
             for contract in topic.config.format.contracts() {
                 feeds.push(self.open_raw(contract).await?);
                 let claimed = identity::claim(&self.store, contract.name, source).await?;
                 partitions_at_first = partitions_at_first.min(claimed.partitions_at_first.unwrap_or(i32::MAX));
+                made_again = made_again.max(claimed.made_again);
             }
+            let stored = identity::stored_topic(&topic.config.topic, made_again);
             if !self.topic_names.contains(&topic.config.topic) {
-                self.topics.push(Topic { feeds, partitions_at_first, unknown_said: Vec::new() });
+                self.decoders.add(TopicConfig { topic: stored.clone(), ..topic.config.clone() });
+                self.topics.push(Topic { stored, feeds, partitions_at_first, unknown_said: Vec::new() });
                 self.topic_names.push(topic.config.topic.clone());
-                self.decoders.add(topic.config.clone());
             }
+            self.control.aside.release(&self.config, &topic.config.topic);
             self.control.topics.add(topic);
             self.control.subscribe_again();
         }
         Ok(())
+    }
+
+    /// Are the topic's tables this job's, as far as this topic goes?
+    async fn check(&mut self, topic: &KnownTopic, source: &Source) -> Result<()> {
+        for contract in topic.config.format.contracts() {
+            identity::check(&self.store, contract.name, source).await?;
+        }
+        let read = self.control.topics.now();
+        match read.index(&topic.config.topic).map(|index| &read.list[index].id) {
+            // Given up and made again while this run has the first one's positions in hand: the next run reads it.
+            Some(id) if id.is_some() && topic.id.is_some() && *id != topic.id => {
+                Err(IngestError::TopicRecreated { topic: topic.config.topic.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was wanted of topics, by their places among those that are read.
+    fn of_topics_taken(&self, topics: &[KnownTopic], wanted: Vec<Watermarks>) -> Vec<Watermarks> {
+        let place = |topic: usize| self.topic_names.iter().position(|name| *name == topics[topic].config.topic);
+        let placed = wanted.into_iter().filter_map(|had| {
+            let (topic, partition) = had.partition;
+            Some(Watermarks { partition: (place(topic)?, partition), ..had })
+        });
+        placed.collect()
     }
 
     /// The index of the raw table of that contract, which goes before that of the dead letters.
@@ -283,7 +330,13 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             topic: topic.config.topic.clone(),
             topic_id: topic.id.clone(),
             partitions_at_first: Some(topic.partitions),
+            made_again: 0,
         }
+    }
+
+    /// The name of a partition's positions.
+    fn app_id(&self, (topic, partition): PartitionKey) -> String {
+        self.config.app_id(&self.topics[topic].stored, partition)
     }
 
     /// The decoders of the topics, for whoever decodes beside us.
@@ -315,13 +368,14 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     }
 
     async fn resume(&mut self, assigned: &[Watermarks]) -> Result<Vec<i64>> {
-        self.refresh().await?;
+        self.refresh_settled().await?;
+        self.pass_over_losses(assigned).await?;
         let letters = self.tables.len() - 1;
         let mut starts = Vec::with_capacity(assigned.len());
         for watermarks in assigned {
             let (topic, partition) = watermarks.partition;
             let positions = self.positions(watermarks.partition).await?;
-            let app_id = self.config.app_id(&self.topic_names[topic], partition);
+            let app_id = self.app_id(watermarks.partition);
             let dead = self.tables[letters].table.position(&app_id).await?;
             let later = partition >= self.topics[topic].partitions_at_first;
             let mut progress = Progress::resume(positions, dead, watermarks, self.config.start, later)
@@ -329,7 +383,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             if let Some(offsets) = progress.read_again() {
                 let table = &self.tables[letters].table;
                 progress.judged_before(
-                    judged::Before::of(table, &app_id, &self.topic_names[topic], partition, offsets).await?,
+                    judged::Before::of(table, &app_id, &self.topics[topic].stored, partition, offsets).await?,
                 );
             }
             starts.push(progress.next());
@@ -346,10 +400,10 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     }
 
     /// The positions of a partition in the raw tables that it feeds.
-    async fn positions(&mut self, (topic, partition): PartitionKey) -> Result<Vec<Option<i64>>> {
-        let app_id = self.config.app_id(&self.topic_names[topic], partition);
+    async fn positions(&mut self, partition: PartitionKey) -> Result<Vec<Option<i64>>> {
+        let app_id = self.app_id(partition);
         let mut positions = Vec::new();
-        for table in &self.topics[topic].feeds {
+        for table in &self.topics[partition.0].feeds {
             positions.push(self.tables[*table].table.position(&app_id).await?);
         }
         Ok(positions)
@@ -390,7 +444,10 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     }
 
     async fn is_read_by_others(&mut self) -> Result<bool> {
-        let elsewhere = |had: &&Watermarks| !self.partitions.contains_key(&had.partition);
+        // Of a topic that went, or is set aside, nobody reads what was wanted.
+        let read = self.control.topics.now();
+        let is_gone = |had: &Watermarks| read.list.get(had.partition.0).is_some_and(|topic| topic.is_gone);
+        let elsewhere = |had: &&Watermarks| !self.partitions.contains_key(&had.partition) && !is_gone(had);
         let elsewhere: Vec<Watermarks> = self.wanted.iter().filter(elsewhere).copied().collect();
         if !elsewhere.is_empty() {
             self.refresh().await?;
@@ -605,7 +662,8 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         if letters.is_empty() {
             return Ok(());
         }
-        let batch = dead_letters::batch(&letters, &self.topic_names, &self.keyring)?;
+        let names: Vec<String> = self.topics.iter().map(|topic| topic.stored.clone()).collect();
+        let batch = dead_letters::batch(&letters, &names, &self.keyring)?;
         // Is one of the partition's letters below its position?
         let mut below: BTreeMap<PartitionKey, bool> = BTreeMap::new();
         for letter in &letters {
@@ -614,7 +672,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         }
         let mut advances: Vec<Advance> = Vec::new();
         for (key, below) in &below {
-            let app_id = self.config.app_id(&self.topic_names[key.0], key.1);
+            let app_id = self.app_id(*key);
             let progress = &self.partitions[key];
             advances.extend(progress.letters_added(*below).map(|added| added.advance(&app_id)));
             let moved = progress.letters_step();
@@ -655,9 +713,8 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
         let mut advances = Vec::new();
         for ((topic, partition), progress) in &self.partitions {
             let Some(feed) = self.topics[*topic].feeds.iter().position(|table| *table == index) else { continue };
-            let name = self.topic_names[*topic].as_str();
             if let Some((expected, next)) = progress.step(feed) {
-                advances.push(Advance { app_id: self.config.app_id(name, *partition), expected, next });
+                advances.push(Advance { app_id: self.app_id((*topic, *partition)), expected, next });
             }
         }
         let written = match self.tables[index].writing.take() {

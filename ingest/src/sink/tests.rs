@@ -60,7 +60,7 @@ impl Bench {
 
     async fn sink(&self, policy: OnConflict) -> Sink<impl FnMut(&str, i64, u64) + Send + use<>> {
         let known = KnownTopic { config: llm(), id: None, partitions: 1 };
-        let found = Found { known: Known { cluster_id: None, topics: vec![known] }, wanted: Vec::new() };
+        let found = Found { known: Known { topics: vec![known], ..Known::default() }, wanted: Vec::new() };
         let (store, keyring) = (self.store.clone(), self.keyring.clone());
         Sink::open(store, keyring, config(policy), found, Arc::default(), |_: &str, _, _| {}).await.unwrap()
     }

@@ -7,8 +7,9 @@ use std::thread::Thread;
 
 use super::channel::CHUNKS_WAITING;
 use super::{Chunk, PartitionKey, lock};
-use crate::IngestError;
+use crate::aside::Aside;
 use crate::topics::Topics;
+use crate::{IngestConfig, IngestError};
 
 /// What the sink tells the poll thread.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub(crate) struct Control {
     /// What to read, by the indices of partition keys.
     pub(crate) topics: Topics,
     pub(super) subscribe: AtomicBool,
+    /// Those of patterns that cannot be read.
+    pub(crate) aside: Aside,
+    /// Kafka has refused to let a topic be read, and nobody has looked yet which one.
+    refused: AtomicBool,
     /// The thread that looks out for topics, if there is one.
     lookout: OnceLock<Thread>,
 }
@@ -52,6 +57,29 @@ impl Control {
         self.lookout.get().inspect(|lookout| lookout.unpark()).is_some()
     }
 
+    /// Kafka refuses a topic, and the client does not say which: the lookout asks. False when there is none.
+    pub(super) fn ask_which_is_refused(&self) -> bool {
+        self.refused.store(true, Ordering::SeqCst);
+        self.wake_lookout()
+    }
+
+    /// Is it to be asked which topic may not be read?
+    pub(crate) fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has the topic no longer read, if the error is about it alone and only a pattern matches it.
+    pub(crate) fn set_aside(&self, config: &IngestConfig, error: &IngestError) -> bool {
+        let Some(topic) = error.only_topic().filter(|topic| self.aside.takes(config, topic, error)) else {
+            return false;
+        };
+        if let Some(index) = self.topics.now().index(topic) {
+            self.topics.set_gone(index);
+            self.subscribe_again();
+        }
+        true
+    }
+
     /// How often reading was paused because the tables were slower.
     pub(crate) fn pauses(&self) -> u64 {
         self.pauses.load(Ordering::SeqCst)
@@ -70,11 +98,12 @@ impl Control {
     }
 
     /// Trouble that passes: with brokers, or with a topic that was deleted, if it need not be there.
-    pub(super) fn passes(&self, error: &IngestError) -> bool {
+    pub(super) fn passes(&self, config: &IngestConfig, error: &IngestError) -> bool {
         match error {
             IngestError::Unreachable { .. } | IngestError::Kafka(_) => true,
             IngestError::MissingTopic { .. } => self.wake_lookout(),
-            _ => false,
+            // One that only a pattern matches is set aside, and the others are read.
+            _ => self.set_aside(config, error),
         }
     }
 }

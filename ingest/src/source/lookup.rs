@@ -48,7 +48,7 @@ impl<C: ConsumerContext> LookUp<'_, C> {
         let (mut found, mut silent) = (Found::default(), BTreeSet::new());
         for (topic, partitions) in by_topic {
             if let Err(error) = self.of_topic(topic, &partitions, &mut found, &mut silent) {
-                if !self.control.passes(&error) {
+                if !self.control.passes(self.config, &error) {
                     return Err(error);
                 }
                 found.troubles.push(error);
@@ -91,7 +91,7 @@ impl<C: ConsumerContext> LookUp<'_, C> {
                     if matches!(error, IngestError::Unreachable { .. }) {
                         silent.insert(*leader);
                     }
-                    if !self.control.passes(&error) {
+                    if !self.control.passes(self.config, &error) {
                         return Err(error);
                     }
                     why.get_or_insert(error);

@@ -127,7 +127,7 @@ fn look_up(config: &IngestConfig, control: &Arc<Control>, partitions: &[Partitio
         LookUp { client: &client, config, control, topics, give_up }.watermarks(partitions)
     });
     let found = match found {
-        Err(error) if control.passes(&error) => Ok(Found { troubles: vec![error], ..Found::default() }),
+        Err(error) if control.passes(config, &error) => Ok(Found { troubles: vec![error], ..Found::default() }),
         found => found,
     };
     (as_of, found)

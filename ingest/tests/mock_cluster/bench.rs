@@ -11,7 +11,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use weir_ingest::{Encoding, Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig, TypeConflicts};
+use weir_ingest::{
+    Encoding, Format, IngestConfig, IngestError, IngestSummary, OnDataLoss, Start, TopicConfig, TypeConflicts,
+};
 use weir_store::{Keyring, Store};
 
 /// 2023-11-14T22:13:20Z.
@@ -82,6 +84,7 @@ impl Bench {
             registry: None,
             type_conflicts: TypeConflicts::default(),
             start: Start::Earliest,
+            on_data_loss: OnDataLoss::Stop,
             kafka: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
             dead_letter_days: 7,
             storage_patience: IngestConfig::STORAGE_PATIENCE,

@@ -59,7 +59,8 @@ async fn a_table_from_another_job_or_cluster_is_refused_untouched() {
     let elsewhere = Bench::new(&[("llm", 1)]).await;
     let other_cluster = elsewhere.config(&REQUESTS);
     let error = bench.run(other_cluster).await.unwrap_err();
-    assert!(matches!(error, IngestError::OtherSource { .. }) && error.fault() == Fault::User, "{error}");
+    assert!(matches!(error, IngestError::OtherCluster { .. }) && error.fault() == Fault::User, "{error}");
+    sentence(&error, &["weir positions forget llm"]);
     assert_eq!(bench.store.list("").await.unwrap(), before);
 }
 

@@ -19,7 +19,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::watch;
-use weir_ingest::{Encoding, Format, IngestConfig, IngestError, IngestSummary, Start, TopicConfig, TypeConflicts};
+use weir_ingest::{
+    Encoding, Format, IngestConfig, IngestError, IngestSummary, OnDataLoss, Start, TopicConfig, TypeConflicts,
+};
 use weir_store::{Keyring, Store};
 
 const WAIT: Duration = Duration::from_secs(30);
@@ -135,6 +137,7 @@ fn config(kafka: &Kafka, topic: &str) -> IngestConfig {
         registry: None,
         type_conflicts: TypeConflicts::default(),
         start: Start::Earliest,
+        on_data_loss: OnDataLoss::Stop,
         kafka: BTreeMap::new(),
         dead_letter_days: 7,
         storage_patience: IngestConfig::STORAGE_PATIENCE,
@@ -225,6 +228,26 @@ async fn a_real_broker_with_transactions_restarts_and_retention() {
     let error = run(elsewhere.path(), config(&kafka, "stream")).await.unwrap_err();
     assert!(matches!(error, IngestError::OffsetGone { .. }), "{error}");
     assert_eq!(stored(elsewhere.path()).await.len(), 2_000);
+
+    // Where the configuration says "count", the gap is recorded, once, and reading goes on behind it.
+    kafka.produce("stream", 2_100..2_200);
+    let mut counting = config(&kafka, "stream");
+    counting.on_data_loss = OnDataLoss::Count;
+    run(elsewhere.path(), counting.clone()).await.unwrap();
+    assert_eq!(stored(elsewhere.path()).await, (0..2_000).chain(2_100..2_200).collect::<Vec<_>>());
+    assert_eq!(run(elsewhere.path(), counting.clone()).await.unwrap().messages, 0);
+    let (data, _) = store(elsewhere.path()).await;
+    let gaps = data.existing("ingest_gaps").await.unwrap().expect("a table of gaps");
+    let (mut rows, mut lost) = (0, 0);
+    for version in 1..=gaps.version() {
+        for batch in gaps.appended(version).await.unwrap() {
+            let offsets = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<Int64Type>().values().clone();
+            rows += batch.num_rows();
+            lost += offsets("to_offset").iter().zip(&offsets("from_offset")).map(|(to, from)| to - from).sum::<i64>();
+        }
+    }
+    // Two partitions; a transaction's marker takes an offset too.
+    assert!(rows == 2 && (100..=104).contains(&lost), "{rows} gaps of {lost} offsets");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Topics by pattern: those that are there, those that come while a run goes on, and those that go.
 
 use tokio::task::JoinHandle;
-use weir_ingest::{Pattern, TopicPattern};
+use weir_ingest::{Decided, Pattern, TopicPattern, forget};
 
 use super::*;
 
@@ -101,14 +101,48 @@ async fn topics_that_match_a_pattern_are_read_whenever_they_come_and_may_go() {
     run(live.path(), latest.clone()).await.unwrap();
     assert_eq!(stored(live.path()).await, (200..320).collect::<Vec<_>>());
 
-    // One that is made again under its name is another one: its offsets would be taken for those of the first.
-    let endless = Endless::start(live.path(), latest).await;
+    // One that is made again under its name is another one: its offsets would be taken for those of the first. It is set
+    // aside, and the others are read on.
+    let endless = Endless::start(live.path(), latest.clone()).await;
     wait_for_group(&kafka).await;
     delete(&kafka, "llm.late").await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     kafka.create_topic("llm.late", 1).await;
-    let ended = tokio::time::timeout(Duration::from_secs(60), endless.running).await.expect("it ends").unwrap();
-    assert!(matches!(ended, Err(IngestError::TopicRecreated { .. })), "{ended:?}");
+    kafka.produce("llm.late", 400..410);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    kafka.produce("llm.new", 320..330);
+    wait_for(live.path(), 130).await;
+    endless.stop().await;
+    assert_eq!(stored(live.path()).await, (200..330).collect::<Vec<_>>());
+
+    // Given up, it is read as another one from its first message.
+    let by = Decided { actor: "ann".to_owned(), reason: None };
+    let (data, _) = store(live.path()).await;
+    let forgotten = forget(&data, &latest, "llm.late", false, by).await.unwrap();
+    assert_eq!((forgotten.source_topic.as_str(), forgotten.left_at), ("llm.late@2", [(0, 10)].into()));
+    run(live.path(), latest).await.unwrap();
+    assert_eq!(stored(live.path()).await, (200..330).chain(400..410).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_again_while_it_is_read_is_set_aside_however_fast_that_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(kafka) = Kafka::start(folder.path()) else { return };
+    for topic in ["llm.a", "llm.b"] {
+        kafka.create_topic(topic, 1).await;
+    }
+    kafka.produce("llm.b", 0..50);
+    let config = by_pattern(&kafka, r"llm\..*");
+    let endless = Endless::start(folder.path(), config).await;
+    wait_for(folder.path(), 50).await;
+    delete(&kafka, "llm.b").await;
+    kafka.create_topic("llm.b", 1).await;
+    kafka.produce("llm.b", 900..910);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    kafka.produce("llm.a", 50..60);
+    wait_for(folder.path(), 60).await;
+    endless.stop().await;
+    assert_eq!(stored(folder.path()).await, (0..60).collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread")]

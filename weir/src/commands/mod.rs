@@ -13,6 +13,7 @@ mod evaluate;
 mod fleet;
 mod learn;
 mod policy;
+mod positions;
 mod rebuild;
 mod replay;
 mod run;
@@ -42,6 +43,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Rebuild => rebuild::run(&common).await,
         Command::Compact(args) => compact::run(&common, args).await,
         Command::Deadletters { command } => deadletters::run(&common, command).await,
+        Command::Positions { command } => positions::run(&common, command).await,
         Command::Learn(args) => learn::run(&common, args).await,
         Command::Evaluate(args) => evaluate::run(&common, args).await,
         Command::Estimate(args) => estimate::run(&common, args).await,
@@ -153,10 +155,10 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-/// Who is at the keyboard, for the registry's history.
+/// Who is at the keyboard, for what is kept of decisions.
 fn actor(named: Option<String>) -> Result<String> {
     named
         .or_else(|| std::env::var("USER").ok())
         .filter(|name| !name.trim().is_empty())
-        .ok_or_else(|| Failure::user("say who decides: --actor NAME (the registry keeps it, and $USER is not set)"))
+        .ok_or_else(|| Failure::user("say who decides: --actor NAME (it is kept, and $USER is not set)"))
 }

@@ -14,7 +14,7 @@ use weir_learners::hallucination;
 use super::{configuration, print_json, stop_on_signal, store_and_keys};
 use crate::adapters;
 use crate::cli::{Common, RunArgs};
-use crate::config::{Config, RegistrySection, StartAt, TopicEncoding, TopicFormat, TypeConflict};
+use crate::config::{Config, OnDataLoss, RegistrySection, StartAt, TopicEncoding, TopicFormat, TypeConflict};
 use crate::error::{Failure, Result};
 use crate::http::{self, Listener, Readiness};
 use crate::pipeline::{Pipeline, StreamEstimator};
@@ -169,6 +169,10 @@ pub fn ingest_config(config: &Config, stop_when_drained: bool) -> Result<IngestC
         start: match config.ingest.start {
             StartAt::Earliest => Start::Earliest,
             StartAt::Latest => Start::Latest,
+        },
+        on_data_loss: match config.ingest.on_data_loss {
+            OnDataLoss::Stop => weir_ingest::OnDataLoss::Stop,
+            OnDataLoss::Count => weir_ingest::OnDataLoss::Count,
         },
         kafka: config.kafka.client_settings()?,
         dead_letter_days: config.ingest.dead_letter_days,
