@@ -53,7 +53,7 @@ impl Folder {
             let second: Vec<ObjectMeta> = listing(&inner, prefix.as_ref(), offset.as_ref()).try_collect().await?;
             let is_settled =
                 move |found: &ObjectMeta| entry_name(found).is_none_or(|name| Some(name) <= last.as_deref());
-            Ok(stream::iter(second.into_iter().filter(is_settled).map(Ok)))
+            Ok::<_, Error>(stream::iter(second.into_iter().filter(is_settled).map(Ok)))
         };
         stream::once(twice).try_flatten().boxed()
     }

@@ -59,7 +59,8 @@ impl Table {
     /// In a folder, what writers that were killed left half-written. Object stores keep parts of an upload where no listing
     /// shows them; there it is a rule of the bucket that removes them.
     async fn remove_drafts(&self, age: Duration, done: &mut Upkept) -> Result<()> {
-        let Ok(folder) = self.log.root_url().to_file_path() else { return Ok(()) };
+        let root = self.log.root_url();
+        let Some(folder) = root.to_file_path().ok().filter(|_| root.scheme() == "file") else { return Ok(()) };
         let removed = folder::remove_drafts(folder, age).await;
         let (files, bytes) = removed
             .map_err(|error| object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(error) })?;
