@@ -11,7 +11,7 @@ use weir_store::{Keyring, Store};
 use super::*;
 use crate::run::drive;
 use crate::source::channel;
-use crate::{Encoding, Format, OnConflict, Start, TopicConfig, TypeConflicts};
+use crate::{Encoding, Format, OnConflict, OnDataLoss, Start, TopicConfig, TypeConflicts};
 
 const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 9 };
 
@@ -35,6 +35,7 @@ fn config(policy: OnConflict) -> IngestConfig {
         start: Start::Earliest,
         kafka: BTreeMap::new(),
         dead_letter_days: 7,
+        on_data_loss: OnDataLoss::Stop,
         storage_patience: IngestConfig::STORAGE_PATIENCE,
     }
 }

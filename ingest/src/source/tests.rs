@@ -5,7 +5,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::*;
 use crate::topics::KnownTopic;
-use crate::{Encoding, Format, Start, TopicConfig, TypeConflicts};
+use crate::{Encoding, Format, OnDataLoss, Start, TopicConfig, TypeConflicts};
 
 fn config(brokers: String, kafka: &[(&str, &str)]) -> IngestConfig {
     IngestConfig {
@@ -25,6 +25,7 @@ fn config(brokers: String, kafka: &[(&str, &str)]) -> IngestConfig {
         start: Start::Earliest,
         kafka: kafka.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         dead_letter_days: 7,
+        on_data_loss: OnDataLoss::Stop,
         storage_patience: IngestConfig::STORAGE_PATIENCE,
     }
 }
