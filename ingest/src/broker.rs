@@ -78,6 +78,8 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
 
 /// Between questions to a cluster that is not there.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How long brokers may say that a topic is not there before it is believed.
+const BELIEVED_AFTER: Duration = Duration::from_secs(3);
 /// The longest wait for one answer.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -165,7 +167,8 @@ fn ask(config: &IngestConfig) -> Result<Known> {
         config.matched(topic_names(&client, config)?.iter().map(String::as_str))
     };
     let named = config.topics.iter().cloned();
-    let mut topics = named.map(|topic| describe(&client, config, topic)).collect::<Result<Vec<_>>>()?;
+    let give_up = Instant::now() + BELIEVED_AFTER;
+    let mut topics = named.map(|topic| describe_named(&client, config, topic, give_up)).collect::<Result<Vec<_>>>()?;
     let mut aside = Vec::new();
     for topic in matched {
         let name = topic.topic.clone();
@@ -179,6 +182,21 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     }
     let cluster_id = client.client().fetch_cluster_id(config.answer_within()).filter(|id| !id.is_empty());
     Ok(Known { cluster_id, topics, aside })
+}
+
+/// A topic that must be there. A broker that has just started says for a moment that it knows none.
+fn describe_named(
+    client: &BaseConsumer<Asking>,
+    config: &IngestConfig,
+    topic: TopicConfig,
+    give_up: Instant,
+) -> Result<KnownTopic> {
+    loop {
+        match describe(client, config, topic.clone()) {
+            Err(IngestError::MissingTopic { .. }) if Instant::now() < give_up => std::thread::sleep(ASK_AGAIN),
+            answer => return answer,
+        }
+    }
 }
 
 /// The names of all topics that can be read. One that is just being made or deleted is not among them.

@@ -122,9 +122,12 @@ impl Held {
         self.partitions.is_empty() && self.parked.is_empty()
     }
 
-    /// Fetching was started, paused or resumed.
+    /// Fetching was started, paused or resumed, by us or by the client, which does it for the time of a cooperative
+    /// rebalance. It throws away then what it has fetched and not handed over, and fetches it again: that it had met an end
+    /// says no longer that we have all before it.
     pub(super) fn disturb(&mut self) {
         self.disturbed = Instant::now();
+        self.partitions.values_mut().for_each(|reading| reading.met_end = None);
     }
 
     /// Notes a message; false when its partition is not read, so that the message is nobody's.
@@ -286,7 +289,9 @@ mod tests {
         held.observe((0, 0), &statistics("active", 10, 10));
         held.read((0, 0), 8);
         assert_eq!(held.prove_ends(Instant::now()), [], "a message came since");
+        held.observe((0, 0), &statistics("active", 10, 10));
         held.disturb();
+        assert_eq!(held.prove_ends(Instant::now()), [], "what was fetched may have been thrown away");
         held.observe((0, 0), &statistics("active", 10, 10));
         assert_eq!(held.prove_ends(Instant::now()), [], "stale for a moment after a pause");
     }
