@@ -3,7 +3,7 @@
 //! Nobody polls meanwhile, and the group throws out members that do not poll (`max.poll.interval.ms`). So every wait here is
 //! bounded, and what is not there in time is left to [`super::parked`].
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
@@ -43,8 +43,6 @@ pub(super) struct Context {
     /// What the sink has not answered yet.
     pub(super) asked: Mutex<Vec<Asked>>,
     pub(super) told_idle: AtomicBool,
-    /// How often the client has called us back.
-    pub(super) calls: AtomicU64,
 }
 
 /// A question to the sink: where do these partitions start?
@@ -64,7 +62,6 @@ impl Context {
             held: Mutex::new(Held::new()),
             asked: Mutex::default(),
             told_idle: AtomicBool::new(false),
-            calls: AtomicU64::new(0),
         }
     }
 
@@ -201,11 +198,6 @@ impl Context {
         self.show_parked();
     }
 
-    /// Notes that a poll was spent on a callback.
-    fn called(&self) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-    }
-
     /// Of the consumer protocol (KIP-848) a member that is given nothing hears nothing.
     fn see_idle(&self, statistics: &Statistics) {
         let is_up = |state: &str, age_ms: i64| state == "up" && age_ms >= IDLE_AFTER_MS;
@@ -220,7 +212,6 @@ impl Context {
 
 impl ConsumerContext for Context {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        self.called();
         match rebalance {
             Rebalance::Assign(partitions) => {
                 if let Err(error) = self.assign(consumer, partitions) {
@@ -237,7 +228,6 @@ impl ClientContext for Context {
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn std::error::Error>> {
-        self.called();
         token::read(&self.config)
     }
 
@@ -246,7 +236,6 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, _reason: &str) {
-        self.called();
         // The end of a partition is news, not trouble; the client reports it here too.
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
             return;
@@ -255,7 +244,6 @@ impl ClientContext for Context {
     }
 
     fn stats(&self, statistics: Statistics) {
-        self.called();
         self.see_idle(&statistics);
         let topics = self.control.topics.now();
         let mut held = lock(&self.held);

@@ -108,11 +108,7 @@ impl Poller {
     }
 
     /// Takes one message, if one comes in time.
-    ///
-    /// A poll in which the client called us back is no proof that there was nothing: the time may have gone into the
-    /// callback, while messages waited behind it.
     fn poll_once(&mut self, patience: Duration) -> Polled {
-        let calls = self.context().calls.load(Ordering::Relaxed);
         match self.consumer.poll(patience) {
             Some(Ok(message)) => {
                 let context = self.consumer.client().context();
@@ -137,7 +133,6 @@ impl Poller {
                 self.trouble(error);
                 Polled::News
             }
-            None if self.context().calls.load(Ordering::Relaxed) != calls => Polled::News,
             None => Polled::Nothing,
         }
     }
