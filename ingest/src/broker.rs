@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::MetadataTopic;
 
 use crate::config::{TOPICS_ASKED_EVERY, TOPICS_ASKED_EVERY_SETTING};
+use crate::ends::ends;
 use crate::source::Watermarks;
 use crate::token::TOKEN_FILE;
 use crate::topic_id::{may_read, topic_id};
@@ -294,7 +295,7 @@ pub(crate) fn watermarks_of(
     let trouble = |error| classify(config, name, wait, error);
     let mut watermarks = Vec::new();
     for partition in partitions(client, name, wait).map_err(trouble)? {
-        let (low, high) = client.fetch_watermarks(name, partition, wait).map_err(trouble)?;
+        let (low, high) = ends(client, name, partition, wait).map_err(trouble)?;
         watermarks.push(Watermarks { partition: (index, partition), low, high });
     }
     Ok(watermarks)

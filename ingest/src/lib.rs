@@ -27,6 +27,7 @@ mod broker;
 mod config;
 mod dead_letters;
 mod decode;
+mod ends;
 mod error;
 mod events;
 mod gaps;

@@ -13,6 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::{Control, PartitionKey, Watermarks};
+use crate::ends::ends;
 use crate::topic_id::topic_id_by;
 use crate::topics::ReadTopics;
 use crate::{IngestConfig, IngestError, Result, broker};
@@ -84,7 +85,7 @@ impl<C: ConsumerContext> LookUp<'_, C> {
             if silent.contains(leader) {
                 continue;
             }
-            match self.client.fetch_watermarks(name, *partition, self.left()?) {
+            match ends(self.client, name, *partition, self.left()?) {
                 Ok((low, high)) => found.watermarks.push(Watermarks { partition: (topic, *partition), low, high }),
                 Err(error) => {
                     let error = trouble(error);
