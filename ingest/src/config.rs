@@ -343,6 +343,12 @@ pub(crate) mod tests {
         }])
     }
 
+    /// A topic of requests.
+    pub(crate) fn llm() -> TopicConfig {
+        let topic = "llm".to_owned();
+        TopicConfig { topic, format: Format::Requests, encoding: Encoding::Json, headers: Vec::new() }
+    }
+
     /// A configuration that reads these topics.
     pub(crate) fn config_of(topics: Vec<TopicConfig>) -> IngestConfig {
         IngestConfig {

@@ -241,38 +241,21 @@ mod tests {
     use super::faulty::Faulty;
     use super::*;
     use crate::broker::Known;
+    use crate::config::tests::{config_of, llm};
     use crate::source::{Chunk, Event, Generation, Watermarks, channel};
     use crate::topics::KnownTopic;
-    use crate::{Encoding, Format, OnDataLoss, Start, TopicConfig, TypeConflicts, raw_table_spec};
+    use crate::{Format, raw_table_spec};
 
     const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 3 };
 
     fn config() -> IngestConfig {
         IngestConfig {
-            brokers: "none".to_owned(),
-            group_id: "g".to_owned(),
-            job: "j".to_owned(),
-            topics: vec![llm()],
-            patterns: Vec::new(),
             flush_rows: 1_000,
             flush_bytes: 1 << 20,
             flush_interval: Duration::from_secs(3_600),
             stop_when_drained: true,
-            keep_text: false,
-            allowed_unknown: Vec::new(),
-            registry: None,
-            type_conflicts: TypeConflicts::default(),
-            start: Start::Earliest,
-            on_data_loss: OnDataLoss::Stop,
-            kafka: BTreeMap::new(),
-            dead_letter_days: 7,
-            storage_patience: IngestConfig::STORAGE_PATIENCE,
+            ..config_of(vec![llm()])
         }
-    }
-
-    fn llm() -> TopicConfig {
-        let topic = "llm".to_owned();
-        TopicConfig { topic, format: Format::Requests, encoding: Encoding::Json, headers: Vec::new() }
     }
 
     fn assigned(generation: Generation) -> Event {

@@ -9,9 +9,10 @@ use tokio::sync::watch;
 use weir_store::{Keyring, Store};
 
 use super::*;
+use crate::config::tests::{config_of, llm};
 use crate::run::drive;
 use crate::source::channel;
-use crate::{Encoding, Format, OnConflict, OnDataLoss, Start, TopicConfig, TypeConflicts};
+use crate::{OnConflict, TypeConflicts};
 
 const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 9 };
 
@@ -19,30 +20,13 @@ const HELD: Watermarks = Watermarks { partition: (0, 0), low: 0, high: 9 };
 fn config(policy: OnConflict) -> IngestConfig {
     let columns = BTreeMap::from([("requests.prompt_tokens".to_owned(), policy)]);
     IngestConfig {
-        brokers: "none".to_owned(),
-        group_id: "g".to_owned(),
-        job: "j".to_owned(),
-        topics: vec![llm()],
-        patterns: Vec::new(),
         flush_rows: 1_000,
         flush_bytes: 1 << 20,
         flush_interval: Duration::from_secs(3_600),
-        stop_when_drained: false,
-        keep_text: false,
-        allowed_unknown: Vec::new(),
-        registry: None,
         type_conflicts: TypeConflicts { columns, ..TypeConflicts::default() },
-        start: Start::Earliest,
-        kafka: BTreeMap::new(),
         dead_letter_days: 7,
-        on_data_loss: OnDataLoss::Stop,
-        storage_patience: IngestConfig::STORAGE_PATIENCE,
+        ..config_of(vec![llm()])
     }
-}
-
-fn llm() -> TopicConfig {
-    let topic = "llm".to_owned();
-    TopicConfig { topic, format: Format::Requests, encoding: Encoding::Json, headers: Vec::new() }
 }
 
 struct Bench {

@@ -4,35 +4,17 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 use super::*;
+use crate::config::tests::{config_of, llm};
 use crate::topics::KnownTopic;
-use crate::{Encoding, Format, OnDataLoss, Start, TopicConfig, TypeConflicts};
 
 fn config(brokers: String, kafka: &[(&str, &str)]) -> IngestConfig {
     IngestConfig {
         brokers,
-        group_id: "g".to_owned(),
-        job: "j".to_owned(),
-        topics: vec![llm()],
-        patterns: Vec::new(),
         flush_rows: 1_000,
         flush_bytes: 1 << 20,
-        flush_interval: Duration::from_secs(1),
-        stop_when_drained: false,
-        keep_text: false,
-        allowed_unknown: Vec::new(),
-        registry: None,
-        type_conflicts: TypeConflicts::default(),
-        start: Start::Earliest,
         kafka: kafka.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-        dead_letter_days: 7,
-        on_data_loss: OnDataLoss::Stop,
-        storage_patience: IngestConfig::STORAGE_PATIENCE,
+        ..config_of(vec![llm()])
     }
-}
-
-fn llm() -> TopicConfig {
-    let topic = "llm".to_owned();
-    TopicConfig { topic, format: Format::Requests, encoding: Encoding::Json, headers: Vec::new() }
 }
 
 async fn next(arriving: &mut Arriving) -> Event {
