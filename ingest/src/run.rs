@@ -458,6 +458,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_offset_that_kafka_refused_may_be_that_of_a_partition_that_is_gone_since() {
+        let (_folder, _store, mut sink) = bench(vec![]).await;
+        let other = Watermarks { partition: (0, 1), ..HELD };
+        let both = |generation| {
+            let (starts, _) = std::sync::mpsc::sync_channel(1);
+            News::Assigned { generation, partitions: vec![HELD, other], as_of: Instant::now(), starts }
+        };
+        pass(&mut sink, both(1).into()).await.unwrap();
+        pass(&mut sink, News::OffsetGone.into()).await.unwrap();
+        pass(&mut sink, assigned(2)).await.unwrap();
+        pass(&mut sink, both(3).into()).await.unwrap();
+        // Refused once more, and both are there.
+        pass(&mut sink, News::OffsetGone.into()).await.unwrap();
+        let error = pass(&mut sink, both(4).into()).await.unwrap_err();
+        assert!(matches!(error, IngestError::OffsetRefused { .. }), "{error}");
+    }
+
+    #[tokio::test]
     async fn large_messages_are_flushed_by_their_bytes_bad_ones_too() {
         let (_folder, _store, mut sink) = bench(vec![]).await;
         let large = |json: &str| Some(format!("{json}{}", " ".repeat(600 << 10)).into_bytes());

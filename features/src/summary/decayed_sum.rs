@@ -18,11 +18,11 @@ const SLOTS: i64 = 8;
 const HALF_LIVES: i64 = 16;
 
 /// An exponentially decayed sum of whole numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct DecayedSum(OfOneSetting<Slots>);
+pub type DecayedSum = OfOneSetting<Slots>;
 
+/// Whole sums by slots of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Slots {
+pub struct Slots {
     half_life_ms: i64,
     slots: BTreeMap<i64, Slot>,
 }
@@ -44,7 +44,7 @@ impl DecayedSum {
     /// Sees one value at its event time. The half-life is the same at every call.
     pub fn insert(&mut self, value: i64, event_ms: i64, half_life_ms: i64) {
         let half_life_ms = half_life_ms.max(Self::HALF_LIFE_MIN_MS);
-        match &mut self.0 {
+        match self {
             OfOneSetting::One(slots) if slots.half_life_ms == half_life_ms => slots.add(value, event_ms),
             seen => {
                 let mut slots = Slots { half_life_ms, slots: BTreeMap::new() };
@@ -58,7 +58,7 @@ impl DecayedSum {
     /// differed.
     #[must_use]
     pub fn at(&self, at_ms: i64) -> Option<f64> {
-        match &self.0 {
+        match self {
             OfOneSetting::Nothing => Some(0.0),
             OfOneSetting::One(slots) => Some(slots.at(at_ms)),
             OfOneSetting::Mixed => None,
@@ -108,6 +108,8 @@ impl Slots {
 }
 
 impl Set for Slots {
+    const NAME: &'static str = "decayed sum";
+
     fn has_the_setting_of(&self, other: &Self) -> bool {
         self.half_life_ms == other.half_life_ms
     }
@@ -149,30 +151,9 @@ impl Set for Slots {
         read.forget();
         (read.slots.len() == slots).then_some(read)
     }
-}
-
-impl Summary for DecayedSum {
-    const NAME: &'static str = "decayed sum";
-
-    fn merge(&mut self, other: &Self) {
-        self.0.merge(&other.0);
-    }
-
-    // version, setting
-    fn put(&self, out: &mut Vec<u8>) {
-        self.0.put(out);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        OfOneSetting::read(reader).map(Self)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0 == OfOneSetting::Nothing
-    }
 
     fn heap_bytes(&self) -> usize {
-        if let OfOneSetting::One(slots) = &self.0 { slots.slots.len() * 48 } else { 0 }
+        self.slots.len() * 48
     }
 }
 

@@ -8,11 +8,11 @@ use super::varint::{Reader, put, put_signed};
 const EDGES_MAX: usize = 1_000;
 
 /// Counts of whole numbers below the first edge, from each edge to the next, and from the last one on.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FixedHistogram(OfOneSetting<Bins>);
+pub type FixedHistogram = OfOneSetting<Bins>;
 
+/// Edges and the counts between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Bins {
+pub struct Bins {
     edges: Vec<i64>,
     /// One more than there are edges.
     counts: Vec<u64>,
@@ -35,7 +35,7 @@ impl FixedHistogram {
 
     /// Sees one value; the edges rise and are the same at every call.
     pub fn insert(&mut self, edges: &[i64], value: i64) {
-        match &mut self.0 {
+        match self {
             OfOneSetting::One(bins) if bins.edges == edges => bins.add(value),
             seen => {
                 let mut bins = Bins { edges: edges.to_vec(), counts: vec![0; edges.len() + 1] };
@@ -48,7 +48,7 @@ impl FixedHistogram {
     /// Edges, and counts, of which there is one more; empty when nothing was seen, `None` when edges differed.
     #[must_use]
     pub fn bins(&self) -> Option<(&[i64], &[u64])> {
-        match &self.0 {
+        match self {
             OfOneSetting::Nothing => Some((&[], &[])),
             OfOneSetting::One(bins) => Some((&bins.edges, &bins.counts)),
             OfOneSetting::Mixed => None,
@@ -73,6 +73,8 @@ impl Bins {
 }
 
 impl Set for Bins {
+    const NAME: &'static str = "histogram";
+
     fn has_the_setting_of(&self, other: &Self) -> bool {
         self.edges == other.edges
     }
@@ -100,30 +102,9 @@ impl Set for Bins {
         // An empty one has no edges.
         counts.iter().any(|count| *count > 0).then_some(Self { edges, counts })
     }
-}
-
-impl Summary for FixedHistogram {
-    const NAME: &'static str = "histogram";
-
-    fn merge(&mut self, other: &Self) {
-        self.0.merge(&other.0);
-    }
-
-    // version, setting
-    fn put(&self, out: &mut Vec<u8>) {
-        self.0.put(out);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        OfOneSetting::read(reader).map(Self)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0 == OfOneSetting::Nothing
-    }
 
     fn heap_bytes(&self) -> usize {
-        self.bins().map_or(0, |(edges, counts)| 8 * (edges.len() + counts.len()))
+        8 * (self.edges.len() + self.counts.len())
     }
 }
 

@@ -38,7 +38,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
                 return Ok(());
             }
             // What Kafka refused meanwhile was this loss.
-            self.offset_refused = false;
+            self.refused_among.clear();
             let decided = Decided { actor: "ingest".to_owned(), reason: Some("on_data_loss = \"count\"".to_owned()) };
             gaps::make(&self.store, &self.config.job, Cause::DataLoss, decided, moves).await?;
             self.refresh_settled().await?;

@@ -39,7 +39,7 @@ mod tests;
 mod trouble;
 mod writing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -104,8 +104,8 @@ pub(crate) struct Sink<F> {
     expired_on: Option<UtcDay>,
     /// When to look at the dead letters' keys again.
     expire_at: Instant,
-    /// Kafka refused an offset, and the positions have not been read again since.
-    offset_refused: bool,
+    /// Partitions of which Kafka refused one to be read on, until their positions are read again; else empty.
+    refused_among: BTreeSet<PartitionKey>,
     pub(crate) summary: IngestSummary,
 }
 
@@ -188,7 +188,7 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             rest_until: None,
             expired_on: None,
             expire_at: Instant::now(),
-            offset_refused: false,
+            refused_among: BTreeSet::new(),
             summary: IngestSummary::default(),
         };
         for (topic, why) in aside {
@@ -358,8 +358,11 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
             return Ok(None);
         }
         match self.resume(assigned).await {
-            Ok(_) if self.offset_refused => Err(IngestError::OffsetRefused { job: self.config.job.clone() }),
+            Ok(_) if self.kafka_contradicts_itself(assigned) => {
+                Err(IngestError::OffsetRefused { job: self.config.job.clone() })
+            }
             Ok(starts) => {
+                self.refused_among.clear();
                 (self.assignment, self.look_again) = (Some(generation), None);
                 Ok(Some(starts))
             }
@@ -631,9 +634,17 @@ impl<F: FnMut(&str, i64, u64) + Send> Sink<F> {
     /// As a restart, when Kafka no longer holds what comes next: reading positions again names the partition, or shows
     /// that Kafka contradicts itself.
     pub(crate) fn read_positions_again(&mut self) {
-        self.offset_refused = true;
+        self.refused_among = self.partitions.keys().copied().collect();
         self.forget_assignment();
         self.control.rejoin();
+    }
+
+    /// Did Kafka refuse one of these partitions, and says of all now that it holds the positions? The client does not say
+    /// which one was refused. If only some came back, it may be one of the others, whose topic was deleted or made again, or
+    /// which another member reads now; if it was none of those, it is refused once more.
+    fn kafka_contradicts_itself(&self, assigned: &[Watermarks]) -> bool {
+        let is_back = |suspect: &PartitionKey| assigned.iter().any(|watermarks| watermarks.partition == *suspect);
+        !self.refused_among.is_empty() && self.refused_among.iter().all(is_back)
     }
 
     /// Waits for maintenance that is under way.

@@ -38,6 +38,13 @@ impl Kafka {
     }
 
     fn start_with(folder: &Path, options: &[&str]) -> Option<Self> {
+        // Shown of a test that fails.
+        tracing_subscriber::fmt()
+            .with_env_filter("warn,weir_ingest=info")
+            .with_test_writer()
+            .with_ansi(false)
+            .try_init()
+            .ok();
         let mut kafka = Self { folder: folder.join("kafka"), brokers: String::new() };
         let output = kafka.script("start", options);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
