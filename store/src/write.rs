@@ -4,14 +4,20 @@
 //! left to do when the time to commit has come.
 
 use std::borrow::Cow;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch, new_null_array};
+use arrow::array::{Array, AsArray, RecordBatch, StringArray, new_null_array};
+use arrow::compute::{sort_to_indices, take_record_batch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use delta_kernel::expressions::Scalar;
+use delta_kernel::table_properties::DataSkippingNumIndexedCols;
 use deltalake::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake::kernel::Add;
 use deltalake::table::config::TablePropertiesExt;
 use indexmap::IndexMap;
+use object_store::ObjectStore;
 use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -21,6 +27,10 @@ use crate::{Advance, Committed, Result, StoreError};
 
 /// Rows that the Parquet writer takes at a time.
 const WRITE_BATCH_ROWS: usize = 8_192;
+
+/// Partitions that are written to at once. Each has a file with buffers for every column: rows whose times lie all over the
+/// centuries would otherwise take memory without bound.
+const OPEN_PARTITIONS_MAX: usize = 64;
 
 /// Text columns in which hardly a value comes twice: a dictionary of them is built only to be thrown away.
 const DISTINCT_TEXT: [&str; 4] = ["request_id", "feedback_id", "span_id", "trace_id"];
@@ -54,10 +64,22 @@ pub fn writer_properties(schema: &Schema) -> WriterProperties {
 /// Takes rows of one table, and writes them to files that nobody can see yet.
 pub struct RowsWriter {
     table: String,
+    partition_columns: Vec<String>,
+    files: Files,
+    writer: DeltaWriter,
+    /// Values of the partition column that the writer has files for.
+    open: HashSet<Option<String>>,
+    /// Files that were ended before the others.
+    ended: Vec<Add>,
+    rows: u64,
+}
+
+/// What writers of a table's files are made of.
+struct Files {
+    objects: Arc<dyn ObjectStore>,
     schema: SchemaRef,
     partition_columns: Vec<String>,
-    writer: DeltaWriter,
-    rows: u64,
+    indexed: DataSkippingNumIndexedCols,
 }
 
 /// Files that a commit can make visible.
@@ -71,11 +93,14 @@ impl Table {
     /// A writer of rows for a later [`Table::commit_written`] to this table, through this value or another.
     #[must_use]
     pub fn rows_writer(&self) -> RowsWriter {
+        let files = self.files();
         RowsWriter {
             table: self.name.clone(),
-            schema: self.schema.clone(),
             partition_columns: self.partition_columns(),
-            writer: self.file_writer(),
+            writer: files.writer(),
+            files,
+            open: HashSet::new(),
+            ended: Vec::new(),
             rows: 0,
         }
     }
@@ -102,17 +127,31 @@ impl Table {
 
     /// A writer of this table's files.
     pub(crate) fn file_writer(&self) -> DeltaWriter {
-        let indexed = self.head().table_properties().num_indexed_cols();
+        self.files().writer()
+    }
+
+    fn files(&self) -> Files {
+        Files {
+            objects: self.objects(),
+            schema: self.schema.clone(),
+            partition_columns: self.partition_columns(),
+            indexed: self.head().table_properties().num_indexed_cols(),
+        }
+    }
+}
+
+impl Files {
+    fn writer(&self) -> DeltaWriter {
         let config = WriterConfig::new(
             self.schema.clone(),
-            self.partition_columns(),
+            self.partition_columns.clone(),
             Some(writer_properties(&self.schema)),
             None,
             Some(WRITE_BATCH_ROWS),
-            indexed,
+            self.indexed,
             Some(statistics_columns(&self.schema)),
         );
-        DeltaWriter::new(self.objects(), config)
+        DeltaWriter::new(self.objects.clone(), config)
     }
 }
 
@@ -126,13 +165,61 @@ impl RowsWriter {
             return Ok(());
         }
         let batch = self.aligned(batch)?;
-        let written = match self.only_partition(&batch) {
+        let table = self.table.clone();
+        let failed = |error| StoreError::delta(&table, error);
+        if let Some((value, partition)) = self.only_partition(&batch) {
             // Mostly all rows are of one day: they need not be sorted into partitions, which copies them.
-            Some(partition) => self.writer.write_partition(batch.clone().into_owned(), &partition).await,
-            None => self.writer.write(&batch).await,
-        };
-        written.map_err(|error| StoreError::delta(&self.table, error))?;
+            self.make_room([Some(value)].into()).await?;
+            self.writer.write_partition(batch.clone().into_owned(), &partition).await.map_err(failed)?;
+        } else {
+            for part in self.parts_of_few_partitions(&batch)? {
+                let values = self.values(&part);
+                self.make_room(values.into_iter().map(|value| value.map(ToOwned::to_owned)).collect()).await?;
+                self.writer.write(&part).await.map_err(failed)?;
+            }
+        }
         self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// The batch in parts, none of which has more partitions than may be open.
+    fn parts_of_few_partitions(&self, batch: &RecordBatch) -> Result<Vec<RecordBatch>> {
+        let Some(column) = self.text(batch).filter(|_| self.values(batch).len() > OPEN_PARTITIONS_MAX) else {
+            return Ok(vec![batch.clone()]);
+        };
+        let bad = |error: ArrowError| StoreError::bad_commit(&self.table, error.to_string());
+        let sorted = take_record_batch(batch, &sort_to_indices(column, None, None).map_err(bad)?).map_err(bad)?;
+        let mut cuts = vec![0];
+        let mut seen = BTreeSet::new();
+        for (row, value) in self.text(&sorted).into_iter().flatten().enumerate() {
+            if seen.insert(value) && seen.len() > OPEN_PARTITIONS_MAX {
+                cuts.push(row);
+                seen = [value].into();
+            }
+        }
+        cuts.push(sorted.num_rows());
+        Ok(cuts.windows(2).map(|cut| sorted.slice(cut[0], cut[1] - cut[0])).collect())
+    }
+
+    /// The distinct values of the partition column; none without one.
+    fn values<'a>(&self, batch: &'a RecordBatch) -> BTreeSet<Option<&'a str>> {
+        self.text(batch).into_iter().flatten().collect()
+    }
+
+    fn text<'a>(&self, batch: &'a RecordBatch) -> Option<&'a StringArray> {
+        let [column] = self.partition_columns.as_slice() else { return None };
+        batch.column_by_name(column)?.as_string_opt::<i32>()
+    }
+
+    /// Ends the open files, if with these partitions they would be too many.
+    async fn make_room(&mut self, coming: HashSet<Option<String>>) -> Result<()> {
+        let new = coming.difference(&self.open).count();
+        if self.open.len() + new > OPEN_PARTITIONS_MAX {
+            let full = std::mem::replace(&mut self.writer, self.files.writer());
+            self.ended.extend(full.close().await.map_err(|error| StoreError::delta(&self.table, error))?);
+            self.open.clear();
+        }
+        self.open.extend(coming);
         Ok(())
     }
 
@@ -141,7 +228,8 @@ impl RowsWriter {
     /// # Errors
     /// [`StoreError::Delta`] and [`StoreError::Storage`].
     pub async fn close(self) -> Result<Written> {
-        let adds = self.writer.close().await.map_err(|error| StoreError::delta(&self.table, error))?;
+        let mut adds = self.ended;
+        adds.extend(self.writer.close().await.map_err(|error| StoreError::delta(&self.table, error))?);
         Ok(Written { adds, rows: self.rows })
     }
 
@@ -150,28 +238,27 @@ impl RowsWriter {
         self.writer.abort().await.ok();
     }
 
-    /// The partition that all rows are of, if they are of one.
-    fn only_partition(&self, batch: &RecordBatch) -> Option<IndexMap<String, Scalar>> {
-        let [column] = self.partition_columns.as_slice() else { return None };
-        let values = batch.column_by_name(column)?.as_string_opt::<i32>()?;
+    /// The partition that all rows are of, if they are of one: its value, and how the writer names it.
+    fn only_partition(&self, batch: &RecordBatch) -> Option<(String, IndexMap<String, Scalar>)> {
+        let (column, values) = (self.partition_columns.first()?, self.text(batch)?);
         let first = values.value(0);
         let is_one = values.null_count() == 0 && values.iter().all(|value| value == Some(first));
-        is_one.then(|| IndexMap::from([(column.clone(), Scalar::from(first))]))
+        is_one.then(|| (first.to_owned(), IndexMap::from([(column.clone(), Scalar::from(first))])))
     }
 
     /// The batch with the table's columns in the table's order; absent nullable columns are null.
     fn aligned<'a>(&self, batch: &'a RecordBatch) -> Result<Cow<'a, RecordBatch>> {
         let bad = |why: String| StoreError::bad_commit(&self.table, why);
-        if batch.schema_ref() == &self.schema {
+        if batch.schema_ref() == &self.files.schema {
             return Ok(Cow::Borrowed(batch));
         }
         if let Some(extra) =
-            batch.schema().fields().iter().find(|field| self.schema.field_with_name(field.name()).is_err())
+            batch.schema().fields().iter().find(|field| self.files.schema.field_with_name(field.name()).is_err())
         {
             return Err(bad(format!("the table has no column {}", extra.name())));
         }
-        let mut columns = Vec::with_capacity(self.schema.fields().len());
-        for field in self.schema.fields() {
+        let mut columns = Vec::with_capacity(self.files.schema.fields().len());
+        for field in self.files.schema.fields() {
             let column = match batch.column_by_name(field.name()) {
                 Some(column) => column.clone(),
                 None => new_null_array(field.data_type(), batch.num_rows()),
@@ -189,7 +276,7 @@ impl RowsWriter {
             }
             columns.push(column);
         }
-        RecordBatch::try_new(self.schema.clone(), columns).map(Cow::Owned).map_err(|error| bad(error.to_string()))
+        RecordBatch::try_new(self.files.schema.clone(), columns).map(Cow::Owned).map_err(|error| bad(error.to_string()))
     }
 }
 
@@ -214,10 +301,42 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::Int64Array;
-    use arrow::datatypes::Field;
+    use arrow::datatypes::{Field, Int64Type};
 
     use super::*;
-    use crate::{Store, TableSpec};
+    use crate::{Store, TableSpec, UtcDay};
+
+    #[tokio::test]
+    async fn rows_of_thousands_of_days_are_written_with_few_files_open() {
+        let store = Store::open("memory://").await.unwrap();
+        let fields = vec![Field::new("id", DataType::Int64, false), Field::new("event_date", DataType::Utf8, false)];
+        let schema = Arc::new(Schema::new(fields));
+        let partition_by = Some("event_date".to_owned());
+        let mut table =
+            store.table(&TableSpec { name: "events".to_owned(), schema: schema.clone(), partition_by }).await.unwrap();
+        let mut writer = table.rows_writer();
+        let mut most = 0;
+        // Batches of one day, of some, and of more than may be open; rows of a day lie apart.
+        for (first, rows, days) in [(0, 100, 1), (100, 300, 40), (400, 2_000, 700), (2_400, 50, 50)] {
+            let ids: Vec<i64> = (first..first + rows).collect();
+            let day = |id: &i64| UtcDay::of_ms(86_400_000 * (id * 7_919 % days)).to_string();
+            let columns: Vec<Arc<dyn Array>> = vec![
+                Arc::new(Int64Array::from(ids.clone())),
+                Arc::new(StringArray::from_iter_values(ids.iter().map(day))),
+            ];
+            writer.write(&RecordBatch::try_new(schema.clone(), columns).unwrap()).await.unwrap();
+            most = most.max(writer.open.len());
+        }
+        let written = writer.close().await.unwrap();
+        assert!(most <= OPEN_PARTITIONS_MAX && written.adds.len() >= 700, "{most}, {}", written.adds.len());
+        let committed = table.commit_written(written, vec![]).await.unwrap();
+        let mut ids: Vec<i64> = Vec::new();
+        for batch in table.appended(committed.version).await.unwrap() {
+            ids.extend(batch.column_by_name("id").unwrap().as_primitive::<Int64Type>().values());
+        }
+        ids.sort_unstable();
+        assert_eq!(ids, (0..2_450).collect::<Vec<_>>());
+    }
 
     #[tokio::test]
     async fn files_that_a_vacuum_may_have_taken_are_not_committed() {
