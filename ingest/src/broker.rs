@@ -30,14 +30,24 @@ pub(crate) struct Known {
     pub(crate) aside: Vec<(String, IngestError)>,
 }
 
-/// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere. Returns the names of the
-/// topics that would be read now, those that match a pattern included.
+/// What [`probe`] found, by name.
+#[derive(Debug, Default)]
+pub struct Probed {
+    /// Topics that would be read now: those that are named, in the order of the configuration, then those that match a
+    /// pattern.
+    pub read: Vec<String>,
+    /// Topics that match a pattern and would be set aside, and why.
+    pub aside: Vec<(String, IngestError)>,
+}
+
+/// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere, and does not look into
+/// tables: that they have positions of another topic is not seen.
 ///
 /// # Errors
 /// [`IngestError::Config`], [`IngestError::Unreachable`], [`IngestError::MissingTopic`], [`IngestError::Refused`].
-pub async fn probe(config: &IngestConfig) -> Result<Vec<String>> {
-    let known = known(config).await?;
-    Ok(known.topics.into_iter().map(|topic| topic.config.topic).collect())
+pub async fn probe(config: &IngestConfig) -> Result<Probed> {
+    let Known { topics, aside, .. } = known(config).await?;
+    Ok(Probed { read: topics.into_iter().map(|topic| topic.config.topic).collect(), aside })
 }
 
 /// As [`probe`], and says which cluster and which topics it found.
