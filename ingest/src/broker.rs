@@ -89,8 +89,9 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
 
 /// Between questions to a cluster that is not there.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// How long brokers may say that a topic is not there before it is believed.
-const BELIEVED_AFTER: Duration = Duration::from_secs(3);
+/// How long brokers may say that a topic is not there before it is believed. One that has just started says that it knows
+/// none, on a busy machine for seconds.
+pub(crate) const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 /// The longest wait for one answer.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 

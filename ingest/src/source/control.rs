@@ -97,7 +97,7 @@ impl Control {
         }
     }
 
-    /// Trouble that passes: with brokers, or with a topic that was deleted, if it need not be there.
+    /// Trouble that passes: with brokers, or with a topic that they do not know: the lookout tells if it stays away.
     pub(super) fn passes(&self, config: &IngestConfig, error: &IngestError) -> bool {
         match error {
             IngestError::Unreachable { .. } | IngestError::Kafka(_) => true,

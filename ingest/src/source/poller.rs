@@ -154,10 +154,10 @@ impl Poller {
                 let brokers = context.config.brokers.clone();
                 context.events.news(News::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
-            // Of a topic that only a pattern matches, it must not end the run.
+            // Of a topic that only a pattern matches, it must not end the run. The lookout knows which one it is.
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) if self.control.ask_which_is_refused() => {}
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
-                // A topic that a pattern matched may go. The lookout knows which one it is.
+                // One that a pattern matched may go, and a broker that has just started knows none. The lookout tells.
                 IngestError::MissingTopic { .. } if self.control.wake_lookout() => {}
                 refused @ (IngestError::Refused { .. } | IngestError::MissingTopic { .. }) => {
                     context.events.news(News::Failed(refused));
