@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::json::LineDelimitedWriter;
@@ -187,8 +187,9 @@ async fn table(ctx: &Context, sql: &str) -> Vec<Vec<String>> {
 async fn numbers(ctx: &Context, sql: &str) -> Vec<Vec<f64>> {
     let batches = weir_sql::query(ctx, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     let cells = |batch: &RecordBatch, row: usize| {
-        let number =
-            |column| cast(column, &DataType::Float64).expect("a number").as_primitive::<Float64Type>().value(row);
+        let number = |column: &ArrayRef| {
+            cast(column, &DataType::Float64).expect("a number").as_primitive::<Float64Type>().value(row)
+        };
         batch.columns().iter().map(number).collect()
     };
     batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| cells(batch, row))).collect()
