@@ -33,6 +33,10 @@ fn sketches() -> Vec<ScalarUDF> {
         accessor("ddsketch_mean", Real(|bytes| Ok(DdSketch::from_bytes(bytes)?.mean()))),
         accessor("ddsketch_share_to", RealAt(|bytes, limit| Ok(DdSketch::from_bytes(bytes)?.share_to(limit)))),
         accessor("joint_histogram_count", Whole(|bytes| Ok(clamped(JointHistogram::from_bytes(bytes)?.count())))),
+        accessor(
+            "joint_histogram_share_to",
+            RealAt(|bytes, limit| Ok(JointHistogram::from_bytes(bytes)?.share_to(limit))),
+        ),
         accessor("fixed_histogram_json", Text(|bytes| Ok(bins_json(&FixedHistogram::from_bytes(bytes)?)))),
         accessor(
             "fixed_histogram_share_below",

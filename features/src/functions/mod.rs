@@ -21,6 +21,7 @@
 //! | `moments_count`, `_mean`, `_variance`, `_squared_cv`, `_min`, `_max` `(moments)` | exact figures; the sample's variance |
 //! | `fixed_histogram_json(h)`, `fixed_histogram_share_below(h, edge)` | edges and counts; the share of values below an edge |
 //! | `joint_histogram_count(h)` | requests in a joint histogram |
+//! | `joint_histogram_share_to(h, x)` | the share of requests of at most x tokens in all; one within 5 % of x may be on either side |
 //! | `second_counts_count(c)`, `second_counts_span(c)`, `dispersion(c)` | arrivals, seconds spanned, index of dispersion |
 //! | `second_counts_first_s(c)`, `second_counts_last_s(c)` | second of the first and the last arrival since the Unix epoch |
 //! | `dispersion_at(c, window_s)` | index of dispersion of arrivals per window of so many seconds |

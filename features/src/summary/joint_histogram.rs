@@ -65,6 +65,16 @@ impl JointHistogram {
         }
     }
 
+    /// The share of requests of at most `limit` tokens, prompt and completion together; `None` when empty. A request
+    /// within 5 % of the limit may count on either side: a cell counts whole, on the side of its middle.
+    #[must_use]
+    pub fn share_to(&self, limit: f64) -> Option<f64> {
+        let cells = self.cells();
+        let fits = |cell: &&JointCell| cell.prompt_tokens + cell.completion_tokens <= limit;
+        let fitting: f64 = cells.iter().filter(fits).map(|cell| cell.count as f64).sum();
+        (!cells.is_empty() && !limit.is_nan()).then(|| fitting / self.count() as f64)
+    }
+
     /// Exact sums of prompt and completion tokens.
     #[must_use]
     pub fn sums(&self) -> (u128, u128) {

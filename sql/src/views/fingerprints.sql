@@ -17,7 +17,8 @@ WITH turns AS (
   FROM requests
   WHERE system_prompt_hash IS NOT NULL
   WINDOW in_session AS (
-    PARTITION BY tenant, system_prompt_hash, session_id
+    -- A request without a session is alone.
+    PARTITION BY tenant, system_prompt_hash, session_id, CASE WHEN session_id IS NULL THEN request_id END
     ORDER BY arrival_ms, request_id
   )
 ),
@@ -29,9 +30,8 @@ sessions AS (
     count(is_agent) AS classified_requests,
     count(*) FILTER (WHERE is_agent) AS agent_requests,
     sum(tools_called_count) AS tool_calls,
-    -- Requests without a session have nothing before them.
-    ddsketch(gap_ms) FILTER (WHERE session_id IS NOT NULL) AS gaps_ms,
-    ddsketch(pause_ms) FILTER (WHERE session_id IS NOT NULL AND pause_ms >= 0) AS pauses_ms
+    ddsketch(gap_ms) AS gaps_ms,
+    ddsketch(pause_ms) FILTER (WHERE pause_ms >= 0) AS pauses_ms
   FROM turns
   GROUP BY tenant, system_prompt_hash, session_id
 ),

@@ -98,8 +98,10 @@ SELECT
 FROM (
   SELECT
     *,
-    session_id IS NOT NULL
-    AND arrival_ms > min(arrival_ms) OVER (PARTITION BY tenant, session_id) AS has_earlier_in_session,
+    -- A request without a session is alone: together they would be one group that has to fit in memory.
+    arrival_ms > min(arrival_ms) OVER (
+      PARTITION BY tenant, session_id, CASE WHEN session_id IS NULL THEN request_id END
+    ) AS has_earlier_in_session,
     CASE
       WHEN CAST(has_image AS INT) + CAST(has_audio AS INT) + CAST(has_video AS INT) > 1 THEN 'several_kinds'
       WHEN has_image THEN 'image_part'
