@@ -16,6 +16,7 @@ import duckdb
 START_MS = 1_700_006_400_000  # 2023-11-15 00:00:00 UTC, where a trace without a date begins
 BOUNDARY_TOKENS = 8192
 SKETCH_ERROR = 0.01
+CELL_ERROR = 0.05
 WINDOWS_S = (1, 10, 60, 600, 3600)
 
 
@@ -76,18 +77,24 @@ class Trace:
             self.line(figure, tokens)
 
     def print_shares(self):
-        """A prompt counts surely when even its estimate is below the boundary, and possibly when that may be."""
-        slots = defaultdict(list)
-        for arrival_ms, prompt, _ in self.calls:
+        prompts, totals = defaultdict(list), defaultdict(list)
+        for arrival_ms, prompt, completion in self.calls:
             if prompt is not None:
-                slots[arrival_ms // 600_000].append(prompt)
+                prompts[arrival_ms // 600_000].append(prompt)
+            if prompt is not None and completion is not None:
+                totals[arrival_ms // 600_000].append(prompt + completion)
+        self.print_sliding("share_to_8k", prompts, SKETCH_ERROR)
+        self.print_sliding("total_share_to_8k", totals, CELL_ERROR)
+
+    def print_sliding(self, figure, slots, error):
+        """A length counts surely when even its estimate is below the boundary, and possibly when that may be."""
         newest = max(arrival_ms // 600_000 for arrival_ms, _, _ in self.calls)
         ends = {slot + later for slot in slots for later in range(1, 7) if slot + later <= newest + 1}
         for end in ends:
-            prompts = [prompt for slot in range(end - 6, end) for prompt in slots.get(slot, [])]
-            surely = sum((1 + SKETCH_ERROR) * prompt <= BOUNDARY_TOKENS for prompt in prompts)
-            possibly = sum((1 - SKETCH_ERROR) * prompt <= BOUNDARY_TOKENS for prompt in prompts)
-            self.line(f"share_to_8k {moment(end * 600_000)}", surely / len(prompts), possibly / len(prompts))
+            lengths = [length for slot in range(end - 6, end) for length in slots.get(slot, [])]
+            surely = sum((1 + error) * length <= BOUNDARY_TOKENS for length in lengths)
+            possibly = sum((1 - error) * length <= BOUNDARY_TOKENS for length in lengths)
+            self.line(f"{figure} {moment(end * 600_000)}", surely / len(lengths), possibly / len(lengths))
 
     def print_arrivals(self):
         seconds = [arrival_ms // 1000 for arrival_ms, _, _ in self.calls]

@@ -88,6 +88,8 @@ pub struct Figures {
     tokens: BTreeMap<(String, String, &'static str), i64>,
     /// End of each sliding hour to its archetype and its share of prompts up to 8,192 tokens.
     pub archetypes: BTreeMap<String, (String, f64)>,
+    /// End of each sliding hour to its share of requests up to 8,192 tokens in all.
+    totals: BTreeMap<String, f64>,
     /// Window length, s, to the index of dispersion.
     pub dispersion: BTreeMap<i64, f64>,
     /// Window length, s, to whole windows and the most arrivals in one.
@@ -109,6 +111,9 @@ impl Figures {
         }
         for (end, (_, share)) in &self.archetypes {
             named.insert(format!("share_to_8k {end}"), *share);
+        }
+        for (end, share) in &self.totals {
+            named.insert(format!("total_share_to_8k {end}"), *share);
         }
         for (window_s, dispersion) in &self.dispersion {
             named.insert(format!("dispersion {window_s}"), *dispersion);
@@ -138,6 +143,7 @@ pub async fn figures(trace: &Trace, folder: &Path) -> Figures {
         placed: placed(&ctx).await,
         tokens: tokens(&ctx).await,
         archetypes: archetypes(&ctx).await,
+        totals: totals(&ctx).await,
         dispersion: dispersion(&ctx).await,
         windows: windows(&ctx).await,
     }
@@ -222,6 +228,11 @@ async fn archetypes(ctx: &Context) -> BTreeMap<String, (String, f64)> {
     let sql = "SELECT window_end, archetype, share_to_8k FROM workload_cdf";
     let window = |row: Vec<String>| (row[0].clone(), (row[1].clone(), row[2].parse().expect("a share")));
     table(ctx, sql).await.into_iter().map(window).collect()
+}
+
+async fn totals(ctx: &Context) -> BTreeMap<String, f64> {
+    let sql = "SELECT window_end, total_share_to_8k FROM workload_cdf WHERE total_share_to_8k IS NOT NULL";
+    table(ctx, sql).await.into_iter().map(|row| (row[0].clone(), row[1].parse().expect("a share"))).collect()
 }
 
 async fn dispersion(ctx: &Context) -> BTreeMap<i64, f64> {
