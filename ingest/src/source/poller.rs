@@ -1,5 +1,6 @@
 //! The loop of the poll thread.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use super::chunk::CHUNK_MESSAGES;
 use super::group::Context;
 use super::parked::Retry;
-use super::{Control, News, lock};
+use super::{Control, Generation, News, PartitionKey, lock};
 use crate::topics::ReadTopics;
 use crate::{IngestError, Result, broker, events};
 
@@ -42,12 +43,23 @@ pub(super) struct Poller {
     paused: bool,
     pending_since: Option<Instant>,
     retry: Retry,
+    /// What was shown in Kafka since that assignment, for people. That it arrived is not known.
+    shown: (Generation, BTreeMap<PartitionKey, i64>),
 }
 
 impl Poller {
     pub(super) fn new(consumer: BaseConsumer<Context>, control: Arc<Control>) -> Self {
         let topics = control.topics.now();
-        Self { consumer, control, topics, last: 0, paused: false, pending_since: None, retry: Retry::default() }
+        Self {
+            consumer,
+            control,
+            topics,
+            last: 0,
+            paused: false,
+            pending_since: None,
+            retry: Retry::default(),
+            shown: Default::default(),
+        }
     }
 
     pub(super) fn run(&mut self) {
@@ -256,18 +268,31 @@ impl Poller {
         self.subscribe()
     }
 
-    fn show_committed(&self, mode: CommitMode) {
+    fn show_committed(&mut self, mode: CommitMode) {
         let committed = std::mem::take(&mut *lock(&self.control.committed));
-        if committed.is_empty() {
+        let is_last = matches!(mode, CommitMode::Sync);
+        if committed.is_empty() && !is_last {
             return;
         }
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in committed {
-            let name = &self.topics.list[topic].config.topic;
-            list.add_partition_offset(name, partition, Offset::Offset(next)).ok();
+        let (generation, is_held) = {
+            let held = lock(&self.context().held);
+            (held.generation, held.open_partitions().collect::<BTreeSet<_>>())
+        };
+        if self.shown.0 != generation {
+            self.shown = (generation, BTreeMap::new());
         }
-        // For lag dashboards only: a failure costs nothing.
-        self.consumer.commit(&list, mode).ok();
+        self.shown.1.extend(&committed);
+        // At the end all of it again: a broker that was restarting may have dropped what it was told last.
+        let show = if is_last { &self.shown.1 } else { &committed };
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in show.iter().filter(|(partition, _)| is_held.contains(partition)) {
+            let name = &self.topics.list[partition.0].config.topic;
+            list.add_partition_offset(name, partition.1, Offset::Offset(*next)).ok();
+        }
+        if list.count() > 0 {
+            // For lag dashboards only: a failure costs nothing.
+            self.consumer.commit(&list, mode).ok();
+        }
     }
 
     fn stopping(&self) -> bool {
