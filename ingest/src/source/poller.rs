@@ -24,6 +24,10 @@ const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How long the client may take to let go of its partitions before the group is joined again.
 const LEAVE_WAIT: Duration = Duration::from_secs(60);
 
+/// How often the positions that people see are told at the end, and how long lies between.
+const LAST_WORD_TRIES: usize = 6;
+const LAST_WORD_AGAIN: Duration = Duration::from_millis(500);
+
 /// What a poll brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Polled {
@@ -289,9 +293,16 @@ impl Poller {
             let name = &self.topics.list[partition.0].config.topic;
             list.add_partition_offset(name, partition.1, Offset::Offset(*next)).ok();
         }
-        if list.count() > 0 {
-            // For lag dashboards only: a failure costs nothing.
-            self.consumer.commit(&list, mode).ok();
+        // For lag dashboards only: a failure costs nothing. But the last word should arrive, also while the group's
+        // coordinator comes back.
+        let tries = if is_last { LAST_WORD_TRIES } else { 1 };
+        for _ in 0..tries {
+            if list.count() == 0 || self.consumer.commit(&list, mode).is_ok() {
+                return;
+            }
+            if is_last {
+                std::thread::sleep(LAST_WORD_AGAIN);
+            }
         }
     }
 
