@@ -180,7 +180,8 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     };
     let named = config.topics.iter().cloned();
     let give_up = Instant::now() + BELIEVED_AFTER;
-    let mut topics = named.map(|topic| describe_named(&client, config, topic, give_up)).collect::<Result<Vec<_>>>()?;
+    let described = named.map(|topic| patiently(give_up, || describe(&client, config, topic.clone())));
+    let mut topics = described.collect::<Result<Vec<_>>>()?;
     let mut aside = Vec::new();
     for topic in matched {
         let name = topic.topic.clone();
@@ -196,15 +197,11 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     Ok(Known { cluster_id, topics, aside })
 }
 
-/// A topic that must be there. A broker that has just started says for a moment that it knows none.
-fn describe_named(
-    client: &BaseConsumer<Asking>,
-    config: &IngestConfig,
-    topic: TopicConfig,
-    give_up: Instant,
-) -> Result<KnownTopic> {
+/// Asks about a topic that must be there. A broker that has just started, or is about to stop, says for a moment that it
+/// knows none.
+fn patiently<T>(give_up: Instant, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
-        match describe(client, config, topic.clone()) {
+        match ask() {
             Err(IngestError::MissingTopic { .. }) if Instant::now() < give_up => std::thread::sleep(ASK_AGAIN),
             answer => return answer,
         }
@@ -288,9 +285,11 @@ pub(crate) fn describe(client: &BaseConsumer<Asking>, config: &IngestConfig, top
 
 fn ask_watermarks(config: &IngestConfig, topics: &[KnownTopic]) -> Result<Vec<Watermarks>> {
     let client = Asking::connect(config)?;
+    let give_up = Instant::now() + BELIEVED_AFTER;
     let mut watermarks = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
-        watermarks.extend(watermarks_of(&client, config, index, &topic.config.topic)?);
+        let name = &topic.config.topic;
+        watermarks.extend(patiently(give_up, || watermarks_of(&client, config, index, name))?);
     }
     Ok(watermarks)
 }
