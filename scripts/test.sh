@@ -56,7 +56,10 @@ run_all() {
   [ ! -e "$work/failed" ]
 }
 
-# --show-output, because a test that skips passes, and its reason would not be seen.
+# Without what it takes to run them beside each other, they run one after the other.
+for tool in python3 xargs flock; do
+  [ $# -gt 0 ] || command -v "$tool" >/dev/null || set -- --workspace
+done
 if [ $# -gt 0 ]; then
   cargo test --no-fail-fast "$@" -- --show-output 2>&1 | tee "$log"
 else

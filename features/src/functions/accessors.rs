@@ -196,6 +196,7 @@ impl Read {
 
     fn rows(self, columns: &[ArrayRef]) -> Result<ArrayRef, FeaturesError> {
         let summaries = columns[0].as_binary::<i32>();
+        let wholes = || columns[1].as_primitive::<Int64Type>().iter();
         Ok(match self {
             Self::Whole(read) => Arc::new(each(summaries, read).collect::<Result<Int64Array, _>>()?),
             Self::Real(read) => Arc::new(each(summaries, read).collect::<Result<Float64Array, _>>()?),
@@ -208,18 +209,9 @@ impl Read {
                 let numbers = columns[1].as_primitive::<Float64Type>().iter();
                 Arc::new(each_with(summaries, numbers, read).collect::<Result<Float64Array, _>>()?)
             }
-            Self::RealOf(read) => {
-                let numbers = columns[1].as_primitive::<Int64Type>().iter();
-                Arc::new(each_with(summaries, numbers, read).collect::<Result<Float64Array, _>>()?)
-            }
-            Self::BytesOf(read) => {
-                let numbers = columns[1].as_primitive::<Int64Type>().iter();
-                Arc::new(each_with(summaries, numbers, read).collect::<Result<BinaryArray, _>>()?)
-            }
-            Self::TextOf(read) => {
-                let numbers = columns[1].as_primitive::<Int64Type>().iter();
-                Arc::new(each_with(summaries, numbers, read).collect::<Result<StringArray, _>>()?)
-            }
+            Self::RealOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<Float64Array, _>>()?),
+            Self::BytesOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<BinaryArray, _>>()?),
+            Self::TextOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<StringArray, _>>()?),
         })
     }
 }
