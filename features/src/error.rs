@@ -40,7 +40,7 @@ pub enum FeaturesError {
     },
     /// A summary table stands at a version that the raw table does not have.
     #[error(
-        "table {derived} has summarised version {consumed} of {table}, which is at version {version}: it was put back from an older copy; put back {derived} of the same moment, or delete its folder and run `weir rebuild`"
+        "table {derived} has summarised version {consumed} of {table}, which is at version {version}: it was put back from an older copy; put back {derived} of the same moment, or delete its folder, which loses what it knows of times whose raw rows are gone, and run `weir rebuild`"
     )]
     RawWentBack {
         /// Name of the raw table.

@@ -120,8 +120,12 @@ impl Looking {
         };
         let names = broker::topic_names(client, &self.config)?;
         let read = self.control.topics.now();
-        if self.control.take_refused() {
-            self.set_unreadable_aside(client, &read)?;
+        if self.control.take_refused()
+            && let Err(error) = self.set_unreadable_aside(client, &read)
+        {
+            // The client may not say it again.
+            self.control.still_refused();
+            return Err(error);
         }
         let was_missing = std::mem::take(&mut self.missing);
         let mut went = Vec::new();

@@ -162,18 +162,25 @@ fn sessions_are_the_unit_of_draws_and_tenants_of_request_ids() {
     passes("sessions.slt", sessions);
 }
 
-/// Requests in three of four windows of ten minutes, the first and the last of which were seen in part.
-async fn windows(folder: &Path) -> Context {
+/// Requests of which nothing is known but when they arrived, and their summaries.
+async fn arrivals_at(folder: &Path, arrivals_ms: impl Iterator<Item = i64>) -> Context {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
-    // T0_MS is 22:13:20; these are seconds after it.
-    let arrivals = [0, 1, 2, 399, 700, 1_630, 1_699];
-    let rows: Vec<Value> = arrivals
-        .iter()
-        .map(|after_s| json!({ "request_id": format!("at {after_s}"), "arrival_ms": T0_MS + after_s * 1_000 }))
+    let rows: Vec<Value> = arrivals_ms
+        .map(|arrival_ms| json!({ "request_id": format!("at {arrival_ms}"), "arrival_ms": arrival_ms }))
         .collect();
     append(&store, Request::contract(), 0, &rows).await;
     weir_features::catch_up(&store).await.expect("catches up");
     weir_sql::open(&store).await.expect("the session opens")
+}
+
+/// The same, in seconds after [`T0_MS`], which is 22:13:20.
+async fn arrivals_after(folder: &Path, arrivals_s: &[i64]) -> Context {
+    arrivals_at(folder, arrivals_s.iter().map(|after_s| T0_MS + after_s * 1_000)).await
+}
+
+/// Requests in three of four windows of ten minutes, the first and the last of which were seen in part.
+async fn windows(folder: &Path) -> Context {
+    arrivals_after(folder, &[0, 1, 2, 399, 700, 1_630, 1_699]).await
 }
 
 #[test]
@@ -250,6 +257,14 @@ fn each_rule_of_each_axis_fires_and_null_stays_null() {
     passes("axes.slt", axes);
 }
 
+/// `row` with these fields, too.
+fn with(mut row: Value, more: &Value) -> Value {
+    for (name, value) in more.as_object().expect("more fields") {
+        row[name] = value.clone();
+    }
+    row
+}
+
 /// Prompts of three slots of ten minutes, and a system prompt in the sessions of two tenants.
 async fn workload(folder: &Path) -> Context {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
@@ -265,13 +280,12 @@ async fn workload(folder: &Path) -> Context {
         }
     }
     let turn = |tenant: &str, session: Option<&str>, after_s: i64, took_ms: Option<f64>, more: Value| {
-        let mut row = json!({ "request_id": format!("{tenant} {session:?} {after_s}"), "tenant": tenant,
+        with(
+            json!({ "request_id": format!("{tenant} {session:?} {after_s}"), "tenant": tenant,
             "session_id": session, "arrival_ms": T0_MS + after_s * 1_000, "end_to_end_ms": took_ms,
-            "system_prompt_hash": "f" });
-        for (name, value) in more.as_object().expect("more fields") {
-            row[name] = value.clone();
-        }
-        row
+            "system_prompt_hash": "f" }),
+            &more,
+        )
     };
     let calls = json!({ "tools_called": [{ "name": "search" }, { "name": "search" }] });
     rows.extend([
@@ -296,16 +310,8 @@ fn prompt_lengths_have_an_archetype_and_fingerprints_their_priors() {
 
 /// Arrivals over two days and two hours, of which only the whole hours count.
 async fn days(folder: &Path) -> Context {
-    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
-    // T0_MS is 22:13:20; these are 22:13, 23:05, 23:06, the next day's 23:30, and 00:10 of the fourth day.
-    let arrivals = [0, 3_100, 3_160, 86_400 + 4_600, 2 * 86_400 + 7_000];
-    let rows: Vec<Value> = arrivals
-        .iter()
-        .map(|after_s| json!({ "request_id": format!("at {after_s}"), "arrival_ms": T0_MS + after_s * 1_000 }))
-        .collect();
-    append(&store, Request::contract(), 0, &rows).await;
-    weir_features::catch_up(&store).await.expect("catches up");
-    weir_sql::open(&store).await.expect("the session opens")
+    // 22:13, 23:05, 23:06, the next day's 23:30, and 00:10 of the fourth day.
+    arrivals_after(folder, &[0, 3_100, 3_160, 86_400 + 4_600, 2 * 86_400 + 7_000]).await
 }
 
 #[test]
@@ -313,15 +319,42 @@ fn the_profile_of_the_day_is_over_whole_hours() {
     passes("days.slt", days);
 }
 
+#[test]
+fn arrivals_from_broken_clocks_cost_no_view_its_answer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let broken = [i64::MIN + 700_000, -1, 0, i64::MAX];
+        let ctx = arrivals_at(folder.path(), broken.into_iter().chain([T0_MS, T0_MS + 1])).await;
+        for view in weir_sql::views() {
+            let sql = format!("SELECT * FROM {}", view.name);
+            let rows = weir_sql::query(&ctx, &sql);
+            let rows = tokio::time::timeout(std::time::Duration::from_secs(60), rows).await.expect("in bounded time");
+            rows.unwrap_or_else(|error| panic!("{}: {error}", view.name));
+        }
+        let numbers = async |sql: &str| {
+            let rows = weir_sql::query(&ctx, sql).await.expect("runs");
+            weir_sql::render(&rows, weir_sql::Format::Csv)
+                .expect("renders")
+                .lines()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        // All but those of the first and the last hour, which were seen in part.
+        assert_eq!(numbers("SELECT count(*), sum(requests) FROM diurnal_profile").await, "24,4");
+        assert_eq!(
+            numbers("SELECT windows > 1000000, requests FROM arrival_process WHERE window_s = 3600").await,
+            "true,4"
+        );
+    });
+}
+
 /// The lines of four requests, in an order that no router writes, and one half of them a second time.
 async fn router_events(folder: &Path) -> Context {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
     let line = |id: &str, kind: &str, after_ms: i64, more: Value| {
-        let mut row = json!({ "request_id": id, "kind": kind, "event_ms": T0_MS + after_ms, "router": "r" });
-        for (name, value) in more.as_object().expect("more fields") {
-            row[name] = value.clone();
-        }
-        row
+        with(json!({ "request_id": id, "kind": kind, "event_ms": T0_MS + after_ms, "router": "r" }), &more)
     };
     let usage = json!({ "model": "small", "prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.5,
         "completion_latency_ms": 900.0 });

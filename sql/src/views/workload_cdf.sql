@@ -1,6 +1,7 @@
 -- How prompt lengths are distributed in each hour, an hour that slides by ten minutes: the share of prompts up to each
 -- length, and the archetype of that distribution. From the sketches, so a prompt within 1 % of a length may count on
--- either side of it. The same of prompt and completion together is from the joint histograms, within 5 %. `docs/concepts/axes.md` derives the distances.
+-- either side of it. The same of prompt and completion together is from the joint histograms, within 5 %.
+-- `docs/concepts/axes.md` derives the distances.
 --
 -- With F the share of prompts of at most 8,192 tokens, a window is concentrated below that boundary if F >= 0.8,
 -- concentrated above it if F <= 0.2, and dispersed between. A distance is the least share of prompts that would have to
@@ -35,7 +36,7 @@ shares AS (
     joint_histogram_share_to(joint_tokens, 8192) AS total_share_to_8k
   FROM windows
   -- No window ends later than the newest ten minutes.
-  WHERE window_end_ms <= (SELECT max(slot_ms) + 600000 FROM slots) AND ddsketch_count(prompt_tokens) > 0
+  WHERE window_end_ms - 600000 <= (SELECT max(slot_ms) FROM slots) AND ddsketch_count(prompt_tokens) > 0
 )
 SELECT
   to_timestamp_millis(window_end_ms - 3600000) AS window_start,
