@@ -9,10 +9,17 @@
 //! positions are kept under another name, `topic@2`, `topic@3` and so on: no topic of Kafka's has an `@` in its name, so
 //! topic, partition and offset go on naming one message.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use weir_store::{PutNew, Store};
 
 use crate::{IngestError, Result};
+
+/// How long a note may take to be whole, and how often it is looked at.
+const PATIENCE: Duration = Duration::from_secs(5);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Who fills a table from a topic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,9 +64,27 @@ pub(crate) fn kafka_topic(stored: &str) -> &str {
 
 /// Finds that the table was claimed by the same source before, or by nobody. Writes nothing.
 pub(crate) async fn check(store: &Store, table: &str, source: &Source) -> Result<()> {
-    match store.get(&note_path(table, source)).await? {
+    let path = note_path(table, source);
+    if store.get(&path).await?.is_none() {
+        return Ok(());
+    }
+    match settled(store, &path).await? {
         Some(note) => read(table, source, &note).map(|_| ()),
         None => Ok(()),
+    }
+}
+
+/// A note as its writer left it. Some stores refuse to create what another process is just writing, and do not show it yet,
+/// or not all of it: that is waited for.
+async fn settled(store: &Store, path: &str) -> Result<Option<bytes::Bytes>> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        let note = store.get(path).await?;
+        let whole = note.as_ref().is_some_and(|note| serde_json::from_slice::<Source>(note).is_ok());
+        if whole || Instant::now() >= patience {
+            return Ok(note);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -75,7 +100,7 @@ pub(crate) async fn claim(store: &Store, table: &str, source: &Source) -> Result
             return Ok(source);
         }
     }
-    let mut found = read(table, source, &store.get(&path).await?.unwrap_or_default())?;
+    let mut found = read(table, source, &settled(store, &path).await?.unwrap_or_default())?;
     let known = (found.cluster_id.is_some(), found.topic_id.is_some());
     found.cluster_id = found.cluster_id.or_else(|| source.cluster_id.clone());
     found.topic_id = found.topic_id.or_else(|| source.topic_id.clone());
@@ -142,7 +167,11 @@ pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<
             partitions_at_first: None,
             made_again: 0,
         };
-        let Some(note) = store.get(&note_path(&table, &ours)).await? else { continue };
+        let path = note_path(&table, &ours);
+        if store.get(&path).await?.is_none() {
+            continue;
+        }
+        let Some(note) = settled(store, &path).await? else { continue };
         match read(&table, &ours, &note) {
             Ok(_) => {}
             Err(error) => {
@@ -234,6 +263,24 @@ mod tests {
         }
         let recreated = claim(&store, "requests", &source("prod", Some("c1"), Some("t9"))).await.unwrap_err();
         assert!(matches!(recreated, IngestError::TopicRecreated { .. }), "{recreated}");
+    }
+
+    #[tokio::test]
+    async fn a_note_that_is_just_being_written_is_waited_for_and_one_that_stays_broken_is_not() {
+        let store = Store::open("memory://").await.unwrap();
+        let path = "sources/requests/llm.requests.json";
+        let owner = source("prod", Some("c1"), Some("t1"));
+        store.put(path, bytes::Bytes::new()).await.unwrap();
+        let whole = async {
+            tokio::time::sleep(4 * PAUSE).await;
+            store.put(path, note(&owner)).await.unwrap();
+        };
+        let (claimed, ()) = tokio::join!(claim(&store, "requests", &owner), whole);
+        assert_eq!(claimed.unwrap(), owner);
+
+        store.put(path, bytes::Bytes::from_static(b"{")).await.unwrap();
+        let broken = check(&store, "requests", &owner).await.unwrap_err().to_string();
+        assert!(broken.contains("unreadable note"), "{broken}");
     }
 
     #[tokio::test]

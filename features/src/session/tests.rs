@@ -255,7 +255,10 @@ async fn a_foreign_table_beside_ours_is_left_out_and_the_others_answer() {
     std::fs::write(tables.join("notes/deep/down/todo.txt"), "x").expect("is written");
     assert!(rows(&store, "SELECT count(*) AS n FROM requests").await.contains("| 1 |"));
     let ctx = session(&store).await.expect("the session opens");
-    assert!(!ctx.table_exist("foreign").expect("is looked up"));
+    assert!(ctx.table("foreign").await.is_err(), "a table that was made under another name");
+    assert!(ctx.table("notes").await.is_err(), "a folder that is no table");
+    let columns = ctx.sql("SELECT * FROM information_schema.columns").await.expect("plans").collect().await;
+    assert!(columns.is_ok(), "{columns:?}");
 }
 
 #[tokio::test]
