@@ -111,7 +111,7 @@ fn psql_reads_the_views_and_sees_what_is_committed_meanwhile() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start(folder.path(), |_| {});
     assert_eq!(server.told(&["SELECT model, requests FROM models ORDER BY model"]), "large|2\nsmall|2");
-    assert_eq!(server.told(&["SELECT round(usd, 6) FROM cost ORDER BY model"]), "0.002\n0.002");
+    assert_eq!(server.told(&["SELECT round(total_usd, 6) FROM cost ORDER BY model"]), "0.002\n0.002");
     assert_eq!(server.told(&["SELECT requests FROM workload_mix"]), "4");
     assert_eq!(server.told(&["SELECT model FROM latency ORDER BY 1"]), "large\nsmall");
     // Several statements in one text, comments, and a semicolon in a string.
@@ -142,7 +142,7 @@ fn psql_describes_tables_and_views() {
     let columns = server.told(&["\\d raw_requests"]);
     assert!(columns.contains("request_id|text"), "{columns}");
     let columns = server.told(&["\\d cost"]);
-    assert!(columns.contains("usd|double precision"), "{columns}");
+    assert!(columns.contains("total_usd|double precision"), "{columns}");
     for other in ["\\l", "\\dn", "\\du", "\\df", "\\conninfo", "\\d+ cost"] {
         server.told(&[other]);
     }
@@ -290,7 +290,7 @@ fn grafanas_query_builder_finds_tables_and_columns() {
          THEN quote_ident(table_schema) = (parse_ident('{name}'))[1] AND quote_ident(table_name) = (parse_ident('{name}'))[2] \
          ELSE quote_ident(table_name) = '{name}' AND quote_ident(table_schema) IN ({schemas}) END"
     )]);
-    assert!(columns.contains("usd|"), "{columns}");
+    assert!(columns.contains("total_usd|"), "{columns}");
     assert_eq!(server.told(&["SELECT current_setting('server_version_num')::int/100 as version"]), "1600");
 }
 
