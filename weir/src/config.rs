@@ -518,7 +518,8 @@ impl Config {
         if self.ingest.dead_letter_days == 0 || self.policy.refresh_ms == 0 {
             return bad("ingest.dead_letter_days and policy.refresh_ms must be above zero".into());
         }
-        let PostgresSection { listen, user, password_file, max_connections, query_timeout_ms, max_rows } = &self.postgres;
+        let PostgresSection { listen, user, password_file, max_connections, query_timeout_ms, max_rows } =
+            &self.postgres;
         if listen.is_some() && password_file.is_none() {
             return bad("postgres.listen needs a password: name a file that holds it in postgres.password_file".into());
         }

@@ -217,14 +217,8 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         on_data_loss,
     } = ingest;
     let HttpSection { listen, tokens } = http;
-    let PostgresSection {
-        listen: None,
-        user,
-        password_file: None,
-        max_connections,
-        query_timeout_ms,
-        max_rows,
-    } = postgres
+    let PostgresSection { listen: None, user, password_file: None, max_connections, query_timeout_ms, max_rows } =
+        postgres
     else {
         panic!("the page says none");
     };

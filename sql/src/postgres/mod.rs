@@ -73,10 +73,13 @@ pub async fn serve(
     });
     let places = Arc::new(Semaphore::new(config.max_connections));
     events::started();
+    // The guard that a wait returns must be gone before the next await.
+    let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
+    tokio::pin!(stopped);
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = &mut stopped => return Ok(()),
             Some(_ended) = open.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {

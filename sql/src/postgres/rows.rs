@@ -54,7 +54,11 @@ fn way(kind: &DataType) -> Way {
     match kind {
         DataType::Struct(_) | DataType::Map(_, _) | DataType::Union(_, _) => Way::Json,
         DataType::List(inner) | DataType::LargeList(inner) | DataType::FixedSizeList(inner, _) => {
-            if inner.data_type().is_nested() || into_pg_type(inner.data_type()).is_err() { Way::Json } else { Way::AsItIs }
+            if inner.data_type().is_nested() || into_pg_type(inner.data_type()).is_err() {
+                Way::Json
+            } else {
+                Way::AsItIs
+            }
         }
         other if into_pg_type(other).is_ok() => Way::AsItIs,
         _ => Way::Text,

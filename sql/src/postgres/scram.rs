@@ -96,9 +96,8 @@ impl Verifier {
         if channel != BASE64.encode(&pending.channel) || nonce != pending.nonce {
             return Err(Refusal::Malformed("the last message belongs to another exchange"));
         }
-        let proof: Key =
-            BASE64.decode(proof).ok().and_then(|proof| proof.try_into().ok()).ok_or_else(malformed)?;
-        let said = [&pending.client_first, ",", &pending.server_first, ",", without_proof].map(str::as_bytes);
+        let proof: Key = BASE64.decode(proof).ok().and_then(|proof| proof.try_into().ok()).ok_or_else(malformed)?;
+        let said = [pending.client_first.as_str(), ",", &pending.server_first, ",", without_proof].map(str::as_bytes);
         let signature = hmac(&self.stored_key, &said);
         let client_key: Key = std::array::from_fn(|at| proof[at] ^ signature[at]);
         let matches: bool = Key::from(Sha256::digest(client_key)).ct_eq(&self.stored_key).into();

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use async_trait::async_trait;
 use arrow_pg::datatypes::df::deserialize_parameters_with_server_types;
 use arrow_pg::datatypes::encode_recordbatch;
+use async_trait::async_trait;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
 use futures::{Sink, StreamExt, stream};
@@ -24,7 +24,7 @@ use super::error::WireError;
 use super::events;
 use super::rows::{fields, wire_batch};
 use super::settings::Command;
-use super::statement::{Query, Reader, Statement, parameter_types};
+use super::statement::{Query, Reader, Statement, parameter_types, unreadable};
 use crate::query::run;
 use crate::{Context, SqlError, split_statements};
 
@@ -78,7 +78,13 @@ impl Service {
         Ok(Rows { batches, count, charged })
     }
 
-    async fn answer(&self, within: Duration, query: Query, plan: LogicalPlan, format: &Format) -> PgWireResult<Response> {
+    async fn answer(
+        &self,
+        within: Duration,
+        query: Query,
+        plan: LogicalPlan,
+        format: &Format,
+    ) -> PgWireResult<Response> {
         let statement = events::Statement::began();
         let told = fields(query.plan.schema().as_arrow(), format)?;
         match self.rows(within, &query.context, plan).await {
@@ -105,12 +111,6 @@ fn response(told: Vec<pgwire::api::results::FieldInfo>, rows: Rows) -> QueryResp
         row
     });
     QueryResponse::new(told, held)
-}
-
-/// A statement that could not even be planned is one that ended, too.
-fn unreadable(error: WireError) -> PgWireError {
-    events::Statement::began().ended(error.outcome(), 0);
-    error.into()
 }
 
 /// In a transaction that failed nothing but its end is taken.

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use arrow::array::{Array, ArrayRef, StringArray};
 use arrow::datatypes::{DataType, SchemaRef};
 use async_trait::async_trait;
-use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::{CatalogProviderList, SchemaProvider};
 use datafusion::common::cast::as_string_array;
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::scalar::ScalarValue;
 use datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::{PgCatalogSchemaProvider, PgCatalogStaticTables, setup_pg_catalog};
@@ -64,7 +65,8 @@ impl Sessions {
         // Ours instead of the new one: a client finds a table's number in one statement and asks for it in the next, so
         // numbers must outlive sessions.
         if let Some(catalog) = context.catalog(CATALOG) {
-            catalog.register_schema("pg_catalog", Arc::clone(&self.catalogue) as _)?;
+            let catalogue: Arc<dyn SchemaProvider> = self.catalogue.clone();
+            catalog.register_schema("pg_catalog", catalogue)?;
         }
         *self.live.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Arc::clone(context.state().catalog_list());
@@ -81,6 +83,10 @@ impl Sessions {
 }
 
 fn current_setting(arguments: &[ColumnarValue]) -> EngineResult<ColumnarValue> {
+    if let [ColumnarValue::Scalar(ScalarValue::Utf8(name))] = arguments {
+        let value = name.as_deref().and_then(settings::value).map(str::to_owned);
+        return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(value)));
+    }
     let arrays = ColumnarValue::values_to_arrays(arguments)?;
     let names = as_string_array(&arrays[0])?;
     let values: ArrayRef =
@@ -121,12 +127,7 @@ impl CatalogInfo for Live {
         self.now().table_schema(catalog, schema, table).await
     }
 
-    async fn table_type(
-        &self,
-        catalog: &str,
-        schema: &str,
-        table: &str,
-    ) -> Result<Option<TableType>, DataFusionError> {
+    async fn table_type(&self, catalog: &str, schema: &str, table: &str) -> Result<Option<TableType>, DataFusionError> {
         self.now().table_type(catalog, schema, table).await
     }
 }

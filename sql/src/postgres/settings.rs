@@ -67,7 +67,11 @@ pub(super) fn command(statement: &str) -> Option<Command> {
         ["show", "time", "zone"] => show("timezone"),
         ["show", name] => show(name),
         ["set", "session", "characteristics", "as", "transaction", modes @ ..] | ["set", "transaction", modes @ ..] => {
-            Some(if modes.contains(&"write") { Command::Unsettable("transaction_read_only".into()) } else { Command::Set })
+            Some(if modes.contains(&"write") {
+                Command::Unsettable("transaction_read_only".into())
+            } else {
+                Command::Set
+            })
         }
         ["set", "time", "zone", value @ ..] => Some(set("timezone", value)),
         ["set", "session" | "local", name, "=" | "to", value @ ..] | ["set", name, "=" | "to", value @ ..] => {
@@ -79,7 +83,7 @@ pub(super) fn command(statement: &str) -> Option<Command> {
 }
 
 fn show(name: &str) -> Option<Command> {
-    VALUES.iter().find(|(known, _)| *known == name).map(|(name, value)| Command::Show(name, value))
+    VALUES.iter().find(|(known, _)| *known == name).map(|(name, value)| Command::Show(*name, *value))
 }
 
 fn set(name: &str, value: &[&str]) -> Command {
@@ -97,8 +101,12 @@ fn set(name: &str, value: &[&str]) -> Command {
             one_of(name, &value, &["on", "true", "1", "default"])
         }
         "search_path" => one_of(name, &value, &["public", "\"$user\",public", "$user,public", "default"]),
-        "application_name" | "extra_float_digits" | "client_min_messages" | "lock_timeout"
-        | "idle_in_transaction_session_timeout" | "default_transaction_isolation" => Command::Set,
+        "application_name"
+        | "extra_float_digits"
+        | "client_min_messages"
+        | "lock_timeout"
+        | "idle_in_transaction_session_timeout"
+        | "default_transaction_isolation" => Command::Set,
         _ => Command::Unsettable(name.to_owned()),
     }
 }
@@ -128,7 +136,11 @@ fn words(statement: &str) -> Vec<String> {
         return Vec::new();
     }
     let spaced = statement.trim().trim_end_matches(';').replace('=', " = ").replace(',', " , ");
-    spaced.split_whitespace().map(|word| word.trim_matches(['\'', '"']).to_lowercase()).filter(|w| !w.is_empty()).collect()
+    spaced
+        .split_whitespace()
+        .map(|word| word.trim_matches(['\'', '"']).to_lowercase())
+        .filter(|w| !w.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -169,7 +181,8 @@ mod tests {
 
     #[test]
     fn queries_are_none_of_its_business() {
-        for statement in ["SELECT 1", "SHOW TABLES", "EXPLAIN SELECT 1", "SET datafusion.execution.batch_size = 1", ""] {
+        for statement in ["SELECT 1", "SHOW TABLES", "EXPLAIN SELECT 1", "SET datafusion.execution.batch_size = 1", ""]
+        {
             assert_eq!(command(statement), None, "{statement}");
         }
     }

@@ -13,14 +13,17 @@ use pgwire::api::portal::Format;
 use pgwire::api::results::FieldInfo;
 use pgwire::api::stmt::QueryParser;
 use pgwire::api::{ClientInfo, Type};
-use pgwire::error::PgWireResult;
+use pgwire::error::{PgWireError, PgWireResult};
 
 use super::error::WireError;
-use super::rows;
 use super::sessions::Sessions;
 use super::settings::{self, Command};
+use super::{events, rows};
 use crate::query::{only_reads, plan};
 use crate::{Context, SqlError, split_statements};
+
+/// The protocol counts parameters in two bytes.
+const MOST_PARAMETERS: usize = u16::MAX as usize;
 
 /// A statement that was understood.
 #[derive(Clone)]
@@ -44,14 +47,28 @@ impl Query {
             self.plan.get_parameter_types().map_err(|error| SqlError::planning(&error))?;
         let number = |name: &str| name.trim_start_matches('$').parse::<usize>().ok();
         let most = types.keys().filter_map(|name| number(name)).max().unwrap_or(0);
+        if most > MOST_PARAMETERS {
+            return Err(
+                SqlError::BadQuery(format!("${most} is no parameter: there are {MOST_PARAMETERS} at most")).into()
+            );
+        }
         let mut ordered = vec![None; most];
         for (name, kind) in types {
-            if let Some(place) = number(&name).and_then(|number| ordered.get_mut(number.checked_sub(1)?)) {
-                *place = kind;
+            let place = number(&name).and_then(|number| number.checked_sub(1));
+            if let Some(slot) = place
+                && let Some(parameter) = ordered.get_mut(slot)
+            {
+                *parameter = kind;
             }
         }
         Ok(ordered)
     }
+}
+
+/// A statement that could not even be planned is one that ended, too.
+pub(super) fn unreadable(error: WireError) -> PgWireError {
+    events::Statement::began().ended(error.outcome(), 0);
+    error.into()
 }
 
 /// Types of the wire for types of the engine; unknown ones are left to the client.
@@ -133,10 +150,10 @@ impl QueryParser for Reader {
             (statements, "") if statements.len() > 1 => Err(WireError::Several.into()),
             (statements, "") => match statements.first() {
                 None => Ok(None),
-                Some(statement) => Ok(Some(self.read(statement).await?)),
+                Some(statement) => Ok(Some(self.read(statement).await.map_err(unreadable)?)),
             },
             // What is left open is read as it is: the parser says what is missing.
-            _ => Ok(Some(self.read(text).await?)),
+            _ => Ok(Some(self.read(text).await.map_err(unreadable)?)),
         }
     }
 
