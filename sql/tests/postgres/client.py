@@ -35,10 +35,13 @@ def types_in_both_formats():
 
 
 def zones_are_utc():
+    plain = "to_timestamp_millis(max(arrival_ms))"
+    query = f"""SELECT {plain}, arrow_cast({plain}, 'Timestamp(Millisecond, Some("UTC"))') FROM requests"""
+    wanted = datetime.datetime(2023, 11, 14, 22, 14, 20)
     with connect() as connection:
         for binary in (False, True):
-            found = connection.cursor(binary=binary).execute("SELECT max(arrival) FROM requests").fetchone()[0]
-            assert found == datetime.datetime(2023, 11, 14, 22, 14, 20, tzinfo=datetime.timezone.utc), found
+            found = connection.cursor(binary=binary).execute(query).fetchone()
+            assert found == (wanted, wanted.replace(tzinfo=datetime.timezone.utc)), found
 
 
 def parameters_text_and_binary():
