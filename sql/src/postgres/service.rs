@@ -19,6 +19,7 @@ use pgwire::api::{ClientInfo, ClientPortalStore, Type};
 use pgwire::error::{PgWireError, PgWireResult};
 use pgwire::messages::PgWireBackendMessage;
 use pgwire::messages::response::TransactionStatus;
+use tokio::task::JoinSet;
 
 use super::error::WireError;
 use super::events;
@@ -56,26 +57,16 @@ impl Service {
     }
 
     /// The whole result, before the first row is sent: a query that fails late, takes too long or is cancelled gives an
-    /// error and not half an answer.
-    async fn rows(&self, within: Duration, context: &Context, plan: LogicalPlan) -> Result<Rows, WireError> {
-        let collected = tokio::time::timeout(within, self.collect(context, plan)).await;
-        collected.unwrap_or_else(|_| Err(WireError::TooLong(within.as_millis())))
-    }
-
-    async fn collect(&self, context: &Context, plan: LogicalPlan) -> Result<Rows, WireError> {
-        let mut results = run(context, plan).await?;
-        let charged = MemoryConsumer::new("result").register(&context.runtime_env().memory_pool);
-        let (mut batches, mut count) = (Vec::new(), 0);
-        while let Some(batch) = results.next().await {
-            let batch = wire_batch(&batch.map_err(|error| SqlError::running(&error))?)?;
-            charged.try_grow(batch.get_array_memory_size()).map_err(|error| SqlError::running(&error))?;
-            count += batch.num_rows();
-            if count > self.max_rows {
-                return Err(WireError::TooManyRows(self.max_rows));
-            }
-            batches.push(batch);
+    /// error and not half an answer. It runs in a task of its own, ended when this is dropped: a step of a join may take
+    /// seconds, and the client that cancels must not wait for it.
+    async fn rows(&self, within: Duration, context: Arc<Context>, plan: LogicalPlan) -> Result<Rows, WireError> {
+        let mut task = JoinSet::new();
+        task.spawn(collect(context, plan, self.max_rows));
+        match tokio::time::timeout(within, task.join_next()).await {
+            Err(_) => Err(WireError::TooLong(within.as_millis())),
+            Ok(Some(Ok(rows))) => rows,
+            Ok(_) => Err(SqlError::Engine("a query's task broke".to_owned()).into()),
         }
-        Ok(Rows { batches, count, charged })
     }
 
     async fn answer(
@@ -87,7 +78,7 @@ impl Service {
     ) -> PgWireResult<Response> {
         let statement = events::Statement::began();
         let told = fields(query.plan.schema().as_arrow(), format)?;
-        match self.rows(within, &query.context, plan).await {
+        match self.rows(within, Arc::clone(&query.context), plan).await {
             Ok(rows) => {
                 statement.ended("ok", rows.count);
                 Ok(Response::Query(response(told, rows)))
@@ -98,6 +89,22 @@ impl Service {
             }
         }
     }
+}
+
+async fn collect(context: Arc<Context>, plan: LogicalPlan, max_rows: usize) -> Result<Rows, WireError> {
+    let mut results = run(&context, plan).await?;
+    let charged = MemoryConsumer::new("result").register(&context.runtime_env().memory_pool);
+    let (mut batches, mut count) = (Vec::new(), 0);
+    while let Some(batch) = results.next().await {
+        let batch = wire_batch(&batch.map_err(|error| SqlError::running(&error))?)?;
+        charged.try_grow(batch.get_array_memory_size()).map_err(|error| SqlError::running(&error))?;
+        count += batch.num_rows();
+        if count > max_rows {
+            return Err(WireError::TooManyRows(max_rows));
+        }
+        batches.push(batch);
+    }
+    Ok(Rows { batches, count, charged })
 }
 
 fn response(told: Vec<pgwire::api::results::FieldInfo>, rows: Rows) -> QueryResponse {
