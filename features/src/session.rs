@@ -12,16 +12,17 @@ use crate::raw::raw_tables;
 use crate::{FeaturesError, functions, memory};
 
 /// Canonical views, in the order in which they build on each other.
-const VIEWS: [(&str, &str); 4] = [
+const VIEWS: [(&str, &str); 5] = [
     ("terminal_requests", include_str!("sql/views/terminal_requests.sql")),
     ("requests", CLASSIFIED),
+    ("request_axes", include_str!("sql/views/request_axes.sql")),
     ("feedback", include_str!("sql/views/feedback.sql")),
     ("rewards", include_str!("sql/views/rewards.sql")),
 ];
 
 /// A session with the raw tables (`raw_requests`, `raw_feedback`, `raw_gpu_telemetry`, `dead_letters`,
 /// `dead_letter_replays`, `ingest_gaps`), the partial tables, every other table of the store under its own name, our functions, and the canonical views `requests`,
-/// `feedback` and `rewards`.
+/// `request_axes`, `feedback` and `rewards`.
 ///
 /// A table that is not there yet is empty, with the right columns, so every query plans. The session sees the tables
 /// as they are now: open another one to see later rows. A folder that is no table of Weir's is left out, with a warning.

@@ -30,14 +30,24 @@ pub(crate) struct Known {
     pub(crate) aside: Vec<(String, IngestError)>,
 }
 
-/// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere. Returns the names of the
-/// topics that would be read now, those that match a pattern included.
+/// What [`probe`] found, by name.
+#[derive(Debug, Default)]
+pub struct Probed {
+    /// Topics that would be read now: those that are named, in the order of the configuration, then those that match a
+    /// pattern.
+    pub read: Vec<String>,
+    /// Topics that match a pattern and would be set aside, and why.
+    pub aside: Vec<(String, IngestError)>,
+}
+
+/// Checks that a broker answers and knows every topic that is named. Writes nothing anywhere, and does not look into
+/// tables: that they have positions of another topic is not seen.
 ///
 /// # Errors
 /// [`IngestError::Config`], [`IngestError::Unreachable`], [`IngestError::MissingTopic`], [`IngestError::Refused`].
-pub async fn probe(config: &IngestConfig) -> Result<Vec<String>> {
-    let known = known(config).await?;
-    Ok(known.topics.into_iter().map(|topic| topic.config.topic).collect())
+pub async fn probe(config: &IngestConfig) -> Result<Probed> {
+    let Known { topics, aside, .. } = known(config).await?;
+    Ok(Probed { read: topics.into_iter().map(|topic| topic.config.topic).collect(), aside })
 }
 
 /// As [`probe`], and says which cluster and which topics it found.
@@ -79,8 +89,9 @@ pub(crate) fn client_config(config: &IngestConfig) -> ClientConfig {
 
 /// Between questions to a cluster that is not there.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// How long brokers may say that a topic is not there before it is believed.
-const BELIEVED_AFTER: Duration = Duration::from_secs(3);
+/// How long brokers may say that a topic is not there before it is believed. One that has just started says that it knows
+/// none, on a busy machine for seconds.
+pub(crate) const BELIEVED_AFTER: Duration = Duration::from_secs(10);
 /// The longest wait for one answer.
 const PATIENCE_MAX: Duration = Duration::from_secs(5);
 
@@ -169,7 +180,8 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     };
     let named = config.topics.iter().cloned();
     let give_up = Instant::now() + BELIEVED_AFTER;
-    let mut topics = named.map(|topic| describe_named(&client, config, topic, give_up)).collect::<Result<Vec<_>>>()?;
+    let described = named.map(|topic| patiently(give_up, || describe(&client, config, topic.clone())));
+    let mut topics = described.collect::<Result<Vec<_>>>()?;
     let mut aside = Vec::new();
     for topic in matched {
         let name = topic.topic.clone();
@@ -185,15 +197,11 @@ fn ask(config: &IngestConfig) -> Result<Known> {
     Ok(Known { cluster_id, topics, aside })
 }
 
-/// A topic that must be there. A broker that has just started says for a moment that it knows none.
-fn describe_named(
-    client: &BaseConsumer<Asking>,
-    config: &IngestConfig,
-    topic: TopicConfig,
-    give_up: Instant,
-) -> Result<KnownTopic> {
+/// Asks about a topic that must be there. A broker that has just started, or is about to stop, says for a moment that it
+/// knows none.
+fn patiently<T>(give_up: Instant, mut ask: impl FnMut() -> Result<T>) -> Result<T> {
     loop {
-        match describe(client, config, topic.clone()) {
+        match ask() {
             Err(IngestError::MissingTopic { .. }) if Instant::now() < give_up => std::thread::sleep(ASK_AGAIN),
             answer => return answer,
         }
@@ -277,9 +285,11 @@ pub(crate) fn describe(client: &BaseConsumer<Asking>, config: &IngestConfig, top
 
 fn ask_watermarks(config: &IngestConfig, topics: &[KnownTopic]) -> Result<Vec<Watermarks>> {
     let client = Asking::connect(config)?;
+    let give_up = Instant::now() + BELIEVED_AFTER;
     let mut watermarks = Vec::new();
     for (index, topic) in topics.iter().enumerate() {
-        watermarks.extend(watermarks_of(&client, config, index, &topic.config.topic)?);
+        let name = &topic.config.topic;
+        watermarks.extend(patiently(give_up, || watermarks_of(&client, config, index, name))?);
     }
     Ok(watermarks)
 }

@@ -44,7 +44,7 @@ mod token;
 mod topic_id;
 mod topics;
 
-pub use broker::probe;
+pub use broker::{Probed, probe};
 pub use config::{Format, IngestConfig, OnDataLoss, Start, TopicConfig, TypeConflicts};
 pub use decode::{Decoded, Decoder, Rejected};
 pub use error::IngestError;

@@ -1,28 +1,33 @@
-//! The lookout: a thread that asks Kafka now and then which topics there are, when the configuration has patterns.
+//! The lookout: a thread that asks Kafka which topics there are, now and then when the configuration has patterns, and
+//! whenever somebody has a reason to think that they have changed.
 //!
 //! The client could match patterns itself. But it has another kind of regular expression than ours, the brokers (which
 //! match for groups of the new protocol, KIP-848) have a third, and topics that one of them matches and we do not would
 //! stay unread without a word. So Weir matches, and subscribes to names.
 //!
-//! A topic that comes is told until it is taken on; one that goes is told when it was missing twice in a row, since a
-//! broker that has just started may not know of all. A topic that the configuration names must not go. One that only a
-//! pattern matches and that cannot be read is set aside (see `aside`), and looked at again each time.
+//! A topic that comes is told until it is taken on; one that goes is told when it was missing for a while, since a broker
+//! that has just started may not know of all. A topic that the configuration names must not go. One that only a pattern
+//! matches and that cannot be read is set aside (see `aside`), and looked at again each time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
 use tokio::sync::mpsc;
 
-use crate::broker::{self, Asking};
+use crate::broker::{self, Asking, BELIEVED_AFTER};
 use crate::source::Control;
 use crate::topics::{KnownTopic, ReadTopics};
 use crate::{IngestConfig, IngestError, Result, events};
 
 /// Before a missing topic is looked for once more.
-const LOOK_TWICE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Before brokers that did not answer are asked once more.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+/// Without patterns nothing comes, and of what goes the reader hears first.
+const UNTIL_WOKEN: Duration = Duration::from_secs(3_600);
 
 /// What the lookout tells the sink.
 pub(crate) enum Seen {
@@ -40,20 +45,17 @@ pub(crate) struct Lookout {
 }
 
 impl Lookout {
-    /// Starts it. `None` without patterns: there is nothing to look for.
-    pub(crate) fn start(config: &IngestConfig, control: Arc<Control>) -> Result<(Option<Self>, mpsc::Receiver<Seen>)> {
+    /// Starts it.
+    pub(crate) fn start(config: &IngestConfig, control: Arc<Control>) -> Result<(Self, mpsc::Receiver<Seen>)> {
         // One at a time: what was said and not yet heard is said again if it still holds.
         let (sender, receiver) = mpsc::channel(1);
-        if config.patterns.is_empty() {
-            return Ok((None, receiver));
-        }
         let ended = Arc::new(AtomicBool::new(false));
         let looking = Looking {
             config: config.clone(),
             control: control.clone(),
             sender,
             ended: ended.clone(),
-            missing: BTreeSet::new(),
+            missing: BTreeMap::new(),
         };
         let thread = std::thread::Builder::new()
             .name("weir-kafka-topics".to_owned())
@@ -61,7 +63,7 @@ impl Lookout {
             .map_err(|_| IngestError::PollThread)?;
         let thread = thread.thread().clone();
         control.look_with(thread.clone());
-        Ok((Some(Self { thread, ended }), receiver))
+        Ok((Self { thread, ended }, receiver))
     }
 }
 
@@ -77,13 +79,13 @@ struct Looking {
     control: Arc<Control>,
     sender: mpsc::Sender<Seen>,
     ended: Arc<AtomicBool>,
-    /// Names that were missing when it last looked.
-    missing: BTreeSet<String>,
+    /// Names that were missing when it last looked, and since when.
+    missing: BTreeMap<String, Instant>,
 }
 
 impl Looking {
     fn run(mut self) {
-        let pace = self.config.topics_asked_every();
+        let pace = if self.config.patterns.is_empty() { UNTIL_WOKEN } else { self.config.topics_asked_every() };
         let mut client = None;
         let mut wait = pace;
         loop {
@@ -93,14 +95,15 @@ impl Looking {
             }
             wait = match self.look(&mut client) {
                 Ok(()) if self.missing.is_empty() => pace,
-                Ok(()) => pace.min(LOOK_TWICE),
+                Ok(()) => pace.min(LOOK_AGAIN),
                 Err(
                     error
                     @ (IngestError::Unreachable { .. } | IngestError::Kafka(_) | IngestError::MissingTopic { .. }),
                 ) => {
                     // Brokers go and come, and a topic may go between two questions about it.
                     events::client_trouble(&self.config.job, &error);
-                    pace
+                    // What woke it is not answered.
+                    pace.min(ASK_AGAIN)
                 }
                 Err(error) => {
                     self.sender.blocking_send(Seen::Failed(error)).ok();
@@ -117,8 +120,12 @@ impl Looking {
         };
         let names = broker::topic_names(client, &self.config)?;
         let read = self.control.topics.now();
-        if self.control.take_refused() {
-            self.set_unreadable_aside(client, &read)?;
+        if self.control.take_refused()
+            && let Err(error) = self.set_unreadable_aside(client, &read)
+        {
+            // The client may not say it again.
+            self.control.still_refused();
+            return Err(error);
         }
         let was_missing = std::mem::take(&mut self.missing);
         let mut went = Vec::new();
@@ -127,8 +134,9 @@ impl Looking {
             if names.contains(name) {
                 continue;
             }
-            self.missing.insert(name.clone());
-            if was_missing.contains(name) {
+            let since = was_missing.get(name).copied().unwrap_or_else(Instant::now);
+            self.missing.insert(name.clone(), since);
+            if since.elapsed() >= BELIEVED_AFTER {
                 if self.config.is_named(name) {
                     let brokers = self.config.brokers.clone();
                     let missing = IngestError::MissingTopic { topic: name.clone(), brokers };

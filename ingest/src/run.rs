@@ -87,13 +87,12 @@ pub async fn run_and_tell(
     let mut sink = Sink::open(store, keyring, config.clone(), found, control.clone(), on_commit).await?;
     let (lookout, mut seen) = Lookout::start(&config, control.clone())?;
     let (source, mut arriving) = Source::start(&config, control.clone())?;
-    let seen = lookout.as_ref().map(|_| &mut seen);
     let on_ready = move || {
         if let Some(on_ready) = on_ready.take() {
             on_ready();
         }
     };
-    let outcome = drive(&mut sink, &mut arriving, seen, stop, on_ready).await;
+    let outcome = drive(&mut sink, &mut arriving, Some(&mut seen), stop, on_ready).await;
     drop(lookout);
     // Dropping the channel first: a poll thread that waits in it must not keep us waiting.
     drop(arriving);

@@ -5,7 +5,7 @@
 //!
 //! The views live in `views/*.sql`; [`views()`] lists them. They merge the partial rows that `weir-features` writes, so
 //! they are as fresh as the last commit and cost what the partial rows cost, not what the raw rows do; only `quality`,
-//! `propensities`, `router_requests` and `gpu_pools` read raw rows.
+//! `propensities`, `router_requests`, `gpu_pools`, `axis_mix` and `fingerprints` read raw rows.
 //!
 //! **Refuses to know:** how rows come to be, and any statement that changes data or settings.
 

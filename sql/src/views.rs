@@ -38,6 +38,11 @@ const ANALYTICS: &[Analytics] = analytics! {
     "token_totals": "prompt and completion tokens over everything: exact sums and means, quantiles within 1 %";
     "cost": "dollars per model: total, per request, per million tokens";
     "arrivals": "arrivals per 10 minutes: rate and index of dispersion (1 is Poisson, more is burstier)";
+    "arrival_process": "arrivals in windows of 1 s to 1 h: rate quantiles and index of dispersion at each length";
+    "diurnal_profile": "requests by hour of the day, UTC, as a mean and relative to all hours";
+    "workload_cdf": "prompt lengths in each sliding hour: CDF, archetype, and the distance to every archetype";
+    "axis_mix": "the mix along every workload axis, by hour: requests and tokens of each value";
+    "fingerprints": "what a system prompt foretells: session length, tool calls, pauses, by its fingerprint";
     "models": "one row per model: traffic, errors, tokens, latency, cost";
     "quality": "mean quality per policy version and model, over the requests that somebody judged";
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
@@ -47,8 +52,9 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 14] = [
+const TABLES: [View; 15] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
+    View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
     View { name: "raw_requests", doc: "request messages as they came" },

@@ -162,18 +162,25 @@ fn sessions_are_the_unit_of_draws_and_tenants_of_request_ids() {
     passes("sessions.slt", sessions);
 }
 
-/// Requests in three of four windows of ten minutes, the first and the last of which were seen in part.
-async fn windows(folder: &Path) -> Context {
+/// Requests of which nothing is known but when they arrived, and their summaries.
+async fn arrivals_at(folder: &Path, arrivals_ms: impl Iterator<Item = i64>) -> Context {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
-    // T0_MS is 22:13:20; these are seconds after it.
-    let arrivals = [0, 1, 2, 399, 700, 1_630, 1_699];
-    let rows: Vec<Value> = arrivals
-        .iter()
-        .map(|after_s| json!({ "request_id": format!("at {after_s}"), "arrival_ms": T0_MS + after_s * 1_000 }))
+    let rows: Vec<Value> = arrivals_ms
+        .map(|arrival_ms| json!({ "request_id": format!("at {arrival_ms}"), "arrival_ms": arrival_ms }))
         .collect();
     append(&store, Request::contract(), 0, &rows).await;
     weir_features::catch_up(&store).await.expect("catches up");
     weir_sql::open(&store).await.expect("the session opens")
+}
+
+/// The same, in seconds after [`T0_MS`], which is 22:13:20.
+async fn arrivals_after(folder: &Path, arrivals_s: &[i64]) -> Context {
+    arrivals_at(folder, arrivals_s.iter().map(|after_s| T0_MS + after_s * 1_000)).await
+}
+
+/// Requests in three of four windows of ten minutes, the first and the last of which were seen in part.
+async fn windows(folder: &Path) -> Context {
+    arrivals_after(folder, &[0, 1, 2, 399, 700, 1_630, 1_699]).await
 }
 
 #[test]
@@ -181,15 +188,173 @@ fn arrival_rates_are_over_the_seconds_that_were_observed() {
     passes("arrivals.slt", windows);
 }
 
+/// A request for each rule of each axis, its id beginning with the axis; `n` stands for nothing reported.
+async fn axes(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let tokens = |prompt: i64, completion: i64| json!({ "prompt_tokens": prompt, "completion_tokens": completion });
+    let in_session = |tenant: &str| json!({ "tenant": tenant, "session_id": "s" });
+    let requests = [
+        ("n", 0, json!({})),
+        ("agent 1", 0, json!({ "tools_called": [{ "name": "search" }], "tools_offered": ["search"] })),
+        ("agent 2", 0, json!({ "finish_reason": "tool_calls", "api": "chat_completions" })),
+        ("agent 3", 0, json!({ "finish_reason": "tool_use" })),
+        ("agent 4", 0, json!({ "tools_offered": ["search"], "finish_reason": "stop" })),
+        ("agent 5", 0, json!({ "delegation_parent_id": "r", "message_count": 3 })),
+        ("agent 6", 0, json!({ "tools_offered": [], "message_count": 3 })),
+        ("agent 7", 0, json!({ "message_count": 3, "api": "chat_completions" })),
+        ("agent 8", 0, json!({ "api": "chat_completions" })),
+        ("agent 9", 0, json!({ "finish_reason": "stop" })),
+        ("turns 1", 0, json!({ "turn": 2 })),
+        ("turns 2", 0, json!({ "turn": 0, "chain_id": "r" })),
+        ("turns 3", 0, json!({ "turn": 0 })),
+        ("turns 4", 0, json!({ "message_count": 1 })),
+        ("turns 5", 0, in_session("acme")),
+        ("turns 6", 30_000, in_session("acme")),
+        // Another tenant's session of the same name, and a request that names no session.
+        ("turns 7", 30_000, in_session("globex")),
+        ("turns 8", 30_000, json!({ "tenant": "acme" })),
+        ("cache 1", 0, json!({ "prompt_tokens": 128, "cached_prompt_tokens": 32 })),
+        ("cache 2", 0, json!({ "prompt_tokens": 128, "cached_prompt_tokens": 0 })),
+        ("cache 3", 0, json!({ "cached_prompt_tokens": 64 })),
+        ("cache 4", 0, json!({ "prompt_tokens": 128 })),
+        ("phase 1", 0, tokens(800, 100)),
+        ("phase 2", 0, tokens(799, 100)),
+        ("phase 3", 0, tokens(101, 100)),
+        ("phase 4", 0, tokens(100, 100)),
+        ("phase 5", 0, tokens(5, 0)),
+        ("phase 6", 0, tokens(0, 5)),
+        ("phase 7", 0, tokens(0, 0)),
+        ("parts 1", 0, json!({ "modalities": ["text"] })),
+        ("parts 2", 0, json!({ "modalities": ["text", "image"] })),
+        ("parts 3", 0, json!({ "modalities": ["audio"] })),
+        ("parts 4", 0, json!({ "modalities": ["video", "text"] })),
+        ("parts 5", 0, json!({ "modalities": ["text", "image", "audio"] })),
+        ("parts 6", 0, json!({ "modalities": ["text", "molecule"] })),
+        ("parts 7", 0, json!({ "modalities": [] })),
+        ("reason 1", 0, json!({ "reasoning_tokens": 9, "reasoning_mode": "off" })),
+        ("reason 2", 0, json!({ "reasoning_tokens": 0, "reasoning_mode": "on" })),
+        ("reason 3", 0, json!({ "reasoning_mode": "on" })),
+        ("reason 4", 0, json!({ "reasoning_mode": "off", "reasoning_effort": "low" })),
+        ("reason 5", 0, json!({ "reasoning_effort": "low" })),
+        ("reason 6", 0, json!({ "reasoning_effort": "none" })),
+        ("served 1", 0, json!({ "provider": "here", "executed_model": "there/model" })),
+        ("served 2", 3_600_000, json!({ "executed_model": "there/model" })),
+    ];
+    let rows: Vec<Value> = requests
+        .into_iter()
+        .map(|(id, after_ms, mut row)| {
+            row["request_id"] = id.into();
+            row["arrival_ms"] = (T0_MS + after_ms).into();
+            row
+        })
+        .collect();
+    append(&store, Request::contract(), 0, &rows).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn each_rule_of_each_axis_fires_and_null_stays_null() {
+    passes("axes.slt", axes);
+}
+
+/// `row` with these fields, too.
+fn with(mut row: Value, more: &Value) -> Value {
+    for (name, value) in more.as_object().expect("more fields") {
+        row[name] = value.clone();
+    }
+    row
+}
+
+/// Prompts of three slots of ten minutes, and a system prompt in the sessions of two tenants.
+async fn workload(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    // T0_MS is 22:13:20; these are seconds after it.
+    let prompts = [(0, 1_000, 9), (0, 20_000, 1), (600, 20_000, 10), (4_200, 20_000, 5)];
+    // Only the first slot's answers are known, and they are long.
+    let mut rows: Vec<Value> = Vec::new();
+    for (after_s, prompt_tokens, times) in prompts {
+        for _ in 0..times {
+            let id = format!("prompt {}", rows.len());
+            rows.push(json!({ "request_id": id, "arrival_ms": T0_MS + after_s * 1_000, "prompt_tokens": prompt_tokens,
+                "completion_tokens": (after_s == 0).then_some(9_000) }));
+        }
+    }
+    let turn = |tenant: &str, session: Option<&str>, after_s: i64, took_ms: Option<f64>, more: Value| {
+        with(
+            json!({ "request_id": format!("{tenant} {session:?} {after_s}"), "tenant": tenant,
+            "session_id": session, "arrival_ms": T0_MS + after_s * 1_000, "end_to_end_ms": took_ms,
+            "system_prompt_hash": "f" }),
+            &more,
+        )
+    };
+    let calls = json!({ "tools_called": [{ "name": "search" }, { "name": "search" }] });
+    rows.extend([
+        turn("acme", Some("a"), 0, Some(2_000.0), calls),
+        turn("acme", Some("a"), 10, Some(5_000.0), json!({})),
+        turn("acme", Some("a"), 40, None, json!({ "message_count": 5 })),
+        turn("acme", Some("b"), 0, None, json!({})),
+        // The second does not wait for the first one's answer.
+        turn("globex", Some("a"), 0, Some(3_000.0), json!({ "tools_called": [] })),
+        turn("globex", Some("a"), 1, None, json!({})),
+        turn("globex", None, 5, None, json!({})),
+    ]);
+    append(&store, Request::contract(), 0, &rows).await;
+    weir_features::catch_up(&store).await.expect("catches up");
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn prompt_lengths_have_an_archetype_and_fingerprints_their_priors() {
+    passes("workload.slt", workload);
+}
+
+/// Arrivals over two days and two hours, of which only the whole hours count.
+async fn days(folder: &Path) -> Context {
+    // 22:13, 23:05, 23:06, the next day's 23:30, and 00:10 of the fourth day.
+    arrivals_after(folder, &[0, 3_100, 3_160, 86_400 + 4_600, 2 * 86_400 + 7_000]).await
+}
+
+#[test]
+fn the_profile_of_the_day_is_over_whole_hours() {
+    passes("days.slt", days);
+}
+
+#[test]
+fn arrivals_from_broken_clocks_cost_no_view_its_answer() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let broken = [i64::MIN + 700_000, -1, 0, i64::MAX];
+        let ctx = arrivals_at(folder.path(), broken.into_iter().chain([T0_MS, T0_MS + 1])).await;
+        for view in weir_sql::views() {
+            let sql = format!("SELECT * FROM {}", view.name);
+            let rows = weir_sql::query(&ctx, &sql);
+            let rows = tokio::time::timeout(std::time::Duration::from_secs(60), rows).await.expect("in bounded time");
+            rows.unwrap_or_else(|error| panic!("{}: {error}", view.name));
+        }
+        let numbers = async |sql: &str| {
+            let rows = weir_sql::query(&ctx, sql).await.expect("runs");
+            weir_sql::render(&rows, weir_sql::Format::Csv)
+                .expect("renders")
+                .lines()
+                .skip(1)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        // All but those of the first and the last hour, which were seen in part.
+        assert_eq!(numbers("SELECT count(*), sum(requests) FROM diurnal_profile").await, "24,4");
+        assert_eq!(
+            numbers("SELECT windows > 1000000, requests FROM arrival_process WHERE window_s = 3600").await,
+            "true,4"
+        );
+    });
+}
+
 /// The lines of four requests, in an order that no router writes, and one half of them a second time.
 async fn router_events(folder: &Path) -> Context {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
     let line = |id: &str, kind: &str, after_ms: i64, more: Value| {
-        let mut row = json!({ "request_id": id, "kind": kind, "event_ms": T0_MS + after_ms, "router": "r" });
-        for (name, value) in more.as_object().expect("more fields") {
-            row[name] = value.clone();
-        }
-        row
+        with(json!({ "request_id": id, "kind": kind, "event_ms": T0_MS + after_ms, "router": "r" }), &more)
     };
     let usage = json!({ "model": "small", "prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.5,
         "completion_latency_ms": 900.0 });

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use delta_kernel::Error as KernelError;
@@ -20,6 +21,10 @@ use crate::{Result, Store, StoreError};
 
 const NAME_PROPERTY: &str = "weir.table";
 pub(crate) const SCHEMA_PROPERTY: &str = "weir.schema";
+
+/// How long to wait for a table that another writer makes; twice as long each time, up to the last.
+const FIRST_WAIT_FOR_WINNER: Duration = Duration::from_millis(50);
+const LAST_WAIT_FOR_WINNER: Duration = Duration::from_secs(1);
 
 /// A table as its owner wants it.
 #[derive(Debug, Clone)]
@@ -153,12 +158,22 @@ impl Table {
         if let Some(table) = Self::open(store, log.clone(), &spec.name).await? {
             return table.with_columns_of(spec).await;
         }
-        let created = create(&log, spec).await;
-        // Whoever won the race to create it, what lies there now is what counts.
-        match (Self::open(store, log, &spec.name).await?, created) {
-            (Some(table), _) => table.with_columns_of(spec).await,
-            (None, Err(error)) => Err(error),
-            (None, Ok(())) => Err(StoreError::bad_commit(&spec.name, "the table vanished while it was made")),
+        let mut wait = FIRST_WAIT_FOR_WINNER;
+        loop {
+            let created = create(&log, spec).await;
+            // Whoever won the race to create it, what lies there now is what counts.
+            match (Self::open(store, log.clone(), &spec.name).await?, created) {
+                (Some(table), _) => return table.with_columns_of(spec).await,
+                // A store may refuse to create what it does not show yet.
+                (None, Err(error)) if was_first(&error) && wait <= LAST_WAIT_FOR_WINNER => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                (None, Err(error)) => return Err(error),
+                (None, Ok(())) => {
+                    return Err(StoreError::bad_commit(&spec.name, "the table vanished while it was made"));
+                }
+            }
         }
     }
 
@@ -191,6 +206,12 @@ impl Table {
     pub(crate) fn head_mut(&mut self) -> &mut Head {
         self.head.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Did the making of a table fail because another was first?
+fn was_first(error: &StoreError) -> bool {
+    use DeltaTableError as E;
+    matches!(error, StoreError::Delta { source, .. } if matches!(**source, E::InvalidVersion(_) | E::VersionAlreadyExists(_)))
 }
 
 /// Storage trouble may pass; anything else that keeps a log from loading is damage.

@@ -64,7 +64,6 @@ pub fn writer_properties(schema: &Schema) -> WriterProperties {
 /// Takes rows of one table, and writes them to files that nobody can see yet.
 pub struct RowsWriter {
     table: String,
-    partition_columns: Vec<String>,
     files: Files,
     writer: DeltaWriter,
     /// Values of the partition column that the writer has files for.
@@ -96,7 +95,6 @@ impl Table {
         let files = self.files();
         RowsWriter {
             table: self.name.clone(),
-            partition_columns: self.partition_columns(),
             writer: files.writer(),
             files,
             open: HashSet::new(),
@@ -207,7 +205,7 @@ impl RowsWriter {
     }
 
     fn text<'a>(&self, batch: &'a RecordBatch) -> Option<&'a StringArray> {
-        let [column] = self.partition_columns.as_slice() else { return None };
+        let [column] = self.files.partition_columns.as_slice() else { return None };
         batch.column_by_name(column)?.as_string_opt::<i32>()
     }
 
@@ -240,7 +238,7 @@ impl RowsWriter {
 
     /// The partition that all rows are of, if they are of one: its value, and how the writer names it.
     fn only_partition(&self, batch: &RecordBatch) -> Option<(String, IndexMap<String, Scalar>)> {
-        let (column, values) = (self.partition_columns.first()?, self.text(batch)?);
+        let (column, values) = (self.files.partition_columns.first()?, self.text(batch)?);
         let first = values.value(0);
         let is_one = values.null_count() == 0 && values.iter().all(|value| value == Some(first));
         is_one.then(|| (first.to_owned(), IndexMap::from([(column.clone(), Scalar::from(first))])))

@@ -65,6 +65,15 @@ fn on_faulty() -> (Arc<Faulty>, Store) {
 }
 
 #[tokio::test]
+async fn a_table_that_another_makes_and_nobody_sees_yet_is_waited_for() {
+    let (backend, store) = on_faulty();
+    backend.faults.lock().unwrap().push(StoreFault::ExistsLate);
+    let mut table = store.table(&spec()).await.unwrap();
+    assert_eq!(table.version(), 0);
+    assert_eq!(table.commit(vec![rows(&[1, 2, 3])], vec![]).await.unwrap().rows, 3);
+}
+
+#[tokio::test]
 async fn rows_and_positions_land_together_and_read_back() {
     let (_folder, store) = on_disk().await;
     let mut table = store.table(&spec()).await.unwrap();

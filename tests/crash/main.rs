@@ -93,6 +93,7 @@ fn whatever_happens_nothing_is_lost_doubled_or_altered() {
         }
         let line = play::play(&bench, &schedule);
         eprintln!("{}", summary_of(&line));
+        line.failures.iter().for_each(|failure| eprintln!("  {failure}"));
         ledger.add(line.clone());
         lines.push(line);
     }

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use weir_features::{Summariser, SummariserConfig};
+use weir_features::{CaughtUp, FeaturesError, Summariser, SummariserConfig};
 use weir_ingest::{IngestConfig, IngestSummary};
 use weir_learners::{LearnError, hallucination};
 use weir_store::{Keyring, Store};
@@ -18,6 +18,9 @@ use crate::http::{FEATURES, INGEST, Readiness};
 
 /// How long derived tables may lag behind raw ones when no commit wakes them.
 const DERIVE_AT_LEAST_EVERY: Duration = Duration::from_secs(2);
+
+/// How long the last pass tries to get a turn beside other processes that summarise the same tables.
+const LAST_TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Rows committed to raw tables and dead letters since the pipeline started.
 #[derive(Clone, Default)]
@@ -129,7 +132,8 @@ async fn derive(
     let mut summariser = Summariser::new(store.clone(), SummariserConfig::default());
     loop {
         let last_pass = *ingest_ended.borrow_and_update();
-        match pass(&store, &mut summariser, estimator.as_ref(), &mut total).await {
+        let give_up = Instant::now() + if last_pass { LAST_TURN_WITHIN } else { Duration::ZERO };
+        match pass(&store, &mut summariser, estimator.as_ref(), give_up, &mut total).await {
             Ok(()) => readiness.set(FEATURES, true),
             // A passing fault (a storage hiccup) is tried again on the next round; nothing was half-written, since
             // each derived commit carries its own position.
@@ -157,9 +161,10 @@ async fn pass(
     store: &Store,
     summariser: &mut Summariser,
     estimator: Option<&StreamEstimator>,
+    give_up: Instant,
     total: &mut Derived,
 ) -> Result<()> {
-    let caught_up = summariser.catch_up().await?;
+    let caught_up = summarise(summariser, give_up).await?;
     total.raw_versions += caught_up.versions;
     total.partial_rows += caught_up.partial_rows;
     total.late_rows += caught_up.late_rows;
@@ -176,6 +181,25 @@ async fn pass(
         }
     }
     Ok(())
+}
+
+/// Members of one consumer group all summarise, and one of them wins each time. Whoever keeps losing leaves the work to the
+/// others, who do the same; only before it ends it tries for longer, since they may be ending too.
+async fn summarise(summariser: &mut Summariser, give_up: Instant) -> Result<CaughtUp> {
+    loop {
+        match summariser.catch_up().await {
+            Err(error @ FeaturesError::Contended { .. }) if Instant::now() >= give_up => {
+                metrics::counter!("weir_features_turns_lost_total").increment(1);
+                tracing::info!(%error, "left to other processes");
+                return Ok(CaughtUp::default());
+            }
+            // Not all at the same pace.
+            Err(FeaturesError::Contended { .. }) => {
+                tokio::time::sleep(Duration::from_millis(50 + rand::random::<u64>() % 200)).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 #[cfg(test)]

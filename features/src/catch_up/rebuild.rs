@@ -13,7 +13,7 @@ use datafusion::prelude::{SessionContext, col, lit};
 use weir_schemas::Request;
 use weir_store::{Store, StoreError, Table};
 
-use super::{Position, SummariserConfig, position_of};
+use super::{Position, SummariserConfig, not_ahead, position_of};
 use crate::FeaturesError;
 use crate::partials::{PARTIALS, Partial};
 use crate::session::session_with_versions;
@@ -45,12 +45,15 @@ pub(super) async fn rebuild_tables(
 ) -> Result<Option<Rebuilt>, FeaturesError> {
     let (ctx, versions) = session_with_versions(store).await?;
     let name = Request::contract().name;
-    let (Some(&raw_version), Some(raw)) = (versions.get(name), store.existing(name).await?) else { return Ok(None) };
+    let (Some(&raw_version), Some(mut raw)) = (versions.get(name), store.existing(name).await?) else {
+        return Ok(None);
+    };
     let held_from = held_from(&raw, raw_version, config.dedupe_horizon_ms).await?;
     let mut done = Rebuilt { raw_version, ..Rebuilt::default() };
     for partial in partials {
         let mut table = store.table(&partial.spec().await?).await?;
         let position = position_of(&table, partial).await?;
+        not_ahead(&mut raw, table.name(), position).await?;
         if position.consumed > Some(raw_version) {
             return Err(FeaturesError::RebuildRaced);
         }

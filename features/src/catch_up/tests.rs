@@ -335,6 +335,37 @@ async fn a_table_with_a_position_does_not_skip_a_version_that_is_gone() {
 }
 
 #[tokio::test]
+async fn a_raw_table_that_was_put_back_from_an_older_copy_is_not_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().to_str().unwrap()).await.unwrap();
+    append(&store, &[request("a", T0_MS)]).await;
+    append(&store, &[request("b", T0_MS)]).await;
+    catch_up(&store).await.expect("catches up");
+    std::fs::remove_file(folder.path().join("tables/requests/_delta_log/00000000000000000002.json")).unwrap();
+
+    // A new process each: one that holds the table finds its version gone.
+    let went_back = |error: &FeaturesError| match error {
+        FeaturesError::RawWentBack { version, consumed, derived, .. } => {
+            (*version, *consumed, derived.as_str()) == (1, 2, "workload_minute")
+        }
+        _ => false,
+    };
+    let refused = catch_up(&store).await.unwrap_err();
+    assert!(went_back(&refused), "{refused}");
+    let refused = rebuild(&store, &SummariserConfig::default()).await.unwrap_err();
+    assert!(went_back(&refused), "{refused}");
+
+    // As the error says.
+    for table in ["workload_minute", "workload_sketch", "token_sketch"] {
+        std::fs::remove_dir_all(folder.path().join("tables").join(table)).unwrap();
+    }
+    rebuild(&store, &SummariserConfig::default()).await.expect("is rebuilt");
+    append(&store, &[request("c", T0_MS)]).await;
+    catch_up(&store).await.expect("goes on from there");
+    assert_eq!(counted(&store).await, 2, "a and c");
+}
+
+#[tokio::test]
 async fn a_rebuild_mends_corrections_forgotten_ids_and_a_gap_in_the_log() {
     let store = memory_store().await;
     let config = SummariserConfig { dedupe_keys_max: 1, ..SummariserConfig::default() };

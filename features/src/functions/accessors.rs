@@ -31,7 +31,12 @@ fn sketches() -> Vec<ScalarUDF> {
         accessor("ddsketch_max", Whole(|bytes| Ok(DdSketch::from_bytes(bytes)?.max().and_then(clamped)))),
         accessor("ddsketch_sum", Whole(|bytes| Ok(i64::try_from(DdSketch::from_bytes(bytes)?.sum()).ok()))),
         accessor("ddsketch_mean", Real(|bytes| Ok(DdSketch::from_bytes(bytes)?.mean()))),
+        accessor("ddsketch_share_to", RealAt(|bytes, limit| Ok(DdSketch::from_bytes(bytes)?.share_to(limit)))),
         accessor("joint_histogram_count", Whole(|bytes| Ok(clamped(JointHistogram::from_bytes(bytes)?.count())))),
+        accessor(
+            "joint_histogram_share_to",
+            RealAt(|bytes, limit| Ok(JointHistogram::from_bytes(bytes)?.share_to(limit))),
+        ),
         accessor("fixed_histogram_json", Text(|bytes| Ok(bins_json(&FixedHistogram::from_bytes(bytes)?)))),
         accessor(
             "fixed_histogram_share_below",
@@ -52,13 +57,21 @@ fn sketches() -> Vec<ScalarUDF> {
 }
 
 fn arrivals() -> Vec<ScalarUDF> {
-    use Read::{Real, Whole};
+    use Read::{BytesOf, Real, RealOf, Whole};
     vec![
         accessor("second_counts_count", Whole(|bytes| Ok(clamped(SecondCounts::from_bytes(bytes)?.count())))),
         accessor("second_counts_span", Whole(|bytes| Ok(clamped(SecondCounts::from_bytes(bytes)?.span_s())))),
         accessor("second_counts_first_s", Whole(|bytes| Ok(first_and_last_s(bytes)?.map(|(first, _)| first)))),
         accessor("second_counts_last_s", Whole(|bytes| Ok(first_and_last_s(bytes)?.map(|(_, last)| last)))),
         accessor("dispersion", Real(|bytes| Ok(SecondCounts::from_bytes(bytes)?.dispersion()))),
+        accessor(
+            "dispersion_at",
+            RealOf(|bytes, window_s| Ok(SecondCounts::from_bytes(bytes)?.dispersion_at(window_s))),
+        ),
+        accessor(
+            "second_counts_by_window",
+            BytesOf(|bytes, window_s| Ok(by_window(&SecondCounts::from_bytes(bytes)?, window_s))),
+        ),
     ]
 }
 
@@ -99,6 +112,11 @@ fn names() -> Vec<ScalarUDF> {
 
 fn first_and_last_s(bytes: &[u8]) -> Result<Option<(i64, i64)>, FeaturesError> {
     Ok(SecondCounts::from_bytes(bytes)?.first_and_last_s())
+}
+
+fn by_window(arrivals: &SecondCounts, window_s: i64) -> Option<Vec<u8>> {
+    let counts = arrivals.by_window(window_s);
+    (!counts.is_empty()).then(|| counts.to_bytes())
 }
 
 /// JSON texts, because SQL has no literal for a map that all clients read.
@@ -148,6 +166,8 @@ enum Read {
     WholeAt(fn(&[u8], &str) -> Answer<i64>),
     Real(fn(&[u8]) -> Answer<f64>),
     RealAt(fn(&[u8], f64) -> Answer<f64>),
+    RealOf(fn(&[u8], i64) -> Answer<f64>),
+    BytesOf(fn(&[u8], i64) -> Answer<Vec<u8>>),
     Text(fn(&[u8]) -> Answer<String>),
     TextOf(fn(&[u8], i64) -> Answer<String>),
 }
@@ -159,20 +179,24 @@ impl Read {
             Self::Whole(_) | Self::Real(_) | Self::Text(_) => (vec![DataType::Binary], "a summary's bytes"),
             Self::WholeAt(_) => (vec![DataType::Binary, DataType::Utf8], "a summary's bytes and a name"),
             Self::RealAt(_) => (vec![DataType::Binary, DataType::Float64], "a summary's bytes and a number"),
-            Self::TextOf(_) => (vec![DataType::Binary, DataType::Int64], "a summary's bytes and a whole number"),
+            Self::TextOf(_) | Self::RealOf(_) | Self::BytesOf(_) => {
+                (vec![DataType::Binary, DataType::Int64], "a summary's bytes and a whole number")
+            }
         }
     }
 
     fn gives(self) -> DataType {
         match self {
             Self::Whole(_) | Self::WholeAt(_) => DataType::Int64,
-            Self::Real(_) | Self::RealAt(_) => DataType::Float64,
+            Self::Real(_) | Self::RealAt(_) | Self::RealOf(_) => DataType::Float64,
+            Self::BytesOf(_) => DataType::Binary,
             Self::Text(_) | Self::TextOf(_) => DataType::Utf8,
         }
     }
 
     fn rows(self, columns: &[ArrayRef]) -> Result<ArrayRef, FeaturesError> {
         let summaries = columns[0].as_binary::<i32>();
+        let wholes = || columns[1].as_primitive::<Int64Type>().iter();
         Ok(match self {
             Self::Whole(read) => Arc::new(each(summaries, read).collect::<Result<Int64Array, _>>()?),
             Self::Real(read) => Arc::new(each(summaries, read).collect::<Result<Float64Array, _>>()?),
@@ -185,10 +209,9 @@ impl Read {
                 let numbers = columns[1].as_primitive::<Float64Type>().iter();
                 Arc::new(each_with(summaries, numbers, read).collect::<Result<Float64Array, _>>()?)
             }
-            Self::TextOf(read) => {
-                let numbers = columns[1].as_primitive::<Int64Type>().iter();
-                Arc::new(each_with(summaries, numbers, read).collect::<Result<StringArray, _>>()?)
-            }
+            Self::RealOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<Float64Array, _>>()?),
+            Self::BytesOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<BinaryArray, _>>()?),
+            Self::TextOf(read) => Arc::new(each_with(summaries, wholes(), read).collect::<Result<StringArray, _>>()?),
         })
     }
 }

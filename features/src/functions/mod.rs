@@ -16,12 +16,16 @@
 //! | `first_last(event_ms, text)` | what came first and last |
 //! | `X_merge(summary)` for each of these | several summaries as one; NULL when there were none |
 //! | `ddsketch_quantile(sketch, q)` | the nearest-rank quantile, within 1 % |
+//! | `ddsketch_share_to(sketch, x)` | the share of values of at most x; a value within 1 % of x may be on either side |
 //! | `ddsketch_count`, `_min`, `_max`, `_sum`, `_mean` `(sketch)` | exact figures of a sketch |
 //! | `moments_count`, `_mean`, `_variance`, `_squared_cv`, `_min`, `_max` `(moments)` | exact figures; the sample's variance |
 //! | `fixed_histogram_json(h)`, `fixed_histogram_share_below(h, edge)` | edges and counts; the share of values below an edge |
 //! | `joint_histogram_count(h)` | requests in a joint histogram |
+//! | `joint_histogram_share_to(h, x)` | the share of requests of at most x tokens in all; one within 5 % of x may be on either side |
 //! | `second_counts_count(c)`, `second_counts_span(c)`, `dispersion(c)` | arrivals, seconds spanned, index of dispersion |
 //! | `second_counts_first_s(c)`, `second_counts_last_s(c)` | second of the first and the last arrival since the Unix epoch |
+//! | `dispersion_at(c, window_s)` | index of dispersion of arrivals per window of so many seconds |
+//! | `second_counts_by_window(c, window_s)` | a quantile sketch of arrivals per window; NULL where no window is whole |
 //! | `beta_counts_yes(b)`, `beta_counts_no(b)`, `beta_counts_rate(b)` | counts, and the observed rate |
 //! | `beta_counts_quantile(b, q)` | a quantile of the rate after Jeffreys' prior: 0.025 and 0.975 are a credible interval |
 //! | `decayed_sum_at(d, at_ms)` | the sum as it weighs at that moment, within 0.1 % |

@@ -132,6 +132,13 @@ async fn figures_of_summaries_are_those_of_plain_sql() {
             "fixed_histogram_share_below(fixed_histogram(a, '100,2500'), 2500)",
             "CAST(count(*) FILTER (WHERE a < 2500) AS DOUBLE) / count(a)",
         ),
+        ("ddsketch_share_to(ddsketch(n), 40)", "CAST(count(*) FILTER (WHERE n <= 40) AS DOUBLE) / count(n)"),
+        (
+            "joint_histogram_share_to(joint_histogram(n, n) FILTER (WHERE n < 30), 20)",
+            "CAST(count(*) FILTER (WHERE n <= 10) AS DOUBLE) / 30",
+        ),
+        ("dispersion_at(second_counts(n * 250), 1)", "dispersion(second_counts(n * 250))"),
+        ("ddsketch_sum(second_counts_by_window(second_counts(n * 250), 1))", "count(n)"),
         ("distinct_count_estimate(distinct_count(CAST(n % 200 AS VARCHAR)))", "count(DISTINCT n % 200)"),
         ("name_counts_of(name_counts(g), 'g1')", "count(*) FILTER (WHERE g = 'g1')"),
         ("first_last_first(first_last(-n, CAST(n AS VARCHAR)))", "CAST(max(n) AS VARCHAR)"),

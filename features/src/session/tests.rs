@@ -41,6 +41,7 @@ async fn an_empty_store_answers_every_view_with_no_rows() {
         "workload_sketch",
         "token_sketch",
         "requests",
+        "request_axes",
         "feedback",
         "rewards",
     ];

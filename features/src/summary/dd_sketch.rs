@@ -27,10 +27,18 @@ impl DdSketch {
 
     /// Sees one value.
     pub fn insert(&mut self, value: u64) {
+        self.insert_times(value, 1);
+    }
+
+    /// Sees one value `times` times.
+    pub(crate) fn insert_times(&mut self, value: u64, times: u64) {
+        if times == 0 {
+            return;
+        }
         let count =
             if value == 0 { &mut self.zeros } else { self.buckets.entry(ONE_PERCENT.bucket(value)).or_default() };
-        *count = count.saturating_add(1);
-        self.sum = self.sum.saturating_add(u128::from(value));
+        *count = count.saturating_add(times);
+        self.sum = self.sum.saturating_add(u128::from(value).saturating_mul(u128::from(times)));
         self.range = Some(self.range.map_or((value, value), |(min, max)| (min.min(value), max.max(value))));
     }
 
@@ -84,6 +92,25 @@ impl DdSketch {
             }
         }
         Some(max as f64)
+    }
+
+    /// The share of values of at most `limit`; `None` when empty. A value within [`Self::RELATIVE_ERROR`] of the limit may
+    /// count on either side: a bucket counts whole, on the side of the number that stands for it.
+    #[must_use]
+    pub fn share_to(&self, limit: f64) -> Option<f64> {
+        let (min, max) = self.range?;
+        if limit.is_nan() {
+            return None;
+        }
+        if limit >= max as f64 {
+            return Some(1.0);
+        }
+        if limit < min as f64 {
+            return Some(0.0);
+        }
+        let below = self.buckets.iter().take_while(|(bucket, _)| ONE_PERCENT.estimate(**bucket) <= limit);
+        let seen = below.fold(self.zeros, |total, (_, count)| total.saturating_add(*count));
+        Some(seen as f64 / self.count() as f64)
     }
 
     fn range_fits_buckets(&self) -> bool {
@@ -212,6 +239,24 @@ mod tests {
         assert_eq!(DdSketch::default().quantile(0.5), None);
         assert_eq!(sketch_of(&[1]).quantile(1.5), None);
         assert_eq!(sketch_of(&[1]).quantile(f64::NAN), None);
+    }
+
+    #[test]
+    fn the_share_up_to_a_limit_counts_the_limit_and_ends_with_the_range() {
+        let sketch = sketch_of(&[0, 0, 3, 5, 8_000]);
+        let shares =
+            [-1.0, 0.0, 2.9, 3.0, 7_000.0, 7_999.0, 8_000.0, f64::INFINITY].map(|limit| sketch.share_to(limit));
+        assert_eq!(shares, [0.0, 0.4, 0.4, 0.6, 0.8, 0.8, 1.0, 1.0].map(Some));
+        assert_eq!((sketch.share_to(f64::NAN), DdSketch::default().share_to(1.0)), (None, None));
+    }
+
+    #[test]
+    fn a_value_seen_many_times_is_as_many_values() {
+        let mut at_once = sketch_of(&[7]);
+        at_once.insert_times(0, 3);
+        at_once.insert_times(9, 2);
+        at_once.insert_times(1_000, 0);
+        assert_eq!(at_once, sketch_of(&[9, 0, 7, 0, 9, 0]));
     }
 
     proptest! {

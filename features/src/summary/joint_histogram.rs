@@ -65,6 +65,17 @@ impl JointHistogram {
         }
     }
 
+    /// The share of requests of at most `limit` tokens, prompt and completion together; `None` when empty. A request
+    /// within 5 % of the limit may count on either side: a cell counts whole, on the side of its middle.
+    #[must_use]
+    pub fn share_to(&self, limit: f64) -> Option<f64> {
+        let cells = self.cells();
+        let fits = |cell: &&JointCell| cell.prompt_tokens + cell.completion_tokens <= limit;
+        // Counted whole: a sum of no floats would be -0.0.
+        let fitting = cells.iter().filter(fits).fold(0u64, |total, cell| total.saturating_add(cell.count));
+        (!cells.is_empty() && !limit.is_nan()).then(|| fitting as f64 / self.count() as f64)
+    }
+
     /// Exact sums of prompt and completion tokens.
     #[must_use]
     pub fn sums(&self) -> (u128, u128) {
@@ -231,6 +242,17 @@ fn read(reader: &mut Reader<'_>) -> Option<JointHistogram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_share_up_to_a_limit_is_of_both_lengths_together() {
+        let mut histogram = JointHistogram::default();
+        assert_eq!(histogram.share_to(100.0), None);
+        [(10, 90), (10, 91), (100, 0), (0, 1)]
+            .iter()
+            .for_each(|&(prompt, completion)| histogram.insert(prompt, completion));
+        assert_eq!(histogram.share_to(100.0), Some(0.75));
+        assert_eq!(histogram.share_to(0.5).map(f64::to_bits), Some(0.0f64.to_bits()));
+    }
 
     #[test]
     fn up_to_32_requests_are_kept_exactly() {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Summary;
 use super::varint::{Reader, put, put_signed};
+use super::{DdSketch, Summary};
 
 /// How many events arrived in each second that had any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -42,22 +42,63 @@ impl SecondCounts {
         self.first_and_last_s().map_or(0, |(first, last)| last.abs_diff(first).saturating_add(1))
     }
 
-    /// Index of dispersion for counts: variance over mean of arrivals per second.
-    ///
-    /// `I = s^2 / m` with the sample variance `s^2` (n - 1) over the `n` seconds from the first arrival's to the last
-    /// arrival's, silent seconds included (Cox and Lewis, "The Statistical Analysis of Series of Events", 1966,
-    /// section 4.5). A Poisson process has 1; bursts and a changing rate push it up. `None` with fewer than two
-    /// seconds.
+    /// Index of dispersion for counts: variance over mean of arrivals per second, silent seconds between the first
+    /// arrival's and the last arrival's included. `None` with fewer than two seconds.
     #[must_use]
     pub fn dispersion(&self) -> Option<f64> {
-        let n = self.span_s();
-        if n < 2 {
+        self.dispersion_at(1)
+    }
+
+    /// Index of dispersion of the counts in windows of `window_s` seconds.
+    ///
+    /// `I = s^2 / m` with the mean `m` and the sample variance `s^2` (n - 1) over the `n` whole windows between the first
+    /// arrival and the last, silent ones included (Cox and Lewis, "The Statistical Analysis of Series of Events", 1966,
+    /// section 4.5). A Poisson process has 1 at every length; bursts and a changing rate push it up. `None` with fewer
+    /// than two such windows, or when all are silent.
+    #[must_use]
+    pub fn dispersion_at(&self, window_s: i64) -> Option<f64> {
+        let (n, counts) = self.whole_windows(window_s)?;
+        let arrivals = counts.iter().fold(0u64, |total, count| total.saturating_add(*count));
+        if n < 2 || arrivals == 0 {
             return None;
         }
-        let mean = self.count() as f64 / n as f64;
-        let silent = (n - self.counts.len() as u64) as f64 * mean * mean;
-        let squares: f64 = self.counts.values().map(|count| (*count as f64 - mean).powi(2)).sum();
+        let mean = arrivals as f64 / n as f64;
+        let silent = (n - counts.len() as u64) as f64 * mean * mean;
+        let squares: f64 = counts.iter().map(|count| (*count as f64 - mean).powi(2)).sum();
         Some((squares + silent) / (n - 1) as f64 / mean)
+    }
+
+    /// How many arrivals the whole windows of `window_s` seconds had, silent ones included; empty where none is whole.
+    #[must_use]
+    pub fn by_window(&self, window_s: i64) -> DdSketch {
+        let mut arrivals = DdSketch::default();
+        if let Some((n, counts)) = self.whole_windows(window_s) {
+            arrivals.insert_times(0, n - counts.len() as u64);
+            counts.into_iter().for_each(|count| arrivals.insert(count));
+        }
+        arrivals
+    }
+
+    /// The windows of `window_s` seconds that lie wholly between the first arrival's second and the last arrival's: how
+    /// many there are, and what came in each that was not silent. Windows begin at multiples of their length since the
+    /// Unix epoch, so that a late event moves none.
+    fn whole_windows(&self, window_s: i64) -> Option<(u64, Vec<u64>)> {
+        let (first_s, last_s) = self.first_and_last_s()?;
+        if window_s < 1 {
+            return None;
+        }
+        let from = first_s.div_euclid(window_s) + i64::from(first_s.rem_euclid(window_s) > 0);
+        let to = last_s.checked_add(1)?.div_euclid(window_s);
+        let n = u64::try_from(to.checked_sub(from)?).ok().filter(|n| *n > 0)?;
+        let mut counts = BTreeMap::<i64, u64>::new();
+        for (second, arrivals) in self.seconds() {
+            let window = second.div_euclid(window_s);
+            if (from..to).contains(&window) {
+                let count = counts.entry(window).or_default();
+                *count = count.saturating_add(arrivals);
+            }
+        }
+        Some((n, counts.into_values().collect()))
     }
 }
 
@@ -131,6 +172,22 @@ mod tests {
         assert_eq!(arrivals.dispersion(), None);
         (1..100).for_each(|second| arrivals.insert(second * 1000));
         assert_eq!(arrivals.dispersion(), Some(0.0));
+    }
+
+    #[test]
+    fn only_whole_windows_count_and_silent_ones_are_among_them() {
+        let mut arrivals = SecondCounts::default();
+        // Seconds 5 to 44: of ten seconds the windows from 10, 20 and 30 are whole, with 3, 0 and 1 arrivals.
+        [5, 10, 11, 19, 30, 44].iter().for_each(|second| arrivals.insert(second * 1000));
+        let by_ten = arrivals.by_window(10);
+        assert_eq!((by_ten.count(), by_ten.sum(), by_ten.quantile(0.3), by_ten.max()), (3, 4, Some(0.0), Some(3)));
+        // Mean 4/3, squared deviations 25/9 + 16/9 + 1/9 = 14/3, sample variance 7/3.
+        assert!((arrivals.dispersion_at(10).unwrap() - 7.0 / 4.0).abs() < 1e-12);
+        assert_eq!(arrivals.by_window(1).count(), arrivals.span_s());
+        assert_eq!(arrivals.dispersion_at(1), arrivals.dispersion());
+        for window_s in [0, -1, 3600] {
+            assert_eq!((arrivals.dispersion_at(window_s), arrivals.by_window(window_s).count()), (None, 0));
+        }
     }
 
     #[test]

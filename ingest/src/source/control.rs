@@ -68,6 +68,11 @@ impl Control {
         self.refused.swap(false, Ordering::SeqCst)
     }
 
+    /// It is still to be asked.
+    pub(crate) fn still_refused(&self) {
+        self.refused.store(true, Ordering::SeqCst);
+    }
+
     /// Has the topic no longer read, if the error is about it alone and only a pattern matches it.
     pub(crate) fn set_aside(&self, config: &IngestConfig, error: &IngestError) -> bool {
         let Some(topic) = error.only_topic().filter(|topic| self.aside.takes(config, topic, error)) else {
@@ -97,7 +102,7 @@ impl Control {
         }
     }
 
-    /// Trouble that passes: with brokers, or with a topic that was deleted, if it need not be there.
+    /// Trouble that passes: with brokers, or with a topic that they do not know: the lookout tells if it stays away.
     pub(super) fn passes(&self, config: &IngestConfig, error: &IngestError) -> bool {
         match error {
             IngestError::Unreachable { .. } | IngestError::Kafka(_) => true,

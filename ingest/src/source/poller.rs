@@ -1,5 +1,6 @@
 //! The loop of the poll thread.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use super::chunk::CHUNK_MESSAGES;
 use super::group::Context;
 use super::parked::Retry;
-use super::{Control, News, lock};
+use super::{Control, Generation, News, PartitionKey, lock};
 use crate::topics::ReadTopics;
 use crate::{IngestError, Result, broker, events};
 
@@ -22,6 +23,10 @@ const POLL: Duration = Duration::from_millis(50);
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
 /// How long the client may take to let go of its partitions before the group is joined again.
 const LEAVE_WAIT: Duration = Duration::from_secs(60);
+
+/// How often the positions that people see are told at the end, and how long lies between.
+const LAST_WORD_TRIES: usize = 6;
+const LAST_WORD_AGAIN: Duration = Duration::from_millis(500);
 
 /// What a poll brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +47,23 @@ pub(super) struct Poller {
     paused: bool,
     pending_since: Option<Instant>,
     retry: Retry,
+    /// What was shown in Kafka since that assignment, for people. That it arrived is not known.
+    shown: (Generation, BTreeMap<PartitionKey, i64>),
 }
 
 impl Poller {
     pub(super) fn new(consumer: BaseConsumer<Context>, control: Arc<Control>) -> Self {
         let topics = control.topics.now();
-        Self { consumer, control, topics, last: 0, paused: false, pending_since: None, retry: Retry::default() }
+        Self {
+            consumer,
+            control,
+            topics,
+            last: 0,
+            paused: false,
+            pending_since: None,
+            retry: Retry::default(),
+            shown: Default::default(),
+        }
     }
 
     pub(super) fn run(&mut self) {
@@ -154,10 +170,10 @@ impl Poller {
                 let brokers = context.config.brokers.clone();
                 context.events.news(News::Failed(IngestError::UnreadableBatch { brokers, why: code.to_string() }));
             }
-            // Of a topic that only a pattern matches, it must not end the run.
+            // Of a topic that only a pattern matches, it must not end the run. The lookout knows which one it is.
             Some(RDKafkaErrorCode::TopicAuthorizationFailed) if self.control.ask_which_is_refused() => {}
             _ => match broker::classify(&context.config, "a topic or the group", Duration::ZERO, error) {
-                // A topic that a pattern matched may go. The lookout knows which one it is.
+                // One that a pattern matched may go, and a broker that has just started knows none. The lookout tells.
                 IngestError::MissingTopic { .. } if self.control.wake_lookout() => {}
                 refused @ (IngestError::Refused { .. } | IngestError::MissingTopic { .. }) => {
                     context.events.news(News::Failed(refused));
@@ -256,18 +272,38 @@ impl Poller {
         self.subscribe()
     }
 
-    fn show_committed(&self, mode: CommitMode) {
+    fn show_committed(&mut self, mode: CommitMode) {
         let committed = std::mem::take(&mut *lock(&self.control.committed));
-        if committed.is_empty() {
+        let is_last = matches!(mode, CommitMode::Sync);
+        if committed.is_empty() && !is_last {
             return;
         }
-        let mut list = TopicPartitionList::new();
-        for ((topic, partition), next) in committed {
-            let name = &self.topics.list[topic].config.topic;
-            list.add_partition_offset(name, partition, Offset::Offset(next)).ok();
+        let (generation, is_held) = {
+            let held = lock(&self.context().held);
+            (held.generation, held.open_partitions().collect::<BTreeSet<_>>())
+        };
+        if self.shown.0 != generation {
+            self.shown = (generation, BTreeMap::new());
         }
-        // For lag dashboards only: a failure costs nothing.
-        self.consumer.commit(&list, mode).ok();
+        self.shown.1.extend(&committed);
+        // At the end all of it again: a broker that was restarting may have dropped what it was told last.
+        let show = if is_last { &self.shown.1 } else { &committed };
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in show.iter().filter(|(partition, _)| is_held.contains(partition)) {
+            let name = &self.topics.list[partition.0].config.topic;
+            list.add_partition_offset(name, partition.1, Offset::Offset(*next)).ok();
+        }
+        // For lag dashboards only: a failure costs nothing. But the last word should arrive, also while the group's
+        // coordinator comes back.
+        let tries = if is_last { LAST_WORD_TRIES } else { 1 };
+        for _ in 0..tries {
+            if list.count() == 0 || self.consumer.commit(&list, mode).is_ok() {
+                return;
+            }
+            if is_last {
+                std::thread::sleep(LAST_WORD_AGAIN);
+            }
+        }
     }
 
     fn stopping(&self) -> bool {

@@ -69,7 +69,7 @@ async fn topics_that_match_a_pattern_are_read_whenever_they_come_and_may_go() {
         headers: Vec::new(),
     });
     kafka.produce("llm.named", 950..960);
-    let read = weir_ingest::probe(&mixed).await.unwrap();
+    let read = weir_ingest::probe(&mixed).await.unwrap().read;
     assert_eq!(read, ["llm.named", "llm.a", "llm.b"], "named ones first");
     let summary = run(folder.path(), mixed).await.unwrap();
     assert_eq!((summary.rows["requests"], summary.dead_letters), (150, 10), "requests are no GPU telemetry");

@@ -25,6 +25,8 @@ pub enum Fault {
     Fails,
     /// The caller sees an error, and the entry lands just before the next one is put.
     LandsLate,
+    /// The caller is told that it already exists, and nobody sees the entry before the next one is put.
+    ExistsLate,
     /// The caller sees an error, and from then on the store answers nothing.
     FailsAndDies,
     /// The entry lands, the caller is told that it already exists, and from then on the store answers nothing.
@@ -148,6 +150,10 @@ impl ObjectStore for Faulty {
             Some(Fault::LandsLate) => {
                 *self.late.lock().unwrap() = Some((location.clone(), payload));
                 Err(timed_out())
+            }
+            Some(Fault::ExistsLate) => {
+                *self.late.lock().unwrap() = Some((location.clone(), payload));
+                Err(ObjectStoreError::AlreadyExists { path: location.to_string(), source: "being written".into() })
             }
             Some(Fault::LandsButFails) => {
                 self.inner.put_opts(location, payload, options).await?;

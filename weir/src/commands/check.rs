@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use weir_ingest::{LatestSchema, TopicPattern, TopicSchema};
+use weir_ingest::{LatestSchema, Probed, TopicPattern, TopicSchema};
 use weir_policy_runtime::Trust;
 use weir_store::{Keyring, Store};
 
@@ -78,7 +78,7 @@ fn keys(config: &Config) -> Result<String> {
 
 async fn kafka(config: &Config) -> Result<String> {
     let ingest = super::run::ingest_config(config, false)?;
-    let read = weir_ingest::probe(&ingest).await?;
+    let Probed { read, aside } = weir_ingest::probe(&ingest).await?;
     let (named, matched) = read.split_at(ingest.topics.len());
     let mut says = vec![named.join(", ")];
     for TopicPattern { pattern, .. } in &ingest.patterns {
@@ -89,6 +89,7 @@ async fn kafka(config: &Config) -> Result<String> {
         let its = if its.is_empty() { "no topic yet".to_owned() } else { its.join(", ") };
         says.push(format!("{} matches {its}", pattern.text()));
     }
+    says.extend(aside.iter().map(|(topic, why)| format!("{topic} matches and would not be read: {why}")));
     says.retain(|part| !part.is_empty());
     Ok(format!("{}: {}", config.kafka.brokers, says.join("; ")))
 }
@@ -111,9 +112,9 @@ async fn registry(config: &Config) -> Vec<Result<String>> {
     };
     // Which topics match patterns, Kafka knows; that it does not answer is said in its own line.
     if !ingest.patterns.is_empty()
-        && let Ok(names) = weir_ingest::probe(&ingest).await
+        && let Ok(probed) = weir_ingest::probe(&ingest).await
     {
-        ingest.topics = names.iter().filter_map(|name| ingest.topic(name)).collect();
+        ingest.topics = probed.read.iter().filter_map(|name| ingest.topic(name)).collect();
     }
     match tokio::task::spawn_blocking(move || weir_ingest::probe_schemas(&ingest)).await {
         Ok(topics) => topics.into_iter().map(|topic| Ok(schema_says(&topic?))).collect(),

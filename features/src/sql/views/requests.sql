@@ -4,9 +4,11 @@
 SELECT
   *,
   -- Agent: it offers or calls tools, or an agent delegated it. Not agent: the router reports the request's structure
-  -- (tools, messages or API) and none of that is there. Tool-less agents hidden behind a plain chat look like chat.
+  -- (tools, messages or API) and none of that is there. Tool-less agents hidden behind a plain chat look like chat. A
+  -- router that does not name the calls may still say that generation ended for them; Anthropic's word is the second.
   CASE
     WHEN cardinality(tools_offered) > 0 OR tools_called_count > 0 OR delegation_parent_id IS NOT NULL THEN TRUE
+    WHEN finish_reason IN ('tool_calls', 'tool_use') THEN TRUE
     WHEN tools_offered IS NOT NULL OR message_count IS NOT NULL OR api IS NOT NULL THEN FALSE
   END AS is_agent,
   -- Multi-turn: not the first turn, or chained to an earlier response. A lone message cannot be a later turn.
