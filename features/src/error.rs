@@ -89,7 +89,23 @@ fn is_storage(error: &DataFusionError) -> bool {
 
 impl From<DataFusionError> for FeaturesError {
     fn from(error: DataFusionError) -> Self {
-        Self::Query(Box::new(error))
+        match error {
+            // A table that a query named could not be opened, or a function of ours refused its argument.
+            DataFusionError::External(cause) => match cause.downcast::<Self>() {
+                Ok(error) => *error,
+                Err(cause) => Self::Query(Box::new(DataFusionError::External(cause))),
+            },
+            error => Self::Query(Box::new(error)),
+        }
+    }
+}
+
+impl From<FeaturesError> for DataFusionError {
+    fn from(error: FeaturesError) -> Self {
+        match error {
+            FeaturesError::Query(error) => *error,
+            error => Self::External(Box::new(error)),
+        }
     }
 }
 

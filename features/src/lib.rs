@@ -19,6 +19,7 @@
 //!
 //! **Refuses to know:** Kafka, models, and burn. It reads tables, never topics.
 
+mod catalog;
 mod catch_up;
 mod dedupe;
 mod error;
@@ -27,6 +28,7 @@ mod functions;
 mod memory;
 mod oldest;
 mod partials;
+mod prefix_cache;
 mod raw;
 mod session;
 #[cfg(test)]
@@ -40,4 +42,4 @@ pub use fleet_workload::{FleetWorkload, WorkloadFilter, fleet_workload, fleet_wo
 pub use functions::register as register_functions;
 pub use oldest::oldest_version;
 pub use raw::raw_schema;
-pub use session::{session, session_with_versions};
+pub use session::{session, session_with_versions, session_with_views};

@@ -9,7 +9,7 @@ use weir_store::Fault;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SqlError {
-    /// The session could not be opened.
+    /// The store or a table could not be opened.
     #[error(transparent)]
     Features(#[from] FeaturesError),
     /// The statement would change something.
@@ -65,13 +65,17 @@ impl SqlError {
     }
 
     /// An error before any row was read: names, types and literals of the query itself.
-    pub(crate) fn planning(error: &DataFusionError) -> Self {
+    pub(crate) fn planning(error: DataFusionError) -> Self {
         match error.find_root() {
-            DataFusionError::ResourcesExhausted(_)
-            | DataFusionError::ObjectStore(_)
-            | DataFusionError::IoError(_)
-            | DataFusionError::External(_) => Self::running(error),
-            _ => Self::BadQuery(one_line(error)),
+            DataFusionError::ResourcesExhausted(_) | DataFusionError::ObjectStore(_) | DataFusionError::IoError(_) => {
+                Self::running(&error)
+            }
+            // A table that it names could not be opened.
+            DataFusionError::External(_) => match FeaturesError::from(error) {
+                FeaturesError::Query(error) => Self::running(&error),
+                error => Self::Features(error),
+            },
+            _ => Self::BadQuery(one_line(&error)),
         }
     }
 

@@ -17,14 +17,14 @@ use crate::{Format, SqlError, views};
 /// A DataFusion session over a store, see [`open`].
 pub type Context = SessionContext;
 
-/// A session over all tables of `store` as they are now: raw and partial tables, canonical views, and the analytics
-/// views of [`crate::views()`].
+/// A session over all tables of `store`, each as it is when a query first names it: raw and partial tables, canonical
+/// views, and the analytics views of [`crate::views()`].
 ///
 /// # Errors
-/// [`SqlError::Features`] when a table cannot be opened.
+/// [`SqlError::Features`] when the store cannot be listed.
 pub async fn open(store: &Store) -> Result<Context, SqlError> {
-    let ctx = weir_features::session(store).await?;
-    views::register(&ctx).await?;
+    let ctx = weir_features::session_with_views(store, views::definitions()).await?;
+    views::register_listing(&ctx)?;
     Ok(ctx)
 }
 
@@ -73,7 +73,7 @@ async fn stream(ctx: &Context, sql: &str) -> Result<SendableRecordBatchStream, S
 pub(crate) async fn plan(ctx: &Context, sql: &str) -> Result<LogicalPlan, SqlError> {
     let plan = match ctx.state().create_logical_plan(sql).await {
         Ok(plan) => plan,
-        Err(error) => return Err(refused_or_bad(ctx, sql, &error)),
+        Err(error) => return Err(refused_or_bad(ctx, sql, error)),
     };
     only_reads(&plan)?;
     Ok(plan)
@@ -86,9 +86,9 @@ pub(crate) fn only_reads(plan: &LogicalPlan) -> Result<(), SqlError> {
 
 /// Starts a plan of [`plan()`].
 pub(crate) async fn run(ctx: &Context, plan: LogicalPlan) -> Result<SendableRecordBatchStream, SqlError> {
-    let frame = ctx.execute_logical_plan(plan).await.map_err(|error| SqlError::planning(&error))?;
+    let frame = ctx.execute_logical_plan(plan).await.map_err(SqlError::planning)?;
     let task = frame.task_ctx().into();
-    let plan = frame.create_physical_plan().await.map_err(|error| SqlError::planning(&error))?;
+    let plan = frame.create_physical_plan().await.map_err(SqlError::planning)?;
     datafusion::physical_plan::execute_stream(plan, task).map_err(|error| SqlError::running(&error))
 }
 
@@ -98,7 +98,7 @@ fn reading_only() -> SQLOptions {
 
 /// A statement that changes something may also fail to plan (its target is a view, say); what matters to the caller
 /// is that it would have been refused anyway.
-fn refused_or_bad(ctx: &Context, sql: &str, error: &datafusion::error::DataFusionError) -> SqlError {
+fn refused_or_bad(ctx: &Context, sql: &str, error: datafusion::error::DataFusionError) -> SqlError {
     use datafusion::sql::parser::Statement as Outer;
     use datafusion::sql::sqlparser::ast::Statement as Inner;
     let dialect = ctx.state().config_options().sql_parser.dialect;

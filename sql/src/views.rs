@@ -29,7 +29,7 @@ macro_rules! analytics {
     };
 }
 
-/// In the order in which they build on each other.
+/// Each may name those before it.
 const ANALYTICS: &[Analytics] = analytics! {
     "workload_mix_by_minute": "the live mix: requests and shares of each class, a row per minute of arrival";
     "workload_mix": "the mix over everything summarised: one row";
@@ -43,6 +43,11 @@ const ANALYTICS: &[Analytics] = analytics! {
     "workload_cdf": "prompt lengths in each sliding hour: CDF, archetype, and the distance to every archetype";
     "axis_mix": "the mix along every workload axis, by hour: requests and tokens of each value";
     "fingerprints": "what a system prompt foretells: session length, tool calls, pauses, by its fingerprint";
+    "prefix_requests": "how much of each prompt its pool's prefix cache would have held, from hashes of prefix blocks";
+    "prefix_cache": "hit ratio of a pool's prefix cache at every size: by requests, blocks and tokens";
+    "prefix_routing": "hit ratio if sessions stayed at an instance, or requests were spread at random";
+    "watermarks": "up to when each partition of each source is complete, idle ones set apart";
+    "completeness": "rows of each source in each 10 minutes, and whether more are to be expected";
     "models": "one row per model: traffic, errors, tokens, latency, cost";
     "quality": "mean quality per policy version and model, over the requests that somebody judged";
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
@@ -52,11 +57,16 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 15] = [
+const TABLES: [View; 17] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
+    View {
+        name: "session_turns",
+        doc: "each request of a session: its place, pause, switch of model, growth of the prompt",
+    },
+    View { name: "sessions", doc: "what became of each session: models, tools, failures, tokens, pauses, opinions" },
     View { name: "raw_requests", doc: "request messages as they came" },
     View { name: "raw_feedback", doc: "feedback messages as they came" },
     View { name: "raw_gpu_telemetry", doc: "GPU and engine samples as they came" },
@@ -75,13 +85,13 @@ pub fn views() -> impl Iterator<Item = View> {
     ANALYTICS.iter().map(|analytics| analytics.view).chain(TABLES)
 }
 
-pub(crate) async fn register(ctx: &SessionContext) -> Result<(), SqlError> {
-    let ours = |error| SqlError::planning(&error);
-    for Analytics { view, sql } in ANALYTICS {
-        let plan = ctx.sql(sql).await.map_err(ours)?;
-        ctx.register_table(view.name, plan.into_view()).map_err(ours)?;
-    }
-    ctx.register_table("views", Arc::new(listing()?)).map_err(ours)?;
+/// Name and query of each analytics view.
+pub(crate) fn definitions() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ANALYTICS.iter().map(|analytics| (analytics.view.name, analytics.sql))
+}
+
+pub(crate) fn register_listing(ctx: &SessionContext) -> Result<(), SqlError> {
+    ctx.register_table("views", Arc::new(listing()?)).map_err(SqlError::planning)?;
     Ok(())
 }
 
@@ -93,5 +103,5 @@ fn listing() -> Result<MemTable, SqlError> {
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.name)));
     let docs: ArrayRef = Arc::new(StringArray::from_iter_values(views().map(|view| view.doc)));
     let batch = RecordBatch::try_new(schema.clone(), vec![names, docs])?;
-    MemTable::try_new(schema, vec![vec![batch]]).map_err(|error| SqlError::planning(&error))
+    MemTable::try_new(schema, vec![vec![batch]]).map_err(SqlError::planning)
 }

@@ -7,7 +7,6 @@ mod traces;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use traces::{Clock, Figures, TRACES, figures};
@@ -116,29 +115,10 @@ fn the_page_of_axes_prints_what_the_traces_support() {
     }
 }
 
-/// An interpreter with DuckDB: the one that `scripts/setup.sh test` makes, or the system's. `None` after saying so.
-fn python() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    let ours = cache.map(|cache| cache.join("weir/reference/bin/python"));
-    let has_duckdb = |python: &PathBuf| {
-        Command::new(python).args(["-c", "import duckdb"]).output().is_ok_and(|output| output.status.success())
-    };
-    let found = ours.into_iter().chain([PathBuf::from("python3")]).find(has_duckdb);
-    if found.is_none() {
-        weir_tests::skip("reference", "no Python with duckdb");
-    }
-    found
-}
-
 /// What the reference says of a figure: the least and the most that it may be.
 type Bounds = BTreeMap<(String, String), (f64, f64)>;
 
-fn reference(python: &Path, data: &Path) -> Bounds {
-    let script = repository().join("tests/reference/axes.py");
-    let output = Command::new(python).arg(script).arg(data).output().expect("python runs");
-    let text = String::from_utf8(output.stdout).expect("text");
-    assert!(output.status.success(), "the reference failed: {}", String::from_utf8_lossy(&output.stderr));
+fn bounds_of(text: &str) -> Bounds {
     let number = |text: &str| text.parse::<f64>().expect("a number");
     let bound = |line: &str| {
         let cells: Vec<&str> = line.split('\t').collect();
@@ -152,8 +132,8 @@ fn reference(python: &Path, data: &Path) -> Bounds {
 fn a_script_over_the_raw_files_finds_the_same_axes() {
     let Some(all) = all_figures() else { return };
     let Some(data) = weir_tests::shared("data") else { return };
-    let Some(python) = python() else { return };
-    let bounds = reference(&python, &data);
+    let Some(text) = weir_tests::reference("axes.py", &data) else { return };
+    let bounds = bounds_of(&text);
     let covered: BTreeSet<&str> = bounds.keys().map(|(trace, _)| trace.as_str()).collect();
     assert!(covered.len() >= 5, "the reference covers {covered:?} only");
     let mut compared = 0;

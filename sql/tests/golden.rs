@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::json::ReaderBuilder;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use common::append;
+use common::{append, append_to_partition};
 use serde_json::{Value, json};
 use sqllogictest::{DB, DBOutput, DefaultColumnType, Runner};
 use weir_schemas::{Feedback, GpuTelemetry, Request, RouterEvent};
@@ -539,4 +539,121 @@ async fn dead_letters(folder: &Path) -> Context {
 #[test]
 fn pending_letters_are_those_that_no_replay_has_dealt_with() {
     passes("dead_letters.slt", dead_letters);
+}
+
+/// Requests whose router tells the blocks of their prompts, of one pool with two instances and one with one.
+async fn prefixes(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let request = |id: &str, at: i64, pool: &str, instance: &str, blocks: Option<&[i64]>| {
+        json!({ "request_id": id, "arrival_ms": T0_MS + at, "session_id": "s", "executed_model": "m", "pool": pool,
+            "instance": instance, "prefix_block_hashes": blocks })
+    };
+    let reported = |mut row: Value, prompt: i64, cached: i64| {
+        row["prompt_tokens"] = prompt.into();
+        row["cached_prompt_tokens"] = cached.into();
+        row
+    };
+    let rows = [
+        request("a", 0, "p", "i1", Some(&[1, 2, 3])),
+        reported(request("b", 1, "p", "i2", Some(&[1, 2, 4])), 300, 100),
+        request("c", 2, "p", "i2", Some(&[5, 6])),
+        request("d", 3, "p", "i1", Some(&[1, 2, 3])),
+        request("e", 4, "p", "i1", None),
+        reported(request("f", 5, "p", "i2", Some(&[1, 2, 3, 7])), 200, 0),
+        request("g", 6, "q", "i1", Some(&[1, 2, 3])),
+    ];
+    append(&store, Request::contract(), 0, &rows).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn prefix_caches_hold_what_was_used_last() {
+    passes("prefix.slt", prefixes);
+}
+
+/// A conversation with a break of half an hour, and opinions on it; and two requests of another, 40 minutes apart.
+async fn conversations(folder: &Path) -> Store {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let request = |id: &str, session: &str, at: i64, model: &str, prompt: i64, completion: i64| {
+        json!({ "request_id": id, "arrival_ms": T0_MS + at, "session_id": session, "executed_model": model,
+            "prompt_tokens": prompt, "completion_tokens": completion })
+    };
+    let ended = |mut row: Value, end_to_end_ms: f64, finish: &str| {
+        row["end_to_end_ms"] = end_to_end_ms.into();
+        row["finish_reason"] = finish.into();
+        row
+    };
+    let mut with_tool = ended(request("r2", "s", 5_000, "b", 150, 20), 2_000.0, "tool_calls");
+    with_tool["tools_called"] = json!([{ "name": "search", "success": false }]);
+    let rows = [
+        // The table does not hold them in the order of their times.
+        ended(request("r3", "s", 6_000, "b", 300, 30), 1_000.0, "stop"),
+        request("r4", "s", 1_867_001, "a", 50, 5),
+        ended(request("r1", "s", 0, "a", 100, 10), 1_000.0, "stop"),
+        with_tool,
+        request("u1", "u", 0, "a", 10, 1),
+        request("u2", "u", 2_400_000, "a", 10, 1),
+        json!({ "request_id": "alone", "arrival_ms": T0_MS }),
+    ];
+    append(&store, Request::contract(), 0, &rows).await;
+    let opinion = |id: &str, at: i64, source: &str, kind: &str, value: f64, about: Value| {
+        let mut row =
+            json!({ "feedback_id": id, "event_ms": T0_MS + at, "source": source, "kind": kind, "value": value });
+        let fields = row.as_object_mut().expect("an object");
+        fields.extend(about.as_object().expect("an object").clone());
+        row
+    };
+    let opinions = [
+        opinion("f1", 9_000, "user", "rating", 0.5, json!({ "request_id": "r2" })),
+        opinion(
+            "f2",
+            9_000,
+            "evaluation",
+            "verdict",
+            0.25,
+            json!({ "request_id": "r3", "checked": true, "estimator": "e" }),
+        ),
+        opinion("f3", 8_000, "user", "task_success", 1.0, json!({ "session_id": "s" })),
+        // The last word about the first part of the conversation, before the second began.
+        opinion("f4", 1_800_000, "user", "task_success", 0.0, json!({ "session_id": "s" })),
+        opinion("f5", 1_900_000, "user", "thumb", 1.0, json!({ "session_id": "s" })),
+    ];
+    append(&store, Feedback::contract(), 0, &opinions).await;
+    store
+}
+
+#[test]
+fn sessions_end_with_half_an_hour_of_silence() {
+    passes("session_records.slt", async |folder| {
+        weir_sql::open(&conversations(folder).await).await.expect("the session opens")
+    });
+}
+
+/// One that comes late lies 20 minutes from either.
+#[test]
+fn a_late_request_joins_two_sessions() {
+    passes("joined_sessions.slt", async |folder| {
+        let store = conversations(folder).await;
+        let late = json!({ "request_id": "u3", "arrival_ms": T0_MS + 1_200_000, "session_id": "u" });
+        append(&store, Request::contract(), 7, &[late]).await;
+        weir_sql::open(&store).await.expect("the session opens")
+    });
+}
+
+/// Three partitions: one with an event that came late, one behind it, one that has fallen silent.
+async fn partitions(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    for (partition, seconds) in [(0, &[0, 10, 4, 20][..]), (1, &[15, 2_400_000_000]), (2, &[-600])] {
+        let rows: Vec<_> = seconds
+            .iter()
+            .map(|s: &i64| json!({ "request_id": format!("{partition}/{s}"), "arrival_ms": T0_MS + 1_000 * s }))
+            .collect();
+        append_to_partition(&store, Request::contract(), partition, 0, &rows).await;
+    }
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn watermarks_wait_for_partitions_that_are_behind_and_not_for_idle_ones() {
+    passes("watermarks.slt", partitions);
 }

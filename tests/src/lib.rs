@@ -5,6 +5,7 @@
 
 mod binary;
 mod kafka;
+mod reference;
 mod registry;
 mod s3;
 mod script;
@@ -12,6 +13,7 @@ mod shared;
 
 pub use binary::{Outcome, Weir};
 pub use kafka::Kafka;
+pub use reference::reference;
 pub use registry::SchemaRegistry;
 pub use s3::S3;
 pub use shared::{shared, shared_data};

@@ -35,6 +35,9 @@
 //! | `id_sample_json(s)` | the ids as JSON |
 //! | `first_last_first(f)`, `_last`, `_first_ms`, `_last_ms` | both ends, and when they were |
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
+//! | `prefix_depths(prefix_block_hashes) OVER (PARTITION BY ... ORDER BY ...)` | how deep each block of a prompt lies in the order of last use |
+//! | `prefix_hits(depths, capacity_blocks)` | how many of a prompt's blocks a cache of that size still held; NULL is a cache without an end |
+//! | `spread(name, n)` | a place from 0 to n - 1, always the same for a name |
 //!
 //! Aggregates skip rows in which an argument is NULL. Negative numbers are no durations or counts: `ddsketch` and
 //! `joint_histogram` skip them. A figure of a histogram or a decayed sum whose parts had other edges or half-lives is NULL.
@@ -42,6 +45,8 @@
 mod accessors;
 mod aggregates;
 mod collect;
+mod prefix_depths;
+mod spread;
 mod tool_calls;
 
 use datafusion::execution::context::SessionContext;
@@ -51,6 +56,9 @@ pub fn register(ctx: &SessionContext) {
     aggregates::all().into_iter().for_each(|function| ctx.register_udaf(function));
     accessors::all().into_iter().for_each(|function| ctx.register_udf(function));
     ctx.register_udf(tool_calls::failed_tool_calls());
+    ctx.register_udf(spread::spread());
+    ctx.register_udf(prefix_depths::prefix_hits());
+    ctx.register_udwf(prefix_depths::prefix_depths());
 }
 
 #[cfg(test)]

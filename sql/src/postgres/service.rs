@@ -219,7 +219,7 @@ impl ExtendedQueryHandler for Service {
         let types: Vec<Option<&Type>> = types.iter().map(Some).collect();
         let values = deserialize_parameters_with_server_types(portal, &kinds, &types)?;
         let plan = query.plan.clone().replace_params_with_values(&values);
-        let plan = plan.map_err(|error| WireError::from(SqlError::planning(&error)))?;
+        let plan = plan.map_err(|error| WireError::from(SqlError::planning(error)))?;
         self.answer(self.query_time(client), query, plan, &portal.result_column_format).await
     }
 }

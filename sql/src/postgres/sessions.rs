@@ -38,9 +38,9 @@ pub(super) struct Sessions {
 impl Sessions {
     pub(super) fn new(store: Store) -> Result<Self, SqlError> {
         let live = Live(Arc::new(RwLock::new(Arc::clone(Context::new().state().catalog_list()))));
-        let tables = PgCatalogStaticTables::try_new().map_err(|error| SqlError::planning(&error))?;
+        let tables = PgCatalogStaticTables::try_new().map_err(SqlError::planning)?;
         let catalogue = PgCatalogSchemaProvider::try_new(live.clone(), Arc::new(tables), EmptyContextProvider)
-            .map_err(|error| SqlError::planning(&error))?;
+            .map_err(SqlError::planning)?;
         Ok(Self { store, live, catalogue: Arc::new(catalogue), newest: Mutex::new(None) })
     }
 
@@ -55,7 +55,7 @@ impl Sessions {
         }
         let opened = Instant::now();
         let context = Arc::new(crate::open(&self.store).await?);
-        self.add_catalogue(&context).map_err(|error| SqlError::planning(&error))?;
+        self.add_catalogue(&context).map_err(SqlError::planning)?;
         *newest = Some((opened, Arc::clone(&context)));
         Ok(context)
     }

@@ -7,8 +7,18 @@ use serde_json::Value;
 use weir_schemas::Contract;
 use weir_store::{Store, TableSpec, UtcDay};
 
-/// Appends the rows as one raw version, offsets counted from `first_offset`.
+/// Appends the rows as one raw version of partition 0, offsets counted from `first_offset`.
 pub async fn append(store: &Store, contract: &'static Contract, first_offset: i64, rows: &[Value]) {
+    append_to_partition(store, contract, 0, first_offset, rows).await;
+}
+
+pub async fn append_to_partition(
+    store: &Store,
+    contract: &'static Contract,
+    partition: i32,
+    first_offset: i64,
+    rows: &[Value],
+) {
     let schema = weir_features::raw_schema(contract);
     let name = contract.name.to_owned();
     let spec = TableSpec { name, schema: Arc::clone(&schema), partition_by: Some("event_date".to_owned()) };
@@ -21,7 +31,7 @@ pub async fn append(store: &Store, contract: &'static Contract, first_offset: i6
             let time_ms = row[contract.time_column].as_i64().expect("every row has its time");
             row["event_date"] = UtcDay::of_ms(time_ms).to_string().into();
             row["source_topic"] = contract.name.into();
-            row["source_partition"] = 0.into();
+            row["source_partition"] = partition.into();
             row["source_offset"] = offset.into();
             row
         })
