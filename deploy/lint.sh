@@ -6,7 +6,8 @@
 #   kubernetes/     the Kubernetes API's schemas, strictly
 #   prometheus/     promtool: configuration, rules, and the rules' own tests
 #   grafana/        a JSON Schema made from Grafana's own types; every query through promtool; every metric
-#                   named in a query must be one that the code emits
+#                   named in a query must be one that the code emits. The SQL of grafana/sql is run by a test
+#                   against weir serve (weir/tests/postgres.rs)
 #   *.sh            shellcheck
 #   *.yaml, *.yml   yamllint
 #
@@ -98,10 +99,10 @@ if python_tools; then
   check Containerfile "$bin/hadolint" Containerfile
   check compose.yaml "$bin/check-jsonschema" --builtin-schema vendor.compose-spec compose.yaml
   check kubernetes "$bin/kubernetes-validate" --strict --quiet kubernetes/*.yaml kubernetes/bridge/*.yaml
-  check scripts "$bin/shellcheck" ./*.sh ../scripts/*.sh ../tests/kafka/*.sh ../tests/recipes/*.sh ../.ci/run
+  check scripts "$bin/shellcheck" ./*.sh ../scripts/*.sh ../tests/kafka/*.sh ../tests/recipes/*.sh ../sql/tests/postgres/*.sh ../.ci/run
   check yaml "$bin/yamllint" --strict -c lint/yamllint.yaml .
   if schema=$(grafana_schema); then
-    check grafana/dashboard "$bin/check-jsonschema" --schemafile "$schema" grafana/dashboard.json
+    check grafana/dashboard "$bin/check-jsonschema" --schemafile "$schema" grafana/dashboard.json grafana/sql/dashboard.json
   else
     missing "Grafana schema (npm and node)"
   fi
@@ -123,6 +124,7 @@ else
   missing "promtool"
 fi
 if have python3; then
+  check grafana/sql lint/queries.py grafana/sql/dashboard.json
   check metrics lint/metrics.py
 else
   missing "python3 (it checks that the dashboard's metrics exist)"

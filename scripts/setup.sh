@@ -2,7 +2,7 @@
 # Makes sure of what a target needs: installs it where it may, else names it in one line.
 #
 #   scripts/setup.sh build   Rust, a C and C++ compiler, make          (`make demo`)
-#   scripts/setup.sh test    build, Java and Maven for real Kafka, Go for real S3, Chromium  (`make test`)
+#   scripts/setup.sh test    build, Java and Maven for real Kafka, Go for real S3, psql, Chromium  (`make test`)
 #   scripts/setup.sh check   build, and the linters of `make check`
 #
 # Nothing is written to standard output: that belongs to the command that runs next.
@@ -143,6 +143,12 @@ s3() {
   rm -f "$log"
 }
 
+# What the PostgreSQL listener is tested with.
+psql_client() {
+  need psql postgresql-client ||
+    echo "setup: no psql: tests of the PostgreSQL listener will be skipped; install it (Debian: postgresql-client)"
+}
+
 # The console's test looks at it in a real browser.
 browser() {
   need chromium chromium ||
@@ -191,7 +197,7 @@ install_crate() {
 
 case $want in
   build) compilers && rust ;;
-  test) compilers && rust && kafka && s3 && browser && reference ;;
+  test) compilers && rust && kafka && s3 && psql_client && browser && reference ;;
   check) compilers && rust && cargo_tools ;;
   *) die "unknown part '$want': build, test or check" ;;
 esac

@@ -1,4 +1,5 @@
-//! SQL over everything that a store holds: analytics views, one query function, three ways to write a result.
+//! SQL over everything that a store holds: analytics views, one query function, three ways to write a result, and
+//! PostgreSQL's wire for the tools that speak it.
 //!
 //! **In:** a [`weir_store::Store`] and a query that reads. **Out:** record batches, or a table, CSV or JSON.
 //!
@@ -9,6 +10,7 @@
 //! **Refuses to know:** how rows come to be, and any statement that changes data or settings.
 
 mod error;
+pub mod postgres;
 mod query;
 mod render;
 mod statements;

@@ -6,6 +6,7 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use weir_store::Store;
@@ -65,11 +66,26 @@ pub async fn write(ctx: &Context, sql: &str, format: Format, out: &mut impl Writ
 }
 
 async fn stream(ctx: &Context, sql: &str) -> Result<SendableRecordBatchStream, SqlError> {
+    run(ctx, plan(ctx, sql).await?).await
+}
+
+/// The plan of one query that reads.
+pub(crate) async fn plan(ctx: &Context, sql: &str) -> Result<LogicalPlan, SqlError> {
     let plan = match ctx.state().create_logical_plan(sql).await {
         Ok(plan) => plan,
         Err(error) => return Err(refused_or_bad(ctx, sql, error)),
     };
-    reading_only().verify_plan(&plan).map_err(|_| SqlError::ReadOnly)?;
+    only_reads(&plan)?;
+    Ok(plan)
+}
+
+/// Refuses a plan that would change something.
+pub(crate) fn only_reads(plan: &LogicalPlan) -> Result<(), SqlError> {
+    reading_only().verify_plan(plan).map(drop).map_err(|_| SqlError::ReadOnly)
+}
+
+/// Starts a plan of [`plan()`].
+pub(crate) async fn run(ctx: &Context, plan: LogicalPlan) -> Result<SendableRecordBatchStream, SqlError> {
     let frame = ctx.execute_logical_plan(plan).await.map_err(SqlError::planning)?;
     let task = frame.task_ctx().into();
     let plan = frame.create_physical_plan().await.map_err(SqlError::planning)?;

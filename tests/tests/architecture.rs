@@ -47,6 +47,7 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("burn", &["learners"]),
     ("deltalake", &["store", "features", "sql"]),
     ("datafusion", &["adapters", "features", "sql", "learners"]),
+    ("pgwire", &["sql"]),
     ("axum", &["policy-publisher", "console", "bridge", "weir"]),
 ];
 

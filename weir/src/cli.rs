@@ -36,7 +36,7 @@ pub enum Command {
     Demo(DemoArgs),
     /// Ingest, features and HTTP services, as the configuration says.
     Run(RunArgs),
-    /// Console, policy delivery and metrics over the tables, without ingest.
+    /// Console, policy delivery, metrics and PostgreSQL's wire over the tables, without ingest.
     Serve(ServeArgs),
     /// Receive Prometheus remote-write and OTLP (metrics, traces, logs), and produce to Kafka, at least once.
     Bridge(BridgeArgs),

@@ -26,6 +26,7 @@ pub struct Config {
     pub adapters: Vec<weir_adapters::DefinitionText>,
     pub ingest: IngestSection,
     pub http: HttpSection,
+    pub postgres: PostgresSection,
     pub policy: PolicySection,
     pub objective: ObjectiveSection,
     pub estimators: EstimatorsSection,
@@ -264,6 +265,23 @@ pub struct HttpSection {
     pub tokens: Option<PathBuf>,
 }
 
+/// `[postgres]`: PostgreSQL's wire from `weir serve`, read-only.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PostgresSection {
+    /// HOST:PORT; without it nothing listens.
+    pub listen: Option<String>,
+    /// The one user.
+    pub user: String,
+    /// File that holds the user's password.
+    pub password_file: Option<PathBuf>,
+    pub max_connections: usize,
+    /// How long a statement may take, ms.
+    pub query_timeout_ms: u64,
+    /// Rows that one result may have.
+    pub max_rows: usize,
+}
+
 /// `[policy]`: trust and delivery.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -395,6 +413,18 @@ impl Default for HttpSection {
         Self { listen: "127.0.0.1:8077".into(), tokens: None }
     }
 }
+impl Default for PostgresSection {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            user: "weir".into(),
+            password_file: None,
+            max_connections: 32,
+            query_timeout_ms: 60_000,
+            max_rows: 1_000_000,
+        }
+    }
+}
 impl Default for PolicySection {
     fn default() -> Self {
         Self { trusted_keys: "weir-keys/trusted".into(), kafka_topic: String::new(), refresh_ms: 5_000 }
@@ -488,6 +518,17 @@ impl Config {
         if self.ingest.dead_letter_days == 0 || self.policy.refresh_ms == 0 {
             return bad("ingest.dead_letter_days and policy.refresh_ms must be above zero".into());
         }
+        let PostgresSection { listen, user, password_file, max_connections, query_timeout_ms, max_rows } =
+            &self.postgres;
+        if listen.is_some() && password_file.is_none() {
+            return bad("postgres.listen needs a password: name a file that holds it in postgres.password_file".into());
+        }
+        if user.is_empty() || *max_connections == 0 || *query_timeout_ms == 0 || *max_rows == 0 {
+            return bad(
+                "postgres.user must not be empty; max_connections, query_timeout_ms and max_rows must be above zero"
+                    .into(),
+            );
+        }
         if self.estimators.hallucination.is_some() && !self.ingest.keep_text {
             return bad(
                 "estimators.hallucination needs text, which ingest drops at the door: set ingest.keep_text = true, or score \
@@ -580,9 +621,18 @@ mod tests {
         let config = Config::default();
         assert!(config.http.listen.starts_with("127.0.0.1:"));
         assert!(!config.ingest.keep_text);
+        assert!(config.postgres.listen.is_none());
         assert!(config.bridge.listen.iter().all(|listen| listen.starts_with("127.0.0.1:")));
         assert!(!config.bridge.keep_text);
         config.check().unwrap();
+    }
+
+    #[test]
+    fn postgres_listens_with_a_password_or_not_at_all() {
+        let said = sentence("[postgres]\nlisten = \"127.0.0.1:5432\"\n");
+        assert!(said.contains("postgres.password_file"), "{said}");
+        let said = sentence("[postgres]\npassword = \"hunter2\"\n");
+        assert!(said.contains("unknown field") && !said.contains("hunter2"), "{said}");
     }
 
     #[test]

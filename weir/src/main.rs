@@ -13,6 +13,7 @@ mod http;
 mod lines;
 mod pipeline;
 mod policy_client;
+mod postgres;
 mod produce;
 mod progress;
 mod services;

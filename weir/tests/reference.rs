@@ -179,8 +179,21 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
     let text = |value: &str| format!("\"{value}\"");
     let path = |value: &Path| format!("\"{}\"", value.display());
     let none = || "none".to_owned();
-    let Config { store, upkeep, retention, keys, kafka, adapters, ingest, http, policy, objective, estimators, bridge } =
-        Config::default();
+    let Config {
+        store,
+        upkeep,
+        retention,
+        keys,
+        kafka,
+        adapters,
+        ingest,
+        http,
+        postgres,
+        policy,
+        objective,
+        estimators,
+        bridge,
+    } = Config::default();
     let StoreSection { url, credentials, options } = store;
     assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
     let UpkeepSection { interval_ms, target_file_bytes, settle_ms, bytes_per_s } = upkeep;
@@ -204,6 +217,11 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         on_data_loss,
     } = ingest;
     let HttpSection { listen, tokens } = http;
+    let PostgresSection { listen: None, user, password_file: None, max_connections, query_timeout_ms, max_rows } =
+        postgres
+    else {
+        panic!("the page says none");
+    };
     let PolicySection { trusted_keys, kafka_topic, refresh_ms } = policy;
     let ObjectiveSection { quality, usd, gamma, floor } = objective;
     let EstimatorsSection { hallucination } = estimators;
@@ -292,6 +310,12 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("ingest.on_data_loss", text(&format!("{on_data_loss:?}").to_lowercase())),
         ("http.listen", text(&listen)),
         ("http.tokens", none()),
+        ("postgres.listen", none()),
+        ("postgres.user", text(&user)),
+        ("postgres.password_file", none()),
+        ("postgres.max_connections", max_connections.to_string()),
+        ("postgres.query_timeout_ms", query_timeout_ms.to_string()),
+        ("postgres.max_rows", max_rows.to_string()),
         ("policy.trusted_keys", path(&trusted_keys)),
         ("policy.kafka_topic", text(&kafka_topic)),
         ("policy.refresh_ms", refresh_ms.to_string()),

@@ -13,6 +13,7 @@ use crate::cli::Common;
 use crate::config::{Config, TopicEncoding};
 use crate::error::{Failure, Result};
 use crate::http::Listener;
+use crate::postgres::Postgres;
 use crate::services::Access;
 
 /// Names of fields that one line shows.
@@ -42,6 +43,7 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("estimators", estimators(&config)),
         finding("bridge", super::bridge::settings(&config)),
     ]);
+    findings.extend(postgres(&config).await.map(|result| finding("postgres", result)));
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     let report = serde_json::json!({ "findings": findings });
     if !common.json {
@@ -90,6 +92,12 @@ async fn kafka(config: &Config) -> Result<String> {
     says.extend(aside.iter().map(|(topic, why)| format!("{topic} matches and would not be read: {why}")));
     says.retain(|part| !part.is_empty());
     Ok(format!("{}: {}", config.kafka.brokers, says.join("; ")))
+}
+
+/// Nothing is said of a listener that nobody asked for.
+async fn postgres(config: &Config) -> Option<Result<String>> {
+    let listens = Postgres::bind(config).await.transpose()?;
+    Some(listens.map(|postgres| format!("{} as {}", postgres.address(), config.postgres.user)))
 }
 
 /// A line for each topic that needs schemas, and the one about the registry when it does not answer as it should.
