@@ -134,6 +134,11 @@ bench-fleet: ## Measure sizing a fleet and the simulator beside their ceilings; 
 	@scripts/setup.sh build
 	@$(BENCH) fleet $(ARGS)
 
+.PHONY: bench-drift
+bench-drift: ## Measure how soon seeded changes are noticed beside river's detectors: ARGS=100; the last line is JSON
+	@scripts/setup.sh build
+	@bench/drift/run.sh $(ARGS)
+
 .PHONY: bench-routing
 bench-routing: ## Judge a learned policy on public score matrices beside its alternatives; the last line is JSON
 	@scripts/setup.sh build

@@ -9,6 +9,7 @@
 //! | `decide [DECISIONS]` | one routing decision, and what it allocates | dot products of the same size |
 //! | `ope [ROUNDS]` | an off-policy evaluation with both kinds of interval | one pass over the rows |
 //! | `fleet [REPETITIONS]` | sizing a fleet at every boundary; the simulator | one pool of a given size; an event heap |
+//! | `drift [SEEDS] [FILE]` | delay and false alarms on seeded changes | detectors of `river`, by `bench/drift/run.sh` |
 //! | `routing [FOLDER]` | a policy learned from logs of a public score matrix | single model, per domain, k-NN, oracle |
 //!
 //! The first three need a broker: `bench/kafka.sh` starts one. `make bench-<command>` runs the release build of each.
@@ -18,6 +19,7 @@ mod allocations;
 mod ceilings;
 mod commits;
 mod decide;
+mod drift;
 mod events;
 mod features;
 mod fleet;
@@ -32,7 +34,7 @@ mod usage;
 
 const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS [PARTITIONS] | freshness BROKERS [SECONDS] [EVENTS_PER_S] | \
                      features BROKERS EVENTS | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
-                     fleet [REPETITIONS] | routing [FOLDER] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
+                     fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,6 +56,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["ope", rounds] => ope::run(rounds.parse()?),
         ["fleet"] => fleet::run(30),
         ["fleet", repetitions] => fleet::run(repetitions.parse()?),
+        ["drift"] => drift::run(100, None),
+        ["drift", seeds] => drift::run(seeds.parse()?, None),
+        ["drift", seeds, file] => drift::run(seeds.parse()?, Some(file.as_ref())),
         ["routing"] => routing::run(None),
         ["routing", folder] => routing::run(Some(folder.as_ref())),
         ["produce", brokers, topic, events, partitions] => {

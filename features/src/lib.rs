@@ -22,6 +22,7 @@
 mod catalog;
 mod catch_up;
 mod dedupe;
+pub mod drift;
 mod error;
 mod fleet_workload;
 mod functions;
@@ -30,6 +31,7 @@ mod oldest;
 mod partials;
 mod prefix_cache;
 mod raw;
+mod robust_line;
 mod session;
 #[cfg(test)]
 mod testing;

@@ -1,6 +1,8 @@
 //! What can go wrong with a query, and whose fault it is. Messages hold the caller's own words and names of tables, never a
 //! value of a row.
 
+use std::path::PathBuf;
+
 use datafusion::error::DataFusionError;
 use weir_features::FeaturesError;
 use weir_store::Fault;
@@ -37,6 +39,14 @@ pub enum SqlError {
     /// A result cannot be written in the format that was asked for.
     #[error("cannot write the result: {0}; cast the column to VARCHAR, or take another format")]
     Unwritable(#[from] arrow::error::ArrowError),
+    /// The result's file cannot be written.
+    #[error("cannot write {}: {why}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        why: String,
+    },
     /// Whoever reads the result does not take it.
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
@@ -49,7 +59,7 @@ impl SqlError {
         match self {
             Self::Features(error) => error.fault(),
             Self::ReadOnly | Self::BadQuery(_) | Self::BadValue(_) | Self::TooMuchMemory => Fault::User,
-            Self::Failed(_) | Self::Output(_) => Fault::Outside,
+            Self::Failed(_) | Self::Output(_) | Self::File { .. } => Fault::Outside,
             Self::Unwritable(_) | Self::Engine(_) => Fault::Ours,
         }
     }

@@ -17,7 +17,7 @@ mod statements;
 mod views;
 
 pub use error::SqlError;
-pub use query::{Context, open, query, write};
+pub use query::{Context, open, query, write, write_parquet};
 pub use render::{Format, render};
 pub use statements::split_statements;
 pub use views::{View, views};

@@ -1,12 +1,17 @@
 //! Opening a session and running one reading query in it.
 
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 
 use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::parquet::arrow::ArrowWriter;
+use datafusion::parquet::basic::{Compression, ZstdLevel};
+use datafusion::parquet::file::properties::WriterProperties;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use weir_store::Store;
@@ -63,6 +68,39 @@ pub async fn write(ctx: &Context, sql: &str, format: Format, out: &mut impl Writ
         writer.batch(&batch.map_err(|error| SqlError::running(&error))?)?;
     }
     writer.end()
+}
+
+/// Runs one query that reads and writes its result as a Parquet file, compressed with zstd; how many rows it has. A file of
+/// that name is replaced once the new one is whole.
+///
+/// # Errors
+/// As [`query`], and [`SqlError::File`] when the file cannot be written.
+pub async fn write_parquet(ctx: &Context, sql: &str, path: &Path) -> Result<u64, SqlError> {
+    let mut stream = stream(ctx, sql).await?;
+    let unwritable = |why: String| SqlError::File { path: path.to_owned(), why };
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    let part = Path::new(&part);
+    let file = File::create(part).map_err(|error| unwritable(error.to_string()))?;
+    let properties = WriterProperties::builder().set_compression(Compression::ZSTD(ZstdLevel::default())).build();
+    let mut writer =
+        ArrowWriter::try_new(file, stream.schema(), Some(properties)).map_err(|error| unwritable(error.to_string()))?;
+    let mut rows = 0;
+    let written = async {
+        while let Some(batch) = stream.next().await {
+            let batch = batch.map_err(|error| SqlError::running(&error))?;
+            rows += batch.num_rows() as u64;
+            writer.write(&batch).map_err(|error| unwritable(error.to_string()))?;
+        }
+        let file = writer.into_inner().map_err(|error| unwritable(error.to_string()))?;
+        file.sync_all().map_err(|error| unwritable(error.to_string()))?;
+        std::fs::rename(part, path).map_err(|error| unwritable(error.to_string()))
+    };
+    if let Err(error) = written.await {
+        std::fs::remove_file(part).ok();
+        return Err(error);
+    }
+    Ok(rows)
 }
 
 async fn stream(ctx: &Context, sql: &str) -> Result<SendableRecordBatchStream, SqlError> {

@@ -48,6 +48,10 @@ const ANALYTICS: &[Analytics] = analytics! {
     "prefix_routing": "hit ratio if sessions stayed at an instance, or requests were spread at random";
     "watermarks": "up to when each partition of each source is complete, idle ones set apart";
     "completeness": "rows of each source in each 10 minutes, and whether more are to be expected";
+    "pool_state": "each instance's queue, prefill and decode rates, from requests, beside what its engine says";
+    "drift_series": "what is watched for changes: a value per metric, model and closed window of 10 minutes";
+    "drift_statistics": "how far each series is from showing a change, window by window";
+    "drift": "what has changed, since when, how much, in a sentence; false alarms are bounded";
     "models": "one row per model: traffic, errors, tokens, latency, cost";
     "quality": "mean quality per policy version and model, over the requests that somebody judged";
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
@@ -57,7 +61,7 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 17] = [
+const TABLES: [View; 19] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
@@ -67,6 +71,11 @@ const TABLES: [View; 17] = [
         doc: "each request of a session: its place, pause, switch of model, growth of the prompt",
     },
     View { name: "sessions", doc: "what became of each session: models, tools, failures, tokens, pauses, opinions" },
+    View { name: "reward_delays", doc: "how long it takes until a request is judged, young requests reckoned with" },
+    View {
+        name: "training_examples",
+        doc: "each routing decision: what was known, what was chosen, what became of it",
+    },
     View { name: "raw_requests", doc: "request messages as they came" },
     View { name: "raw_feedback", doc: "feedback messages as they came" },
     View { name: "raw_gpu_telemetry", doc: "GPU and engine samples as they came" },

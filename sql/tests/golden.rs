@@ -657,3 +657,99 @@ async fn partitions(folder: &Path) -> Context {
 fn watermarks_wait_for_partitions_that_are_behind_and_not_for_idle_ones() {
     passes("watermarks.slt", partitions);
 }
+
+/// 172 windows of ten minutes with 20 requests of each of two models. From the 151st on, 8 of 20 requests of `b` fail; before,
+/// 0, 1 or 2 of either's do.
+async fn a_model_that_breaks(folder: &Path) -> Context {
+    const MIDNIGHT_MS: i64 = 1_700_006_400_000;
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    for (version, hours) in (0..172_i64).collect::<Vec<_>>().chunks(43).enumerate() {
+        let mut rows = Vec::new();
+        for window in hours {
+            for (model, n) in
+                [("a", 0), ("b", 1)].into_iter().flat_map(|(model, _)| (0..20_i64).map(move |n| (model, n)))
+            {
+                let failures =
+                    if model == "b" && *window >= 150 { 8 } else { (window * 7 + i64::from(model == "b")) % 3 };
+                rows.push(json!({
+                    "request_id": format!("{window}/{model}/{n}"), "executed_model": model,
+                    "arrival_ms": MIDNIGHT_MS + window * 600_000 + n * 1_000,
+                    "ttft_ms": 200 + (window * 37) % 11, "http_status": if n < failures { 500 } else { 200 },
+                }));
+            }
+        }
+        append(&store, Request::contract(), version as i64 * 10_000, &rows).await;
+    }
+    weir_features::catch_up(&store).await.expect("catches up");
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn a_model_that_begins_to_fail_is_the_one_thing_that_has_changed() {
+    passes("drift.slt", a_model_that_breaks);
+}
+
+/// Three requests of a session that overlap, one alone, and opinions that come after 10, 20 and 40 s.
+async fn decisions(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let request = |id: &str, session: Option<&str>, at: i64, end_to_end_ms: Option<f64>, status: i64| {
+        json!({ "request_id": id, "arrival_ms": T0_MS + at, "session_id": session, "intended_model": "a", "propensity": 0.5,
+            "prompt_tokens": 100, "completion_tokens": 10, "end_to_end_ms": end_to_end_ms, "http_status": status })
+    };
+    let rows = [
+        request("r1", Some("s"), 0, Some(3_000.0), 500),
+        request("r2", Some("s"), 1_000, Some(1_000.0), 200),
+        request("r3", Some("s"), 3_000, None, 200),
+        request("r4", Some("s"), 3_001, Some(10.0), 200),
+        request("lone", None, 60_000, None, 200),
+        json!({ "request_id": "cached", "arrival_ms": T0_MS, "intended_model": "a", "semantic_cache_hit": true }),
+    ];
+    append(&store, Request::contract(), 0, &rows).await;
+    let opinion = |request: &str, at: i64, source: &str, estimator: Option<&str>| {
+        json!({ "feedback_id": format!("{request}/{source}"), "event_ms": T0_MS + at, "source": source, "kind": "rating",
+            "value": 1.0, "request_id": request, "checked": true, "estimator": estimator })
+    };
+    let opinions = [
+        opinion("r1", 10_000, "user", None),
+        opinion("r2", 41_000, "user", None),
+        opinion("r3", 80_000, "evaluation", Some("e")),
+        opinion("lone", 80_000, "user", None),
+    ];
+    append(&store, Feedback::contract(), 0, &opinions).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn examples_know_nothing_that_came_later_and_young_ones_are_censored() {
+    passes("training.slt", decisions);
+}
+
+/// One instance in a window: 40 requests, each 10 s after the other, of 1,000 to 4,000 tokens, a quarter of them cached, prefilled
+/// at 5,000 tokens/s behind 20 ms; every tenth waited for 5 s. Another instance with two requests.
+async fn instances(folder: &Path) -> Context {
+    const MIDNIGHT_MS: i64 = 1_700_006_400_000;
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let mut rows: Vec<Value> = (0..40_i64)
+        .map(|n| {
+            let prompt = 1_000 * (1 + n % 4);
+            let waited = if n % 10 == 9 { 5_000.0 } else { 0.0 };
+            json!({ "request_id": format!("r{n}"), "arrival_ms": MIDNIGHT_MS + 10_000 * n, "pool": "p", "instance": "i1",
+                "executed_model": "m", "prompt_tokens": prompt, "cached_prompt_tokens": prompt / 4, "completion_tokens": 100,
+                "ttft_ms": 20.0 + prompt as f64 * 0.75 / 5.0 + waited, "tpot_ms": 20.0, "end_to_end_ms": 5_000.0 })
+        })
+        .collect();
+    rows.extend((0..2).map(|n| {
+        json!({ "request_id": format!("cold{n}"), "arrival_ms": MIDNIGHT_MS + n, "pool": "p", "instance": "i2",
+            "executed_model": "m", "prompt_tokens": 1_000 + n, "ttft_ms": 100.0 + n as f64 })
+    }));
+    append(&store, Request::contract(), 0, &rows).await;
+    let telemetry = [json!({ "event_ms": MIDNIGHT_MS, "pool": "p", "instance": "i1", "vllm:num_requests_running": 1.0,
+        "vllm:num_requests_waiting": 0.0, "vllm:kv_cache_usage_perc": 0.4 })];
+    append(&store, GpuTelemetry::contract(), 0, &telemetry).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn an_instances_rates_come_from_its_requests_and_are_unknown_while_it_is_cold() {
+    passes("pool_state.slt", instances);
+}

@@ -75,6 +75,16 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// Training sets.
+    Features {
+        #[command(subcommand)]
+        command: FeaturesCommand,
+    },
+    /// Reports for people.
+    Report {
+        #[command(subcommand)]
+        command: ReportCommand,
+    },
     /// Capacity.
     Fleet {
         #[command(subcommand)]
@@ -434,6 +444,72 @@ fn since(text: &str) -> Result<Since, String> {
         i64::from(number).checked_mul(unit_ms).map(Since::Ago)
     };
     day().or_else(ago).ok_or_else(|| "write a day (2026-11-22), or how long ago (90m, 24h, 7d)".to_owned())
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum FeaturesCommand {
+    /// Write the routing decisions of a period with their contexts and outcomes (view `training_examples`) as Parquet.
+    Export(ExportArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// The file to write; one that is there is replaced once the new one is whole.
+    #[arg(value_name = "FILE")]
+    pub output: PathBuf,
+    /// Begin of the period by arrival, UTC: a day, or a day and a time (2026-11-22T08:30).
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub from: Option<i64>,
+    /// End of the period, not included.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub to: Option<i64>,
+    /// Adds a column `split`: `train` for what ended before this moment, `test` for what began at or after it. What may
+    /// depend on each other stays together: a session that lies across the moment is in neither, and not written.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub cut: Option<i64>,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum ReportCommand {
+    /// What the workload is: traffic, mix, lengths, models, latency, caches, sessions, and what changed.
+    Workload(WorkloadReportArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct WorkloadReportArgs {
+    /// Begin of the period by arrival, UTC: a day, or a day and a time (2026-11-22T08:30); the oldest summary when left out.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub from: Option<i64>,
+    /// End of the period, not included; the newest summary when left out.
+    #[arg(long, value_name = "TIME", value_parser = moment_ms)]
+    pub to: Option<i64>,
+    /// Markdown, or one HTML page with charts.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Markdown)]
+    pub format: ReportFormat,
+    /// Write to this file in place of standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    Markdown,
+    Html,
+}
+
+/// A day, or a day and a time to the minute, in UTC; ms since the Unix epoch.
+fn moment_ms(text: &str) -> Result<i64, String> {
+    let parsed = || {
+        let (day, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+        let (hour, minute) = time.trim_end_matches('Z').split_once(':')?;
+        let part = |text: &str, below: i64| {
+            let number = text.parse::<i64>().ok().filter(|number| (0..below).contains(number))?;
+            (text.len() == 2).then_some(number)
+        };
+        let minutes = part(hour, 24)? * 60 + part(minute, 60)?;
+        Some(weir_store::UtcDay::parse(day)?.start_ms() + minutes * 60_000)
+    };
+    parsed().ok_or_else(|| "write a day (2026-11-22), or a day and a time in UTC (2026-11-22T08:30)".to_owned())
 }
 
 #[derive(Debug, Clone, Args)]

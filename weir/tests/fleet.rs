@@ -2,13 +2,15 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::json::ReaderBuilder;
 use serde_json::Value;
 use weir_schemas::{EventTimeMs, Request, Tokens};
-use weir_store::{Store, TableSpec};
+use weir_store::Store;
+
+#[path = "support/tables.rs"]
+mod tables;
+
+use tables::append;
 
 /// 1 January 2026.
 const START_MS: i64 = 1_767_225_600_000;
@@ -67,31 +69,6 @@ fn observed(folder: &Path) {
         append(&store, &requests).await;
         weir_features::catch_up(&store).await.expect("catches up");
     });
-}
-
-async fn append(store: &Store, requests: &[Request]) {
-    let contract = Request::contract();
-    let schema = weir_features::raw_schema(contract);
-    let spec = TableSpec {
-        name: contract.name.to_owned(),
-        schema: Arc::clone(&schema),
-        partition_by: Some("event_date".to_owned()),
-    };
-    let mut decoder =
-        ReaderBuilder::new(contract.arrow_schema()).with_batch_size(requests.len()).build_decoder().expect("a decoder");
-    decoder.serialize(requests).expect("requests have the contract's shape");
-    let batch = decoder.flush().expect("requests decode").expect("there are requests");
-    let rows = batch.num_rows();
-    let mut columns = batch.columns().to_vec();
-    columns.extend([
-        Arc::new(StringArray::from(vec!["2026-01-01"; rows])) as ArrayRef,
-        Arc::new(StringArray::from(vec![contract.name; rows])),
-        Arc::new(Int32Array::from(vec![0; rows])),
-        Arc::new((0..rows as i64).collect::<Int64Array>()),
-    ]);
-    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
-    let mut table = store.table(&spec).await.expect("the table opens");
-    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
 }
 
 #[test]

@@ -37,6 +37,8 @@
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
 //! | `prefix_depths(prefix_block_hashes) OVER (PARTITION BY ... ORDER BY ...)` | how deep each block of a prompt lies in the order of last use |
 //! | `prefix_hits(depths, capacity_blocks)` | how many of a prompt's blocks a cache of that size still held; NULL is a cache without an end |
+//! | `drift(series, value, at_ms, patience) OVER (ORDER BY at_ms)` | which series have changed: an e-detector each, judged together at each time |
+//! | `robust_line(x, y)` | Theil's and Sen's line: `slope`, `slope_low`, `slope_high`, `intercept`, `points` |
 //! | `spread(name, n)` | a place from 0 to n - 1, always the same for a name |
 //!
 //! Aggregates skip rows in which an argument is NULL. Negative numbers are no durations or counts: `ddsketch` and
@@ -45,7 +47,9 @@
 mod accessors;
 mod aggregates;
 mod collect;
+mod drift;
 mod prefix_depths;
+mod robust_line;
 mod spread;
 mod tool_calls;
 
@@ -57,8 +61,10 @@ pub fn register(ctx: &SessionContext) {
     accessors::all().into_iter().for_each(|function| ctx.register_udf(function));
     ctx.register_udf(tool_calls::failed_tool_calls());
     ctx.register_udf(spread::spread());
+    ctx.register_udaf(robust_line::robust_line());
     ctx.register_udf(prefix_depths::prefix_hits());
     ctx.register_udwf(prefix_depths::prefix_depths());
+    ctx.register_udwf(drift::drift());
 }
 
 #[cfg(test)]

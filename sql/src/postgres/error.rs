@@ -79,7 +79,7 @@ fn sqlstate(error: &SqlError) -> &'static str {
         SqlError::BadQuery(said) => bad_query(said),
         SqlError::BadValue(_) => "22000",
         SqlError::TooMuchMemory => "53200",
-        SqlError::Features(_) | SqlError::Failed(_) | SqlError::Output(_) => "58000",
+        SqlError::Features(_) | SqlError::Failed(_) | SqlError::Output(_) | SqlError::File { .. } => "58000",
         SqlError::Engine(_) | SqlError::Unwritable(_) => "XX000",
     }
 }

@@ -43,8 +43,7 @@ pub(super) struct Query {
 impl Query {
     /// Types of `$1`, `$2`, ... as far as the query tells.
     pub(super) fn parameters(&self) -> Result<Vec<Option<DataType>>, WireError> {
-        let types: HashMap<String, Option<DataType>> =
-            self.plan.get_parameter_types().map_err(SqlError::planning)?;
+        let types: HashMap<String, Option<DataType>> = self.plan.get_parameter_types().map_err(SqlError::planning)?;
         let number = |name: &str| name.trim_start_matches('$').parse::<usize>().ok();
         let most = types.keys().filter_map(|name| number(name)).max().unwrap_or(0);
         if most > MOST_PARAMETERS {

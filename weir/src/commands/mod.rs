@@ -10,12 +10,14 @@ mod decide;
 mod demo;
 mod estimate;
 mod evaluate;
+mod features;
 mod fleet;
 mod learn;
 mod policy;
 mod positions;
 mod rebuild;
 mod replay;
+mod report;
 mod run;
 mod serve;
 mod simulate;
@@ -49,6 +51,8 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Estimate(args) => estimate::run(&common, args).await,
         Command::Decide(args) => decide::run(&common, args).await,
         Command::Policy { command } => policy::run(&common, command).await,
+        Command::Features { command } => features::run(&common, command).await,
+        Command::Report { command } => report::run(&common, command).await,
         Command::Fleet { command } => fleet::run(&common, command).await,
         Command::Adapters { command } => adapters::run(&common, command),
         Command::Check => check::run(&common).await,

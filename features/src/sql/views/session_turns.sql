@@ -10,6 +10,7 @@ SELECT
   request_id,
   arrival_ms,
   end_ms,
+  e2e_us IS NOT NULL AS has_end,
   -- From the end of what came before to the arrival: the time of a person who thinks or of a tool that runs. Requests that
   -- overlap have no pause between them, and one whose predecessor tells no duration has none that is known.
   CASE WHEN NOT begins AND previous_has_end AND arrival_ms >= previous_end_ms THEN arrival_ms - previous_end_ms END

@@ -1,0 +1,222 @@
+//! What a report on the workload holds: for each section a question, a query, its columns, and a chart.
+
+/// How a column is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Text,
+    /// Whole, with thousands apart.
+    Count,
+    /// With so many digits behind the point.
+    Number(usize),
+    Percent,
+    /// A moment in UTC, to the minute.
+    Moment,
+}
+
+/// A column of a query: its name there, its heading, and how its cells are written.
+pub(super) type Column = (&'static str, &'static str, Shown);
+
+/// A chart of some of the columns.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Chart {
+    /// A line for each of `series` over `x`, whose steps are drawn equally wide.
+    Lines { x: &'static str, series: &'static [&'static str] },
+    /// A bar for each row.
+    Bars { label: &'static [&'static str], value: &'static str },
+}
+
+pub(super) struct Section {
+    pub(super) title: &'static str,
+    /// What it says and how to read it.
+    pub(super) about: &'static str,
+    pub(super) sql: &'static str,
+    pub(super) columns: &'static [Column],
+    pub(super) chart: Option<Chart>,
+    /// Said in place of the table where there is no row.
+    pub(super) nothing: &'static str,
+}
+
+use Shown::{Count, Moment, Number, Percent, Text};
+
+pub(super) const SECTIONS: [Section; 12] = [
+    Section {
+        title: "Overview",
+        about: "What was served. Shares are of what was reported; a figure that nobody reported is a dash.",
+        sql: include_str!("sql/overview.sql"),
+        columns: &[
+            ("requests", "requests", Count),
+            ("models", "models", Count),
+            ("tenants", "tenants", Count),
+            ("prompt_tokens", "prompt tokens", Count),
+            ("cached_prompt_share", "of them cached", Percent),
+            ("completion_tokens", "completion tokens", Count),
+            ("error_share", "errors", Percent),
+            ("cost_usd", "cost, USD", Number(2)),
+        ],
+        chart: None,
+        nothing: "No request was summarised.",
+    },
+    Section {
+        title: "Completeness",
+        about: "Up to when each source has told everything. Later figures may still grow. An idle partition holds nobody up. \
+                The lateness is what one event in a thousand exceeds.",
+        sql: include_str!("sql/completeness.sql"),
+        columns: &[
+            ("source", "source", Text),
+            ("partitions", "partitions", Count),
+            ("idle_partitions", "idle", Count),
+            ("rows", "rows", Count),
+            ("late_ms_p999", "lateness p99.9, ms", Count),
+            ("complete_to", "complete to, UTC", Moment),
+        ],
+        chart: None,
+        nothing: "Nothing was ingested.",
+    },
+    Section {
+        title: "What changed",
+        about: "Changes that were noticed, of rates, lengths, mix, errors, latency, cost and quality. Of ten changes noticed within \
+                a week at most one is false, on average (view drift_statistics).",
+        sql: include_str!("sql/changes.sql"),
+        columns: &[("since", "since, UTC", Moment), ("sentence", "what", Text)],
+        chart: None,
+        nothing: "No change was noticed.",
+    },
+    Section {
+        title: "Traffic over time",
+        about: "Requests by the time of their arrival. A pool is sized for the busy hours and paid for in all of them.",
+        sql: include_str!("sql/traffic.sql"),
+        columns: &[
+            ("moment", "from, UTC", Moment),
+            ("requests", "requests", Count),
+            ("agent_share", "agents", Percent),
+            ("prompt_tokens_mean", "mean prompt", Count),
+            ("completion_tokens_mean", "mean completion", Count),
+        ],
+        chart: Some(Chart::Lines { x: "moment", series: &["requests"] }),
+        nothing: "No request was summarised.",
+    },
+    Section {
+        title: "Arrival process",
+        about: "Rates over windows of several lengths. The index of dispersion is the variance of arrivals in a window over \
+                their mean: 1 for a Poisson process, more where arrivals come in bursts, which take headroom.",
+        sql: include_str!("sql/arrivals.sql"),
+        columns: &[
+            ("window_s", "window, s", Count),
+            ("rate_mean_per_s", "mean, 1/s", Number(3)),
+            ("rate_p99_per_s", "p99, 1/s", Number(3)),
+            ("rate_max_per_s", "most, 1/s", Number(3)),
+            ("dispersion", "dispersion", Number(2)),
+        ],
+        chart: None,
+        nothing: "No window was whole.",
+    },
+    Section {
+        title: "Mix",
+        about: "Where requests lie on each workload axis, of those whose router reports what it takes to tell.",
+        sql: include_str!("sql/mix.sql"),
+        columns: &[
+            ("axis", "axis", Text),
+            ("value", "value", Text),
+            ("requests", "requests", Count),
+            ("share", "share", Percent),
+            ("prompt_tokens_mean", "mean prompt", Count),
+            ("completion_tokens_mean", "mean completion", Count),
+        ],
+        chart: Some(Chart::Bars { label: &["axis", "value"], value: "share" }),
+        nothing: "No router reports what it takes to tell.",
+    },
+    Section {
+        title: "Token lengths",
+        about: "By model. Quantiles are within 1 %.",
+        sql: include_str!("sql/lengths.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("requests", "requests", Count),
+            ("prompt_p50", "prompt p50", Count),
+            ("prompt_p90", "p90", Count),
+            ("prompt_p99", "p99", Count),
+            ("completion_p50", "completion p50", Count),
+            ("completion_p90", "p90", Count),
+            ("completion_p99", "p99", Count),
+        ],
+        chart: None,
+        nothing: "No request was summarised.",
+    },
+    Section {
+        title: "Length distribution",
+        about: "The share of prompts, and of completions, of at most so many tokens. A pool boundary splits traffic where the line \
+                of prompts says.",
+        sql: include_str!("sql/prompt_cdf.sql"),
+        columns: &[
+            ("tokens", "tokens", Count),
+            ("prompt_share", "prompts", Percent),
+            ("completion_share", "completions", Percent),
+        ],
+        chart: Some(Chart::Lines { x: "tokens", series: &["prompt_share", "completion_share"] }),
+        nothing: "No router reports token counts.",
+    },
+    Section {
+        title: "Models",
+        about: "Who served how much, how well, at which cost.",
+        sql: include_str!("sql/models.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("requests", "requests", Count),
+            ("share", "share", Percent),
+            ("error_share", "errors", Percent),
+            ("fallback_share", "fallbacks", Percent),
+            ("cost_usd", "cost, USD", Number(2)),
+            ("cost_usd_per_1000", "USD per 1,000", Number(3)),
+        ],
+        chart: Some(Chart::Bars { label: &["model"], value: "share" }),
+        nothing: "No request was summarised.",
+    },
+    Section {
+        title: "Latency",
+        about: "By model, ms. Time to first token (TTFT), time per output token after it (TPOT), and from arrival to the last \
+                token. Quantiles are within 1 %.",
+        sql: include_str!("sql/latency.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("ttft_p50_ms", "TTFT p50", Number(1)),
+            ("ttft_p99_ms", "p99", Number(1)),
+            ("tpot_p50_ms", "TPOT p50", Number(2)),
+            ("tpot_p99_ms", "p99", Number(2)),
+            ("e2e_p50_ms", "end to end p50", Number(0)),
+            ("e2e_p99_ms", "p99", Number(0)),
+        ],
+        chart: None,
+        nothing: "No router reports latencies.",
+    },
+    Section {
+        title: "Prefix cache",
+        about: "What a cache of so many blocks, shared by a pool, would have held of the prompts: the last row is a cache without \
+                an end. From hashes of prefix blocks; what was used least recently is evicted first.",
+        sql: include_str!("sql/prefix.sql"),
+        columns: &[
+            ("capacity_blocks", "blocks", Count),
+            ("block_hit_ratio", "hits, by blocks", Percent),
+            ("request_hit_ratio", "hits, by requests", Percent),
+        ],
+        chart: Some(Chart::Lines { x: "capacity_blocks", series: &["block_hit_ratio", "request_hit_ratio"] }),
+        nothing: "No router tells the hashes of prefix blocks.",
+    },
+    Section {
+        title: "Sessions",
+        about: "Conversations and agent runs that began in the period. They end with half an hour of silence. Failed tokens were \
+                spent in calls that ended with an error or whose tool did.",
+        sql: include_str!("sql/sessions.sql"),
+        columns: &[
+            ("sessions", "sessions", Count),
+            ("open_sessions", "still open", Count),
+            ("requests", "requests", Count),
+            ("requests_p50", "requests p50", Count),
+            ("requests_p90", "p90", Count),
+            ("switches_mean", "model switches", Number(2)),
+            ("failed_token_share", "failed tokens", Percent),
+            ("quality_mean", "quality", Number(3)),
+        ],
+        chart: None,
+        nothing: "No router tells sessions.",
+    },
+];

@@ -1,0 +1,34 @@
+//! Raw tables as ingest would have left them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::json::ReaderBuilder;
+use weir_schemas::Request;
+use weir_store::{Store, TableSpec};
+
+/// Appends the requests as one version, all on the partition of 1 January 2026.
+pub async fn append(store: &Store, requests: &[Request]) {
+    let contract = Request::contract();
+    let schema = weir_features::raw_schema(contract);
+    let spec = TableSpec {
+        name: contract.name.to_owned(),
+        schema: Arc::clone(&schema),
+        partition_by: Some("event_date".to_owned()),
+    };
+    let mut decoder =
+        ReaderBuilder::new(contract.arrow_schema()).with_batch_size(requests.len()).build_decoder().expect("a decoder");
+    decoder.serialize(requests).expect("requests have the contract's shape");
+    let batch = decoder.flush().expect("requests decode").expect("there are requests");
+    let rows = batch.num_rows();
+    let mut columns = batch.columns().to_vec();
+    columns.extend([
+        Arc::new(StringArray::from(vec!["2026-01-01"; rows])) as ArrayRef,
+        Arc::new(StringArray::from(vec![contract.name; rows])),
+        Arc::new(Int32Array::from(vec![0; rows])),
+        Arc::new((0..rows as i64).collect::<Int64Array>()),
+    ]);
+    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
+    let mut table = store.table(&spec).await.expect("the table opens");
+    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
+}
