@@ -2,6 +2,8 @@
 
 use deltalake::DeltaTableError;
 
+use crate::table::storage_trouble;
+
 /// Who can mend an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
@@ -239,11 +241,33 @@ impl StoreError {
         )
     }
 
+    /// A store that fails says so, whichever library asked it.
     pub(crate) fn delta(table: &str, source: DeltaTableError) -> Self {
-        Self::Delta { table: table.to_owned(), source: Box::new(source) }
+        match storage_trouble(source) {
+            Ok(trouble) => trouble,
+            Err(source) => Self::Delta { table: table.to_owned(), source: Box::new(source) },
+        }
     }
 
     pub(crate) fn bad_commit(table: &str, why: impl std::fmt::Display) -> Self {
         Self::BadCommit { table: table.to_owned(), why: why.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::ObjectStoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_fails_below_the_delta_library_is_the_stores_trouble() {
+        let generic = || ObjectStoreError::Generic { store: "S3", source: "connection reset".into() };
+        let failed = StoreError::delta("requests", DeltaTableError::ObjectStore { source: generic() });
+        assert!(matches!(failed, StoreError::Storage(_)) && failed.retry_helps(), "{failed}");
+        let absent = ObjectStoreError::NotFound { path: "x".to_owned(), source: "gone".into() };
+        let missing = StoreError::delta("requests", DeltaTableError::ObjectStore { source: absent });
+        assert!(matches!(missing, StoreError::Delta { .. }), "{missing}");
+        assert!(matches!(StoreError::delta("requests", DeltaTableError::InvalidVersion(3)), StoreError::Delta { .. }));
     }
 }

@@ -216,14 +216,24 @@ fn was_first(error: &StoreError) -> bool {
 
 /// Storage trouble may pass; anything else that keeps a log from loading is damage.
 fn load_error(table: &str, place: &str, error: DeltaTableError) -> StoreError {
+    match storage_trouble(error) {
+        Ok(trouble) => trouble,
+        Err(other) => {
+            StoreError::DamagedLog { table: table.to_owned(), place: place.to_owned(), why: other.to_string() }
+        }
+    }
+}
+
+/// The store's own failure, where that is what the Delta library met; else its error as it is.
+pub(crate) fn storage_trouble(error: DeltaTableError) -> std::result::Result<StoreError, DeltaTableError> {
     match error {
         DeltaTableError::ObjectStore { source } if !matches!(source, ObjectStoreError::NotFound { .. }) => {
-            StoreError::Storage(source)
+            Ok(StoreError::Storage(source))
         }
         other if is_storage_trouble(&other) => {
-            StoreError::Storage(ObjectStoreError::Generic { store: "Delta log", source: Box::new(other) })
+            Ok(StoreError::Storage(ObjectStoreError::Generic { store: "Delta log", source: Box::new(other) }))
         }
-        other => StoreError::DamagedLog { table: table.to_owned(), place: place.to_owned(), why: other.to_string() },
+        other => Err(other),
     }
 }
 
