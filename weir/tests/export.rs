@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use arrow::array::{AsArray, RecordBatch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use weir_schemas::{EventTimeMs, Request};
+use weir_schemas::{EventTimeMs, Propensity, Request};
 use weir_store::Store;
 
 #[path = "support/tables.rs"]
@@ -43,7 +43,7 @@ fn observed(folder: &Path) {
             arrival_ms: EventTimeMs(START_MS + 60_000 * n),
             session_id: Some(format!("s{}", n / 10)),
             intended_model: Some("small".to_owned()),
-            propensity: Some(0.5),
+            propensity: Propensity::new(0.5).ok(),
             ..Request::default()
         })
         .collect();

@@ -100,7 +100,8 @@ fn a_period_is_from_its_begin_to_before_its_end() {
     assert_eq!(requests(&["--to", "2026-01-01T00:10"]), Some(600));
     assert_eq!(requests(&["--from", "2026-01-01", "--to", "2026-01-02"]), Some(7_200));
     assert!(
-        refused(folder.path(), &["--from", "2026-01-02", "--to", "2026-01-01"]).contains("--from must be before --to")
+        refused(folder.path(), &["--from", "2026-01-01T01:00", "--to", "2026-01-01T00:30"])
+            .contains("--from must be before --to")
     );
     assert!(refused(folder.path(), &["--from", "2027-01-01"]).contains("2026-01-01 00:00 to 2026-01-01 02:00"));
     assert!(refused(folder.path(), &["--from", "yesterday"]).contains("write a day (2026-11-22)"));

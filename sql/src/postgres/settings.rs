@@ -83,7 +83,7 @@ pub(super) fn command(statement: &str) -> Option<Command> {
 }
 
 fn show(name: &str) -> Option<Command> {
-    VALUES.iter().find(|(known, _)| *known == name).map(|(name, value)| Command::Show(*name, *value))
+    VALUES.iter().find(|(known, _)| *known == name).map(|(name, value)| Command::Show(name, value))
 }
 
 fn set(name: &str, value: &[&str]) -> Command {

@@ -6,7 +6,7 @@ SELECT
   tenant,
   session_id,
   min(arrival_ms) OVER (PARTITION BY tenant, session_id, sitting) AS session_start_ms,
-  row_number() OVER (PARTITION BY tenant, session_id, sitting ORDER BY arrival_ms, request_id) AS place,
+  CAST(row_number() OVER (PARTITION BY tenant, session_id, sitting ORDER BY arrival_ms, request_id) AS BIGINT) AS place,
   request_id,
   arrival_ms,
   end_ms,

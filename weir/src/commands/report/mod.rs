@@ -84,15 +84,15 @@ async fn period(context: &Context, from_ms: Option<i64>, to_ms: Option<i64>) -> 
     let (Some(first_ms), Some(last_ms)) = (known("from_ms"), known("to_ms")) else {
         return Err(Failure::user("there is nothing to report: no request was summarised yet; `weir run` does it"));
     };
-    let (from_ms, to_ms) = (from_ms.unwrap_or(first_ms), to_ms.unwrap_or(last_ms));
-    if from_ms >= to_ms {
-        return Err(Failure::user("the period is empty: --from must be before --to"));
-    }
-    if to_ms <= first_ms || from_ms >= last_ms {
+    if from_ms.is_some_and(|from_ms| from_ms >= last_ms) || to_ms.is_some_and(|to_ms| to_ms <= first_ms) {
         let (first, last) = (moment(first_ms), moment(last_ms));
         return Err(Failure::user(format!(
             "nothing was summarised in that period: what there is is of {first} to {last}"
         )));
+    }
+    let (from_ms, to_ms) = (from_ms.unwrap_or(first_ms), to_ms.unwrap_or(last_ms));
+    if from_ms >= to_ms {
+        return Err(Failure::user("the period is empty: --from must be before --to"));
     }
     Ok((from_ms, to_ms))
 }
