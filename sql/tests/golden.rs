@@ -574,6 +574,13 @@ fn prefix_caches_hold_what_was_used_last() {
 /// A conversation with a break of half an hour, and opinions on it; and two requests of another, 40 minutes apart.
 async fn conversations(folder: &Path) -> Store {
     let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let (requests, opinions) = conversation_rows();
+    append(&store, Request::contract(), 0, &requests).await;
+    append(&store, Feedback::contract(), 0, &opinions).await;
+    store
+}
+
+fn conversation_rows() -> (Vec<Value>, Vec<Value>) {
     let request = |id: &str, session: &str, at: i64, model: &str, prompt: i64, completion: i64| {
         json!({ "request_id": id, "arrival_ms": T0_MS + at, "session_id": session, "executed_model": model,
             "prompt_tokens": prompt, "completion_tokens": completion })
@@ -585,7 +592,7 @@ async fn conversations(folder: &Path) -> Store {
     };
     let mut with_tool = ended(request("r2", "s", 5_000, "b", 150, 20), 2_000.0, "tool_calls");
     with_tool["tools_called"] = json!([{ "name": "search", "success": false }]);
-    let rows = [
+    let rows = vec![
         // The table does not hold them in the order of their times.
         ended(request("r3", "s", 6_000, "b", 300, 30), 1_000.0, "stop"),
         request("r4", "s", 1_867_001, "a", 50, 5),
@@ -595,7 +602,6 @@ async fn conversations(folder: &Path) -> Store {
         request("u2", "u", 2_400_000, "a", 10, 1),
         json!({ "request_id": "alone", "arrival_ms": T0_MS }),
     ];
-    append(&store, Request::contract(), 0, &rows).await;
     let opinion = |id: &str, at: i64, source: &str, kind: &str, value: f64, about: Value| {
         let mut row =
             json!({ "feedback_id": id, "event_ms": T0_MS + at, "source": source, "kind": kind, "value": value });
@@ -603,7 +609,7 @@ async fn conversations(folder: &Path) -> Store {
         fields.extend(about.as_object().expect("an object").clone());
         row
     };
-    let opinions = [
+    let opinions = vec![
         opinion("f1", 9_000, "user", "rating", 0.5, json!({ "request_id": "r2" })),
         opinion(
             "f2",
@@ -618,14 +624,30 @@ async fn conversations(folder: &Path) -> Store {
         opinion("f4", 1_800_000, "user", "task_success", 0.0, json!({ "session_id": "s" })),
         opinion("f5", 1_900_000, "user", "thumb", 1.0, json!({ "session_id": "s" })),
     ];
-    append(&store, Feedback::contract(), 0, &opinions).await;
-    store
+    (rows, opinions)
 }
 
 #[test]
 fn sessions_end_with_half_an_hour_of_silence() {
     passes("session_records.slt", async |folder| {
         weir_sql::open(&conversations(folder).await).await.expect("the session opens")
+    });
+}
+
+/// The same rows in reverse, over three partitions, every second one twice: the same sessions.
+#[test]
+fn order_partitions_and_repeats_change_no_session() {
+    passes("session_records.slt", async |folder| {
+        let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+        let (requests, opinions) = conversation_rows();
+        for (contract, rows) in [(Request::contract(), requests), (Feedback::contract(), opinions)] {
+            for (offset, row) in rows.into_iter().rev().enumerate() {
+                let times = 1 + offset % 2;
+                let partition = i32::try_from(offset % 3).expect("0 to 2");
+                append_to_partition(&store, contract, partition, 2 * offset as i64, &vec![row; times]).await;
+            }
+        }
+        weir_sql::open(&store).await.expect("the session opens")
     });
 }
 
