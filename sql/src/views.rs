@@ -49,6 +49,7 @@ const ANALYTICS: &[Analytics] = analytics! {
     "watermarks": "up to when each partition of each source is complete, idle ones set apart";
     "completeness": "rows of each source in each 10 minutes, and whether more are to be expected";
     "pool_state": "each instance's queue, prefill and decode rates, from requests, beside what its engine says";
+    "request_engines": "what each request's engine and GPUs had told when it arrived: queue, KV cache, load, power";
     "drift_series": "what is watched for changes: a value per metric, model and closed window of 10 minutes";
     "drift_statistics": "how far each series is from showing a change, window by window";
     "drift": "what has changed, since when, how much, in a sentence; false alarms are bounded";

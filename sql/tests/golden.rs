@@ -765,8 +765,13 @@ async fn instances(folder: &Path) -> Context {
             "executed_model": "m", "prompt_tokens": 1_000 + n, "ttft_ms": 100.0 + n as f64 })
     }));
     append(&store, Request::contract(), 0, &rows).await;
-    let telemetry = [json!({ "event_ms": MIDNIGHT_MS, "pool": "p", "instance": "i1", "vllm:num_requests_running": 1.0,
-        "vllm:num_requests_waiting": 0.0, "vllm:kv_cache_usage_perc": 0.4 })];
+    let telemetry = [
+        json!({ "event_ms": MIDNIGHT_MS, "pool": "p", "instance": "i1", "vllm:num_requests_running": 1.0,
+        "vllm:num_requests_waiting": 0.0, "vllm:kv_cache_usage_perc": 0.4 }),
+        // Two GPUs, a minute later.
+        json!({ "event_ms": MIDNIGHT_MS + 60_000, "pool": "p", "instance": "i1", "gpu": "0", "DCGM_FI_DEV_GPU_UTIL": 40.0 }),
+        json!({ "event_ms": MIDNIGHT_MS + 60_000, "pool": "p", "instance": "i1", "gpu": "1", "DCGM_FI_DEV_GPU_UTIL": 60.0 }),
+    ];
     append(&store, GpuTelemetry::contract(), 0, &telemetry).await;
     weir_sql::open(&store).await.expect("the session opens")
 }

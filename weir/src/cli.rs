@@ -483,6 +483,12 @@ pub struct WorkloadReportArgs {
     /// End of the period, not included; the newest summary when left out.
     #[arg(long, value_name = "TIME", value_parser = moment_ms)]
     pub to: Option<i64>,
+    /// Objective for the time to first token, ms.
+    #[arg(long, default_value_t = 2000.0)]
+    pub ttft_ms: f64,
+    /// Objective for a request's mean time per output token, ms.
+    #[arg(long, default_value_t = 100.0)]
+    pub tpot_ms: f64,
     /// Markdown, or one HTML page with charts.
     #[arg(long, value_enum, default_value_t = ReportFormat::Markdown)]
     pub format: ReportFormat,

@@ -78,7 +78,7 @@ fn a_report_is_markdown_html_or_json_and_says_the_same() {
     let html = std::fs::read_to_string(&page).unwrap();
     assert!(html.contains("&lt;big|model&gt;") && !html.contains("<big"), "a name is no markup");
     assert!(!html.contains("http") && !html.contains("<script"), "the page asks nobody for anything");
-    assert_eq!(html.matches("<section>").count(), 12);
+    assert_eq!(html.matches("<section>").count(), 13);
     // Traffic, mix, lengths, models, prefix cache.
     assert_eq!(html.matches("<svg").count(), 5);
     assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
@@ -104,6 +104,7 @@ fn a_period_is_from_its_begin_to_before_its_end() {
             .contains("--from must be before --to")
     );
     assert!(refused(folder.path(), &["--from", "2027-01-01"]).contains("2026-01-01 00:00 to 2026-01-01 02:00"));
+    assert!(refused(folder.path(), &["--ttft-ms", "0"]).contains("must be above 0"));
     assert!(refused(folder.path(), &["--from", "yesterday"]).contains("write a day (2026-11-22)"));
 }
 

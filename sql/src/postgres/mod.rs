@@ -15,6 +15,7 @@ mod service;
 mod sessions;
 mod settings;
 mod statement;
+mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -26,6 +26,7 @@ use super::events;
 use super::rows::{fields, wire_batch};
 use super::settings::Command;
 use super::statement::{Query, Reader, Statement, parameter_types, unreadable};
+use super::threads;
 use crate::query::run;
 use crate::{Context, SqlError, split_statements};
 
@@ -57,11 +58,11 @@ impl Service {
     }
 
     /// The whole result, before the first row is sent: a query that fails late, takes too long or is cancelled gives an
-    /// error and not half an answer. It runs in a task of its own, ended when this is dropped: a step of a join may take
-    /// seconds, and the client that cancels must not wait for it.
+    /// error and not half an answer. It runs on threads of its own, and is ended when this is dropped: a step of a join may
+    /// take seconds, and the client that cancels must not wait for it.
     async fn rows(&self, within: Duration, context: Arc<Context>, plan: LogicalPlan) -> Result<Rows, WireError> {
         let mut task = JoinSet::new();
-        task.spawn(collect(context, plan, self.max_rows));
+        task.spawn_on(collect(context, plan, self.max_rows), threads::handle()?);
         match tokio::time::timeout(within, task.join_next()).await {
             Err(_) => Err(WireError::TooLong(within.as_millis())),
             Ok(Some(Ok(rows))) => rows,

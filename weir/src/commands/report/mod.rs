@@ -41,6 +41,9 @@ pub async fn run(common: &Common, command: ReportCommand) -> Result<()> {
 }
 
 async fn workload(common: &Common, args: WorkloadReportArgs) -> Result<()> {
+    if [args.ttft_ms, args.tpot_ms].into_iter().any(|objective| !objective.is_finite() || objective <= 0.0) {
+        return Err(Failure::user("--ttft-ms and --tpot-ms must be above 0"));
+    }
     let config = configuration(common)?;
     let store = store_to_read(&config)?;
     let context = weir_sql::open(&store).await?;
@@ -52,7 +55,9 @@ async fn workload(common: &Common, args: WorkloadReportArgs) -> Result<()> {
             .sql
             .replace("{from_ms}", &from_ms.to_string())
             .replace("{to_ms}", &to_ms.to_string())
-            .replace("{step_ms}", &step_ms.to_string());
+            .replace("{step_ms}", &step_ms.to_string())
+            .replace("{ttft_ms}", &args.ttft_ms.to_string())
+            .replace("{tpot_ms}", &args.tpot_ms.to_string());
         filled.push(Filled { section, rows: rows(&context, &sql).await? });
     }
     let report = Report { from_ms, to_ms, filled };

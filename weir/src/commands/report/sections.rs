@@ -38,7 +38,7 @@ pub(super) struct Section {
 
 use Shown::{Count, Moment, Number, Percent, Text};
 
-pub(super) const SECTIONS: [Section; 12] = [
+pub(super) const SECTIONS: [Section; 13] = [
     Section {
         title: "Overview",
         about: "What was served. Shares are of what was reported; a figure that nobody reported is a dash.",
@@ -184,6 +184,19 @@ pub(super) const SECTIONS: [Section; 12] = [
             ("tpot_p99_ms", "p99", Number(2)),
             ("e2e_p50_ms", "end to end p50", Number(0)),
             ("e2e_p99_ms", "p99", Number(0)),
+        ],
+        chart: None,
+        nothing: "No router reports latencies.",
+    },
+    Section {
+        title: "Objectives",
+        about: "The share of requests within the objectives that the report was asked for (--ttft-ms, --tpot-ms). One within 1 % of \
+                an objective may count on either side.",
+        sql: include_str!("sql/slo.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("ttft_share", "TTFT kept", Percent),
+            ("tpot_share", "TPOT kept", Percent),
         ],
         chart: None,
         nothing: "No router reports latencies.",
