@@ -69,14 +69,13 @@ mod tests {
         assert!((line.slope - 0.5).abs() < 1e-9 && (line.intercept - 20.0).abs() < 1e-9, "{line:?}");
     }
 
-    /// scipy.stats.theilslopes(y, x, 0.95) of SciPy's documentation's kind: computed by hand for five points.
     #[test]
     fn median_and_interval_of_five_points() {
         let points = [(1.0, 1.0), (2.0, 3.0), (3.0, 2.0), (4.0, 5.0), (5.0, 4.0)];
-        // Slopes in order: -1, -1, 1/2, 2/3, 3/4, 1, 1, 4/3, 2, 3; the middle two are 3/4 and 1.
+        // By hand, slopes in order: -1, -1, 1/3, 1/2, 3/4, 1, 1, 4/3, 2, 3; the middle two are 3/4 and 1.
         let line = theil_sen(&points).expect("a line");
         assert!((line.slope - 0.875).abs() < 1e-12, "{line:?}");
-        // Kendall's deviation is sqrt(5 * 4 * 15 / 18) = 4.08, so the ranks are 5 - 4.0 and 5 + 4.0 of 10.
+        // Kendall's deviation is sqrt(5 * 4 * 15 / 18) = 4.08, of which 1.96 / 2 lie beyond either end of ten ranks.
         assert_eq!((line.slope_low, line.slope_high), (-1.0, 3.0));
         assert_eq!(theil_sen(&points[..2]), None);
         assert_eq!(theil_sen(&[(1.0, 1.0), (1.0, 2.0), (1.0, 3.0)]), None, "all at one x");

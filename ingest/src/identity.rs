@@ -64,14 +64,14 @@ pub(crate) fn kafka_topic(stored: &str) -> &str {
 
 /// Finds that the table was claimed by the same source before, or by nobody. Writes nothing.
 pub(crate) async fn check(store: &Store, table: &str, source: &Source) -> Result<()> {
-    let path = note_path(table, source);
-    if store.get(&path).await?.is_none() {
-        return Ok(());
-    }
-    match settled(store, &path).await? {
+    match settled_if_there(store, &note_path(table, source)).await? {
         Some(note) => read(table, source, &note).map(|_| ()),
         None => Ok(()),
     }
+}
+
+async fn settled_if_there(store: &Store, path: &str) -> Result<Option<bytes::Bytes>> {
+    if store.get(path).await?.is_none() { Ok(None) } else { settled(store, path).await }
 }
 
 /// A note as its writer left it. Some stores refuse to create what another process is just writing, and do not show it yet,
@@ -167,11 +167,7 @@ pub(crate) async fn check_sole(store: &Store, topic: &str, job: &str) -> Result<
             partitions_at_first: None,
             made_again: 0,
         };
-        let path = note_path(&table, &ours);
-        if store.get(&path).await?.is_none() {
-            continue;
-        }
-        let Some(note) = settled(store, &path).await? else { continue };
+        let Some(note) = settled_if_there(store, &note_path(&table, &ours)).await? else { continue };
         match read(&table, &ours, &note) {
             Ok(_) => {}
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use arrow::array::{AsArray, RecordBatch};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -16,13 +16,7 @@ mod tables;
 const START_MS: i64 = 1_767_225_600_000;
 
 fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(["features", "export"])
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
+    tables::weir(folder, ["features", "export"], arguments)
 }
 
 fn exported(folder: &Path, arguments: &[&str]) -> RecordBatch {

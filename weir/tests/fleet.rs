@@ -1,7 +1,7 @@
 //! `weir fleet recommend`, on tables as ingest would have left them.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 use weir_schemas::{EventTimeMs, Request, Tokens};
@@ -17,13 +17,7 @@ const START_MS: i64 = 1_767_225_600_000;
 const GPU: &str = "llama-3.1-8b-bf16-1xh100";
 
 fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(["fleet", "recommend"])
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
+    tables::weir(folder, ["fleet", "recommend"], arguments)
 }
 
 fn answer(folder: &Path, arguments: &[&str]) -> Value {

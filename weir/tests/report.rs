@@ -1,7 +1,7 @@
 //! `weir report workload`, on tables as ingest would have left them.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 use weir_schemas::{EventTimeMs, Request, Tokens, Usd};
@@ -14,13 +14,7 @@ mod tables;
 const START_MS: i64 = 1_767_225_600_000;
 
 fn weir(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_weir"))
-        .current_dir(folder)
-        .args(["report", "workload"])
-        .args(arguments)
-        .env("WEIR_LOG", "off")
-        .output()
-        .expect("the binary starts")
+    tables::weir(folder, ["report", "workload"], arguments)
 }
 
 fn printed(folder: &Path, arguments: &[&str]) -> String {
@@ -98,6 +92,14 @@ fn a_period_is_from_its_begin_to_before_its_end() {
     };
     assert_eq!(requests(&["--from", "2026-01-01T01:00"]), Some(3_600));
     assert_eq!(requests(&["--to", "2026-01-01T00:10"]), Some(600));
+    let within = printed(folder.path(), &["--from", "2026-01-01T00:30", "--to", "2026-01-01T00:40", "--json"]);
+    let mix: Value = serde_json::from_str(&within).unwrap();
+    let first = &mix["sections"]["mix"][0];
+    assert_eq!(
+        (&first["value"], &first["requests"]),
+        (&"cold".into(), &300.into()),
+        "an hour is not a unit of periods"
+    );
     assert_eq!(requests(&["--from", "2026-01-01", "--to", "2026-01-02"]), Some(7_200));
     assert!(
         refused(folder.path(), &["--from", "2026-01-01T01:00", "--to", "2026-01-01T00:30"])

@@ -5,8 +5,8 @@ SELECT
   model,
   to_timestamp_millis(since_ms) AS since,
   window_start + INTERVAL '10 minutes' AS noticed,
-  CASE WHEN metric = 'requests_vs_day_before' THEN exp(before) ELSE before END AS before,
-  CASE WHEN metric = 'requests_vs_day_before' THEN exp(after) ELSE after END AS after,
+  before,
+  after,
   concat(
     CASE metric
       WHEN 'requests' THEN 'requests per 10 minutes'
@@ -23,14 +23,21 @@ SELECT
     END,
     CASE WHEN model IS NULL THEN '' ELSE concat(' of ', model) END,
     CASE WHEN after > before THEN ' rose from ' ELSE ' fell from ' END,
-    CAST(round(CASE WHEN metric = 'requests_vs_day_before' THEN exp(before) ELSE before END, 4) AS VARCHAR),
+    CAST(round(before, 4) AS VARCHAR),
     ' to ',
-    CAST(round(CASE WHEN metric = 'requests_vs_day_before' THEN exp(after) ELSE after END, 4) AS VARCHAR),
+    CAST(round(after, 4) AS VARCHAR),
     ' at about ',
     to_char(to_timestamp_millis(since_ms), '%Y-%m-%d %H:%M'),
     ' UTC; noticed ',
     CAST((at_ms + 600000 - since_ms) / 60000 AS VARCHAR),
     ' minutes later'
   ) AS sentence
-FROM drift_statistics
-WHERE is_discovery
+FROM (
+  -- The day's ratio is watched as its logarithm.
+  SELECT
+    * EXCEPT (before, after),
+    CASE WHEN metric = 'requests_vs_day_before' THEN exp(before) ELSE before END AS before,
+    CASE WHEN metric = 'requests_vs_day_before' THEN exp(after) ELSE after END AS after
+  FROM drift_statistics
+  WHERE is_discovery
+)

@@ -1,8 +1,9 @@
 -- How far is each series of `drift_series` from showing a change? One row a window. `statistic` is an e-detector: as long as
 -- the order of a series' values says nothing, its mean at any time is at most the number of windows seen since the last
 -- change. Those of a window are judged together: of N series the k largest are discoveries when the k-th is at least
--- 10,080 N / k. So whoever looks after a week, 1,008 windows, finds a false one among ten discoveries at most, on average, and
--- a single series raises a false alarm in ten weeks at most (e-d-BH: Dandapanthula and Ramdas 2025, arXiv 2501.04130). A
+-- 10,080 N / k. So of the discoveries of the window at which one stops to look, the expected share of false ones is at most
+-- the expected number of windows until then / 10,080, a tenth after a week; and a single series runs for ten weeks on
+-- average, at least, before a false alarm (e-d-BH: Dandapanthula and Ramdas 2025, arXiv 2501.04130). A
 -- series that was found begins anew behind its change.
 SELECT
   metric,

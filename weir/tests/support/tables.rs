@@ -1,11 +1,24 @@
 //! Raw tables as ingest would have left them.
 
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::json::ReaderBuilder;
 use weir_schemas::Request;
 use weir_store::{Store, TableSpec};
+
+/// What a command over the tables in `folder` prints and how it ends.
+pub fn weir(folder: &Path, command: [&str; 2], arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_weir"))
+        .current_dir(folder)
+        .args(command)
+        .args(arguments)
+        .env("WEIR_LOG", "off")
+        .output()
+        .expect("the binary starts")
+}
 
 /// Appends the requests as one version, all on the partition of 1 January 2026.
 pub async fn append(store: &Store, requests: &[Request]) {

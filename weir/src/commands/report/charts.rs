@@ -11,6 +11,8 @@ use super::{Filled, cell};
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 70.0;
+/// The last mark's label is centred under it.
+const RIGHT: f64 = 55.0;
 const BOTTOM: f64 = 24.0;
 const TOP: f64 = 20.0;
 const BAR: f64 = 20.0;
@@ -48,7 +50,7 @@ fn lines(filled: &Filled, x: &str, series: &[&str]) -> Option<String> {
     if most <= 0.0 {
         return None;
     }
-    let x_of = |row: usize| LEFT + (WIDTH - LEFT - 10.0) * row as f64 / (rows.len() - 1) as f64;
+    let x_of = |row: usize| LEFT + (WIDTH - LEFT - RIGHT) * row as f64 / (rows.len() - 1) as f64;
     let y_of = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - value / most);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
     for part in [0.0, 0.5, 1.0] {

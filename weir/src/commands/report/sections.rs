@@ -74,8 +74,8 @@ pub(super) const SECTIONS: [Section; 13] = [
     },
     Section {
         title: "What changed",
-        about: "Changes that were noticed, of rates, lengths, mix, errors, latency, cost and quality. Of ten changes noticed within \
-                a week at most one is false, on average (view drift_statistics).",
+        about: "Changes that were noticed, of rates, lengths, mix, errors, latency, cost and quality. False alarms are \
+                bounded: see the view drift_statistics.",
         sql: include_str!("sql/changes.sql"),
         columns: &[("since", "since, UTC", Moment), ("sentence", "what", Text)],
         chart: None,
