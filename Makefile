@@ -114,6 +114,11 @@ bench-features: ## Measure what keeping the feature tables level costs beside in
 	@scripts/setup.sh test
 	@bench/kafka.sh features $(ARGS)
 
+.PHONY: bench-growth
+bench-growth: ## Summarise 100 million events with a million live sessions and see whether the last cost what the first did: ARGS=10000000; the last line is JSON
+	@scripts/setup.sh build
+	@$(BENCH) growth $(ARGS)
+
 .PHONY: bench-commits
 bench-commits: ## Make 10,000 small commits and see whether the last cost what the first did; the last line is JSON
 	@scripts/setup.sh build

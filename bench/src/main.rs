@@ -5,6 +5,7 @@
 //! | `ingest BROKERS EVENTS [PARTITIONS]` | Kafka to committed Delta rows | consuming, decoding, encoding alone |
 //! | `freshness BROKERS [SECONDS] [EVENTS_PER_S]` | from produced to visible in SQL | the highest rate of the same run |
 //! | `features BROKERS EVENTS` | ingest with the feature tables kept level | the same without |
+//! | `growth [EVENTS]` | summarising with a million live sessions, to 1e8 events | the first million of the same run |
 //! | `commits [COMMITS]` | many small commits, latency and memory by the thousand | the first thousand of the same run |
 //! | `decide [DECISIONS]` | one routing decision, and what it allocates | dot products of the same size |
 //! | `ope [ROUNDS]` | an off-policy evaluation with both kinds of interval | one pass over the rows |
@@ -24,6 +25,7 @@ mod events;
 mod features;
 mod fleet;
 mod freshness;
+mod growth;
 mod ingest;
 mod kafka;
 mod ope;
@@ -33,7 +35,7 @@ mod timing;
 mod usage;
 
 const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS [PARTITIONS] | freshness BROKERS [SECONDS] [EVENTS_PER_S] | \
-                     features BROKERS EVENTS | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
+                     features BROKERS EVENTS | growth [EVENTS] | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
                      fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -48,6 +50,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["freshness", brokers, seconds] => freshness::run(brokers, seconds.parse()?, None),
         ["freshness", brokers, seconds, rate] => freshness::run(brokers, seconds.parse()?, Some(rate.parse()?)),
         ["features", brokers, events] => features::run(brokers, events.parse()?),
+        ["growth"] => growth::run(100_000_000),
+        ["growth", events] => growth::run(events.parse()?),
         ["commits"] => commits::run(10_000),
         ["commits", commits] => commits::run(commits.parse()?),
         ["decide"] => decide::run(200_000),

@@ -62,10 +62,14 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 19] = [
+const TABLES: [View; 20] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
+    View {
+        name: "request_opinions",
+        doc: "which request each opinion is about, also where it names session and turn only",
+    },
     View { name: "rewards", doc: "one quality, 0 to 1, per request that somebody judged" },
     View {
         name: "session_turns",

@@ -43,6 +43,7 @@ async fn an_empty_store_answers_every_view_with_no_rows() {
         "requests",
         "request_axes",
         "feedback",
+        "request_opinions",
         "rewards",
     ];
     for name in names {
@@ -195,6 +196,67 @@ async fn a_reward_is_the_mean_of_the_best_source_that_checked() {
 | r8         | 2           | 0.0     | 1        |
 +------------+-------------+---------+----------+";
     let sql = "SELECT request_id, source_rank, quality, opinions FROM rewards ORDER BY request_id";
+    assert_eq!(rows(&store, sql).await, expected);
+}
+
+#[tokio::test]
+async fn what_a_user_says_next_is_about_the_turn_before() {
+    let store = memory_store().await;
+    let turn = |id: &str, tenant: Option<&str>, turn: Option<i32>, at_s: i64| Request {
+        tenant: tenant.map(str::to_owned),
+        session_id: Some("s".to_owned()),
+        turn,
+        ..request(id, T0_MS + 1000 * at_s)
+    };
+    append(
+        &store,
+        &[
+            turn("a0", None, Some(0), 0),
+            // The first turn was tried again; the user saw the second answer.
+            turn("a0 again", None, Some(0), 5),
+            turn("a1", None, Some(1), 60),
+            turn("a2", None, Some(2), 120),
+            // The same session id of another tenant, whose router counts no turns.
+            turn("b0", Some("acme"), None, 0),
+            turn("b1", Some("acme"), None, 60),
+            Request { session_id: Some("quiet".to_owned()), ..request("c0", T0_MS) },
+        ],
+    )
+    .await;
+    let said = |id: &str, tenant: Option<&str>, turn: Option<i32>, at_s: i64, value: f64| Feedback {
+        tenant: tenant.map(str::to_owned),
+        kind: "follow_up".to_owned(),
+        request_id: None,
+        session_id: Some("s".to_owned()),
+        turn,
+        event_ms: EventTimeMs(T0_MS + 1000 * at_s),
+        ..opinion(id, "", "router", value)
+    };
+    append_feedback(
+        &store,
+        &[
+            // Said with a1, of turn 0, by the tenant without a name: a session of that id of everyone's.
+            said("1", None, Some(0), 60, 0.0),
+            // Said with b1, which is not what it is about.
+            said("2", Some("acme"), None, 60, 1.0),
+            // Nobody had asked anything yet.
+            said("3", Some("acme"), None, 0, 0.25),
+            // Of a turn that nobody knows, and of a session that nobody knows.
+            said("4", None, Some(7), 60, 0.25),
+            Feedback { session_id: Some("unknown".to_owned()), ..said("5", None, Some(0), 60, 0.25) },
+            // A thumb for the session as a whole is about no request of it.
+            Feedback { kind: "thumb".to_owned(), ..said("6", None, None, 90, 0.25) },
+        ],
+    )
+    .await;
+    let expected = "\
++--------+------------+-------------+---------+----------+
+| tenant | request_id | source_rank | quality | opinions |
++--------+------------+-------------+---------+----------+
+|        | a0 again   | 3           | 0.0     | 1        |
+| acme   | b0         | 3           | 1.0     | 1        |
++--------+------------+-------------+---------+----------+";
+    let sql = "SELECT tenant, request_id, source_rank, quality, opinions FROM rewards ORDER BY tenant NULLS FIRST";
     assert_eq!(rows(&store, sql).await, expected);
 }
 

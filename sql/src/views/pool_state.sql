@@ -1,5 +1,6 @@
 -- What state is each instance in? One row for each instance, model and ten minutes, from requests alone; beside it what its
--- engine says of itself, where it is scraped.
+-- engine says of itself, where it is scraped. Requests that name a pool but no instance are of the pool as a whole, and stand
+-- beside what all of its engines say.
 --
 -- `in_flight_*` counts requests that had been dispatched and were not done; one without a duration counts for none. The
 -- prefill rate is that of a line through (prompt tokens not cached, time to first token), by Theil's and Sen's estimator,
@@ -62,17 +63,35 @@ fitted AS (
   FROM served
   GROUP BY pool, instance, model, window_start_ms
 ),
-engines AS (
+sampled AS (
   SELECT
     pool,
     instance,
     event_ms - (event_ms % 600000 + 600000) % 600000 AS window_start_ms,
+    count(*) AS samples,
     avg("vllm:num_requests_running" + coalesce("vllm:num_requests_waiting", 0)) AS in_flight_mean,
     max("vllm:num_requests_waiting") AS waiting_max,
     max("vllm:kv_cache_usage_perc") AS kv_cache_use_max
   FROM raw_gpu_telemetry
   WHERE "vllm:num_requests_running" IS NOT NULL OR "vllm:kv_cache_usage_perc" IS NOT NULL
   GROUP BY 1, 2, 3
+),
+engines AS (
+  SELECT pool, instance, window_start_ms, in_flight_mean, waiting_max, kv_cache_use_max
+  FROM sampled
+  WHERE instance IS NOT NULL
+  UNION ALL
+  -- The whole pool, for requests that name no instance. An engine that came late or left early has fewer samples: it counts
+  -- for the share of the window that it was there.
+  SELECT
+    pool,
+    NULL,
+    window_start_ms,
+    sum(in_flight_mean * samples / CAST(most_samples AS DOUBLE)),
+    max(waiting_max),
+    max(kv_cache_use_max)
+  FROM (SELECT *, max(samples) OVER (PARTITION BY pool, window_start_ms) AS most_samples FROM sampled)
+  GROUP BY pool, window_start_ms
 )
 SELECT
   fitted.pool,

@@ -6,13 +6,10 @@
 -- the newest arrival of all. Until then its row is provisional, and so is `session_start_ms`, by which it is known.
 WITH verdicts AS (
   -- What estimators say of each request. A check that did not run is missing, never clean.
-  SELECT asked.tenant, asked.request_id, min(value) AS worst
-  FROM feedback
-  JOIN (SELECT DISTINCT tenant, request_id FROM raw_requests WHERE coalesce(terminal, TRUE)) AS asked
-    ON asked.request_id = feedback.request_id
-    AND (feedback.tenant IS NULL OR feedback.tenant = asked.tenant)
-  WHERE source = 'evaluation' AND estimator IS NOT NULL AND kind = 'verdict' AND feedback.checked AND value IS NOT NULL
-  GROUP BY asked.tenant, asked.request_id
+  SELECT tenant, request_id, min(value) AS worst
+  FROM request_opinions
+  WHERE source = 'evaluation' AND estimator IS NOT NULL AND kind = 'verdict' AND checked AND value IS NOT NULL
+  GROUP BY tenant, request_id
 ),
 judged_turns AS (
   SELECT session_turns.*, rewards.quality, verdicts.worst
@@ -72,8 +69,8 @@ spans AS (
   WINDOW in_id AS (PARTITION BY tenant, session_id ORDER BY session_start_ms)
 ),
 opinions AS (
-  -- What was said of a session as a whole, or of one of its turns without the request's id: it belongs to the session
-  -- of that id that had begun last.
+  -- What was said of a session as a whole: it belongs to the session of that id that had begun last. What was said of one of
+  -- its turns is an opinion about a request, with or without the request's id.
   SELECT
     spans.tenant,
     spans.session_id,
@@ -88,6 +85,8 @@ opinions AS (
     AND (feedback.event_ms >= spans.session_start_ms OR spans.is_first)
     AND (spans.next_start_ms IS NULL OR feedback.event_ms < spans.next_start_ms)
   WHERE feedback.request_id IS NULL
+    AND feedback.turn IS NULL
+    AND feedback.kind <> 'follow_up'
     AND feedback.value IS NOT NULL
     AND feedback.kind <> 'pairwise'
     AND (feedback.checked OR (feedback.checked IS NULL AND feedback.source <> 'evaluation'))
