@@ -15,13 +15,15 @@
 //! came between), whatever the clocks of the senders say and however far the partitions of a topic are apart. Memory is
 //! bounded, and a restart that knows `from` and `C(from - 1)` rebuilds the very same index from raw.
 
-use std::collections::hash_map::Entry;
+use std::collections::hash_map::{Entry, RandomState};
 use std::collections::{HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher};
+use std::sync::LazyLock;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, Int32Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Int32Type, Int64Type};
+use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::FeaturesError;
 
@@ -35,7 +37,7 @@ pub(crate) struct DedupeIndex {
     horizon_ms: i64,
     keys_max: usize,
     /// Each id's latest delivery.
-    latest: HashMap<u128, Delivery>,
+    latest: HashMap<u128, Delivery, BuildHasherDefault<Hashed>>,
     versions: VecDeque<VersionKeys>,
     /// First version whose ids are held.
     from: i64,
@@ -49,6 +51,8 @@ pub(crate) struct DedupeIndex {
 struct Delivery {
     version: i64,
     revision: i32,
+    /// Its place among the ids of that version.
+    slot: u32,
 }
 
 #[derive(Debug)]
@@ -73,18 +77,18 @@ pub(crate) struct Admitted {
     pub(crate) unfinished: u64,
 }
 
-/// One row as the index sees it: where it came from decides which of two deliveries of one revision counts.
-struct Row<'a> {
-    source: (&'a str, i32, i64),
-    batch: usize,
-    row: usize,
+/// A row: its batch, and its place there.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    batch: u32,
+    row: u32,
 }
 
 /// What one version says of an id.
-struct InVersion<'a> {
+struct InVersion {
     /// The highest revision so far, and its row.
     revision: i32,
-    row: Row<'a>,
+    place: Place,
     /// What an earlier version delivered.
     known: Option<i32>,
 }
@@ -94,7 +98,7 @@ impl DedupeIndex {
         Self {
             horizon_ms,
             keys_max,
-            latest: HashMap::new(),
+            latest: HashMap::default(),
             versions: VecDeque::new(),
             from,
             clock_before,
@@ -119,59 +123,71 @@ impl DedupeIndex {
         self.clock = self.clock.max(committed_ms);
         self.expire(version);
         let newest_before = self.versions.iter().filter_map(|held| held.newest_ms).max();
-        let mut keys = VersionKeys { version, clock: self.clock, newest_ms: None, keys: Vec::new() };
+        let columns = batches.iter().map(Columns::of).collect::<Result<Vec<_>, _>>()?;
+        let places = in_source_order(&columns);
+        let mut keys =
+            VersionKeys { version, clock: self.clock, newest_ms: None, keys: Vec::with_capacity(places.len()) };
         let mut admitted = Admitted::default();
-        let mut ids: HashMap<u128, InVersion<'_>> = HashMap::new();
-        for row in in_source_order(batches)? {
-            let batch = &batches[row.batch];
-            let terminal = column(batch, "terminal")?.as_boolean();
-            if terminal.is_valid(row.row) && !terminal.value(row.row) {
+        let mut ids: Vec<InVersion> = Vec::with_capacity(places.len());
+        let mut hashed = Vec::new();
+        for place in places {
+            let (of_batch, row) = (&columns[place.batch as usize], place.row as usize);
+            if of_batch.is_unfinished(row) {
                 admitted.unfinished += 1;
                 continue;
             }
-            keys.newest_ms = keys.newest_ms.max(Some(arrival_ms(batch, row.row)?));
-            let revision = revision(batch, row.row)?;
-            match ids.entry(key(batch, row.row)?) {
+            keys.newest_ms = keys.newest_ms.max(Some(of_batch.arrivals.value(row)));
+            let revision = of_batch.revision(row);
+            let key = key_of(of_batch.tenant(row), of_batch.ids.value(row), &mut hashed);
+            let delivery = Delivery { version, revision, slot: u32::try_from(ids.len()).unwrap_or(u32::MAX) };
+            let known = match self.latest.entry(key) {
                 Entry::Vacant(first) => {
-                    let known = self.latest.get(first.key()).map(|delivery| delivery.revision);
-                    match known {
-                        Some(before) if revision > before => admitted.corrected += 1,
-                        Some(_) => admitted.repeated += 1,
-                        None => admitted.rows += 1,
-                    }
-                    first.insert(InVersion { revision, row, known });
+                    first.insert(delivery);
+                    admitted.rows += 1;
+                    None
+                }
+                Entry::Occupied(mut before) if before.get().version != version => {
+                    let known = before.insert(delivery).revision;
+                    let count = if revision > known { &mut admitted.corrected } else { &mut admitted.repeated };
+                    *count += 1;
+                    Some(known)
                 }
                 Entry::Occupied(mut seen) => {
-                    let seen = seen.get_mut();
-                    let corrects = seen.known.is_some_and(|before| revision > before.max(seen.revision));
-                    if corrects {
-                        admitted.corrected += 1
-                    } else {
-                        admitted.repeated += 1
+                    let of_id = &mut ids[seen.get().slot as usize];
+                    let corrects = of_id.known.is_some_and(|before| revision > before.max(of_id.revision));
+                    let count = if corrects { &mut admitted.corrected } else { &mut admitted.repeated };
+                    *count += 1;
+                    let before = &columns[of_id.place.batch as usize];
+                    let same_partition = of_batch.partition(row) == before.partition(of_id.place.row as usize);
+                    // The order of the view `requests`: the higher revision; of one, the later delivery in its partition.
+                    if revision > of_id.revision || (revision == of_id.revision && same_partition) {
+                        (of_id.revision, of_id.place) = (revision, place);
+                        seen.get_mut().revision = revision;
                     }
-                    if replaces((revision, &row), (seen.revision, &seen.row)) {
-                        (seen.revision, seen.row) = (revision, row);
-                    }
+                    continue;
                 }
-            }
+            };
+            ids.push(InVersion { revision, place, known });
+            keys.keys.push(key);
         }
         let mut keep: Vec<Vec<bool>> = batches.iter().map(|batch| vec![false; batch.num_rows()]).collect();
-        for (key, InVersion { revision, row, known }) in ids {
-            self.latest.insert(key, Delivery { version, revision });
-            keys.keys.push(key);
+        for InVersion { place, known, .. } in ids {
             if known.is_none() {
-                keep[row.batch][row.row] = true;
-                let arrival_ms = arrival_ms(&batches[row.batch], row.row)?;
+                let (batch, row) = (place.batch as usize, place.row as usize);
+                keep[batch][row] = true;
+                let arrival_ms = columns[batch].arrivals.value(row);
                 let late = newest_before.is_some_and(|newest| arrival_ms < newest.saturating_sub(late_after_ms));
                 admitted.late += u64::from(late);
             }
         }
         self.versions.push_back(keys);
         for (batch, keep) in batches.iter().zip(keep) {
-            let kept = filter_record_batch(batch, &BooleanArray::from(keep))?;
-            if kept.num_rows() > 0 {
-                admitted.batches.push(kept);
-            }
+            let kept = match keep.iter().filter(|keep| **keep).count() {
+                0 => continue,
+                all if all == batch.num_rows() => batch.clone(),
+                _ => filter_record_batch(batch, &BooleanArray::from(keep))?,
+            };
+            admitted.batches.push(kept);
         }
         Ok(admitted)
     }
@@ -194,27 +210,66 @@ impl DedupeIndex {
     }
 }
 
-/// The order of the view `requests`: the higher revision; of one revision, the later delivery in its partition.
-fn replaces(new: (i32, &Row<'_>), old: (i32, &Row<'_>)) -> bool {
-    let same_partition = new.1.source.0 == old.1.source.0 && new.1.source.1 == old.1.source.1;
-    new.0 > old.0 || (new.0 == old.0 && same_partition)
+/// The columns of one batch.
+struct Columns<'a> {
+    tenants: &'a StringArray,
+    ids: &'a StringArray,
+    revisions: &'a Int32Array,
+    terminal: &'a BooleanArray,
+    arrivals: &'a Int64Array,
+    topics: &'a StringArray,
+    partitions: &'a Int32Array,
+    offsets: &'a Int64Array,
 }
 
-fn in_source_order(batches: &[RecordBatch]) -> Result<Vec<Row<'_>>, FeaturesError> {
-    let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
-    for (index, batch) in batches.iter().enumerate() {
-        let topics = column(batch, "source_topic")?.as_string::<i32>();
-        let partitions = column(batch, "source_partition")?.as_primitive::<Int32Type>();
-        let offsets = column(batch, "source_offset")?.as_primitive::<Int64Type>();
-        rows.extend((0..batch.num_rows()).map(|row| Row {
-            source: (topics.value(row), partitions.value(row), offsets.value(row)),
-            batch: index,
-            row,
-        }));
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self, FeaturesError> {
+        Ok(Self {
+            tenants: column(batch, "tenant")?.as_string(),
+            ids: column(batch, "request_id")?.as_string(),
+            revisions: column(batch, "revision")?.as_primitive::<Int32Type>(),
+            terminal: column(batch, "terminal")?.as_boolean(),
+            arrivals: column(batch, "arrival_ms")?.as_primitive::<Int64Type>(),
+            topics: column(batch, "source_topic")?.as_string(),
+            partitions: column(batch, "source_partition")?.as_primitive::<Int32Type>(),
+            offsets: column(batch, "source_offset")?.as_primitive::<Int64Type>(),
+        })
     }
-    // Nearly sorted as it comes; the sort is stable for rows that say nothing about their source.
-    rows.sort_by_key(|row| row.source);
-    Ok(rows)
+
+    fn is_unfinished(&self, row: usize) -> bool {
+        self.terminal.is_valid(row) && !self.terminal.value(row)
+    }
+
+    /// Null is 0.
+    fn revision(&self, row: usize) -> i32 {
+        if self.revisions.is_valid(row) { self.revisions.value(row) } else { 0 }
+    }
+
+    fn tenant(&self, row: usize) -> Option<&'a str> {
+        self.tenants.is_valid(row).then(|| self.tenants.value(row))
+    }
+
+    fn partition(&self, row: usize) -> (&'a str, i32) {
+        (self.topics.value(row), self.partitions.value(row))
+    }
+
+    fn source(&self, row: usize) -> (&'a str, i32, i64) {
+        (self.topics.value(row), self.partitions.value(row), self.offsets.value(row))
+    }
+}
+
+fn in_source_order(columns: &[Columns<'_>]) -> Vec<Place> {
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let rows = |(batch, columns): (usize, &Columns<'_>)| {
+        (0..columns.ids.len()).map(move |row| Place { batch: number(batch), row: number(row) })
+    };
+    let mut places: Vec<Place> = columns.iter().enumerate().flat_map(rows).collect();
+    let source = |place: &Place| columns[place.batch as usize].source(place.row as usize);
+    // It mostly comes sorted. The sort is stable for rows that say nothing about their source.
+    if !places.is_sorted_by_key(source) {
+        places.sort_by_key(source);
+    }
+    places
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, FeaturesError> {
@@ -224,31 +279,38 @@ fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a dyn Array, Featu
     })
 }
 
-fn arrival_ms(batch: &RecordBatch, row: usize) -> Result<i64, FeaturesError> {
-    Ok(column(batch, "arrival_ms")?.as_primitive::<Int64Type>().value(row))
-}
-
-/// Null is 0.
-fn revision(batch: &RecordBatch, row: usize) -> Result<i32, FeaturesError> {
-    let revisions = column(batch, "revision")?.as_primitive::<Int32Type>();
-    Ok(if revisions.is_valid(row) { revisions.value(row) } else { 0 })
-}
-
-fn key(batch: &RecordBatch, row: usize) -> Result<u128, FeaturesError> {
-    let tenants = column(batch, "tenant")?.as_string::<i32>();
-    let tenant = tenants.is_valid(row).then(|| tenants.value(row));
-    Ok(key_of(tenant, column(batch, "request_id")?.as_string::<i32>().value(row)))
-}
+/// So that nobody outside can choose ids that collide.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
 /// 128 bits: among a million live ids two collide with a probability of about 1e-27. Only this process sees the hash.
-fn key_of(tenant: Option<&str>, request_id: &str) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u8(salt);
-        (tenant, request_id).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(0) << 64 | half(1)
+fn key_of(tenant: Option<&str>, request_id: &str, hashed: &mut Vec<u8>) -> u128 {
+    hashed.clear();
+    // The length keeps ("a", "bc") and ("ab", "c") apart, and no tenant from the one with an empty name.
+    let length = tenant.map_or(u64::MAX, |tenant| tenant.len() as u64);
+    hashed.extend_from_slice(&length.to_le_bytes());
+    hashed.extend_from_slice(tenant.unwrap_or_default().as_bytes());
+    hashed.extend_from_slice(request_id.as_bytes());
+    xxh3_128_with_seed(hashed, *SEED)
+}
+
+/// A key is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
 }
 
 #[cfg(test)]

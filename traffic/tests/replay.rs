@@ -1,5 +1,6 @@
 //! Claims about replayed traces. The expected counts and sums were computed from the same files with PyArrow.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -96,6 +97,47 @@ fn servegen_streams_are_generated_at_the_published_rate() {
 
 /// Sum over the windows that start before 6000 s of rate_per_s x 600 s.
 const EXPECTED_R1_REQUESTS_IN_6000_S: f64 = 121_773.0;
+
+#[test]
+fn a_thinned_stream_holds_some_of_the_arrivals_of_the_whole() {
+    let Some(folder) = shared_data("servegen_clients") else { return };
+    // The worst hour of the reasoning model: the hour with the largest sum of rate_per_s x 600 s.
+    let drawn = |model: &str, keep| {
+        let servegen = ServeGenSelection { model: model.to_owned(), from_s: 7_200, seconds: 3_600, keep };
+        requests(&folder, ReplayConfig { servegen, start_ms: Some(0), ..ReplayConfig::default() })
+    };
+    let (whole, thin) = (drawn("deepseek-r1", 1.0), drawn("deepseek-r1", 0.01));
+    let worst = EXPECTED_R1_REQUESTS_IN_THE_WORST_HOUR;
+    assert!((whole.len() as f64 / worst - 1.0).abs() < 0.05, "{} requests, expected {worst}", whole.len());
+    // Four standard deviations of a binomial count.
+    let (kept, expected) = (thin.len() as f64, whole.len() as f64 / 100.0);
+    assert!((kept - expected).abs() < 4.0 * expected.sqrt(), "{kept} of {} requests", whole.len());
+    // Both count from their own first arrival.
+    let arrivals = |stream: &[Request], offset_ms: i64| -> BTreeSet<(i64, Option<String>)> {
+        stream.iter().map(|request| (request.arrival_ms.0 + offset_ms, request.caller.clone())).collect()
+    };
+    let of_whole = arrivals(&whole, 0);
+    let offset_ms = whole.iter().map(|request| request.arrival_ms.0).find(|at_ms| {
+        let shifted = arrivals(&thin[..20], *at_ms);
+        shifted.iter().filter(|(at_ms, caller)| near(&of_whole, *at_ms, caller.as_ref())).count() == shifted.len()
+    });
+    let offset_ms = offset_ms.expect("the first of the thinned stream is an arrival of the whole");
+    for (at_ms, caller) in arrivals(&thin, offset_ms) {
+        assert!(near(&of_whole, at_ms, caller.as_ref()), "{caller:?} at {at_ms} ms is not of the whole");
+    }
+
+    let everyone = drawn("all", 0.001);
+    let models: BTreeSet<_> = everyone.iter().filter_map(|request| request.executed_model.as_deref()).collect();
+    assert!(models.contains("m-mid") && models.contains("m-small"), "{models:?}");
+}
+
+/// Times are rounded to the millisecond after they were shifted.
+fn near(arrivals: &BTreeSet<(i64, Option<String>)>, at_ms: i64, caller: Option<&String>) -> bool {
+    (at_ms - 1..=at_ms + 1).any(|at_ms| arrivals.contains(&(at_ms, caller.cloned())))
+}
+
+/// Sum over the windows from 7200 s to 10800 s of rate_per_s x 600 s, as DuckDB adds them up.
+const EXPECTED_R1_REQUESTS_IN_THE_WORST_HOUR: f64 = 117_294.0;
 
 #[test]
 fn an_unknown_model_of_servegen_names_the_known_ones() {

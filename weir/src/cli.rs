@@ -256,9 +256,13 @@ pub struct ReplayArgs {
     /// none).
     #[arg(long, value_parser = start_ms())]
     pub start_ms: Option<i64>,
-    /// servegen: the model whose clients are drawn (default: deepseek-r1).
+    /// servegen: the model whose clients are drawn, or `all` for those of every model (default: deepseek-r1).
     #[arg(long)]
     pub model: Option<String>,
+    /// servegen: keep each arrival with this probability, so that a stream of billions can be sampled over its whole length
+    /// (default: 1).
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
+    pub keep: Option<f64>,
     /// servegen: start within the published days, seconds (default: 0).
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(i64).range(0..=315_360_000))]
     pub from: Option<i64>,
@@ -693,6 +697,12 @@ pub struct RecommendArgs {
     pub scale: f64,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
+}
+
+/// A probability of something that can happen.
+fn share(text: &str) -> Result<f64, String> {
+    let share = above_zero(text).ok().filter(|share| *share <= 1.0);
+    share.ok_or_else(|| "give a share above 0 and up to 1".to_owned())
 }
 
 /// A factor: a number that is finite and above zero.

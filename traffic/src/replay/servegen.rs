@@ -27,20 +27,26 @@ use crate::hash::stable_hash;
 use crate::parquet_columns::batches;
 
 /// Which clients to draw, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServeGenSelection {
-    /// Model whose clients are drawn.
+    /// Model whose clients are drawn; [`ALL_MODELS`] draws those of every model, side by side.
     pub model: String,
     /// Start within the published days, s.
     pub from_s: i64,
     /// Length of the stream, s; rounded up to whole windows of 600 s.
     pub seconds: i64,
+    /// Probability with which an arrival is kept, each by itself, above 0 and at most 1. A thinned stream holds some of the
+    /// arrivals of the whole one, at the same times.
+    pub keep: f64,
 }
+
+/// In place of a model's name.
+pub const ALL_MODELS: &str = "all";
 
 impl Default for ServeGenSelection {
     /// Ten minutes of the reasoning model: about 15 requests per second.
     fn default() -> Self {
-        Self { model: "deepseek-r1".to_owned(), from_s: 0, seconds: 600 }
+        Self { model: "deepseek-r1".to_owned(), from_s: 0, seconds: 600, keep: 1.0 }
     }
 }
 
@@ -52,6 +58,8 @@ const PROMPT_FIELDS: [&str; 5] = ["input_tokens", "text_tokens", "image_tokens",
 /// A client's arrivals in one window.
 struct Window {
     start_s: i64,
+    /// Index among the models that are drawn.
+    model: usize,
     client: i64,
     rate_per_s: f64,
     law: Law,
@@ -69,6 +77,13 @@ type Quantiles = BTreeMap<i64, Vec<f64>>;
 /// From when to when each model's rates were published, s.
 type Published = BTreeMap<String, (i64, i64)>;
 
+/// A model that is drawn.
+struct Model {
+    name: String,
+    category: String,
+    lengths: Lengths,
+}
+
 /// The lengths of one model's clients.
 #[derive(Default)]
 struct Lengths {
@@ -78,11 +93,11 @@ struct Lengths {
 /// The stream: windows in order of time, each drawn whole and sorted.
 pub(super) struct Generated {
     windows: VecDeque<Window>,
-    lengths: Lengths,
-    model: String,
-    category: String,
+    models: Vec<Model>,
     seed: u64,
-    ready: VecDeque<(i64, i64)>,
+    keep: f64,
+    /// Time, ns, model and client.
+    ready: VecDeque<(i64, usize, i64)>,
     /// Length draws have a stream of their own.
     rng: ChaCha8Rng,
     sent: u64,
@@ -93,28 +108,29 @@ pub(super) fn generate(path: &Path, files: &[PathBuf], config: &ReplayConfig) ->
     let selection = &config.servegen;
     let mut windows = Vec::new();
     let mut published = Published::new();
-    let mut category = String::new();
+    let mut models = Vec::new();
     for file in files {
-        read_windows(file, selection, &mut windows, &mut published, &mut category)?;
+        read_windows(file, selection, &mut windows, &mut published, &mut models)?;
     }
     if windows.is_empty() {
         let known: Vec<String> =
             published.into_iter().map(|(model, (from_s, to_s))| format!("{model} {from_s} to {to_s} s")).collect();
-        let ServeGenSelection { model, from_s, seconds } = selection;
+        let ServeGenSelection { model, from_s, seconds, keep: _ } = selection;
         let value = format!("{model} from {from_s} s for {seconds} s (published: {})", known.join(", "));
         let mend = "choose one of these models and a time within what is published of it";
         return Err(TrafficError::Setting { setting: "servegen", value, mend });
     }
-    windows.sort_by_key(|window| (window.start_s, window.client));
-    let lengths = read_lengths(&folder.join(LENGTHS_FILE), &selection.model)?;
+    windows.sort_by_key(|window| (window.start_s, window.model, window.client));
+    for model in &mut models {
+        model.lengths = read_lengths(&folder.join(LENGTHS_FILE), &model.name)?;
+    }
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     rng.set_stream(1);
     Ok(Generated {
         windows: windows.into(),
-        lengths,
-        model: selection.model.clone(),
-        category,
+        models,
         seed: config.seed,
+        keep: selection.keep,
         ready: VecDeque::new(),
         rng,
         sent: 0,
@@ -126,7 +142,7 @@ fn read_windows(
     selection: &ServeGenSelection,
     windows: &mut Vec<Window>,
     published: &mut Published,
-    category: &mut String,
+    models: &mut Vec<Model>,
 ) -> Result<(), TrafficError> {
     let until_s = selection.from_s.saturating_add(selection.seconds);
     for batch in batches(file, &["category", "model", "client_id", "t_s", "rate_per_s", "pattern", "arg1"])? {
@@ -143,7 +159,8 @@ fn read_windows(
                     published.insert(names.value(row).to_owned(), (start_s, end_s));
                 }
             }
-            if names.value(row) != selection.model || end_s <= selection.from_s || start_s >= until_s {
+            let is_drawn = selection.model == ALL_MODELS || names.value(row) == selection.model;
+            if !is_drawn || end_s <= selection.from_s || start_s >= until_s {
                 continue;
             }
             let (rate_per_s, shape) = (rates.value(row), shapes.value(row));
@@ -157,8 +174,12 @@ fn read_windows(
                 "Weibull" => Law::Weibull { shape },
                 _ => return Err(batch.impossible(row, "pattern")),
             };
-            categories.value(row).clone_into(category);
-            windows.push(Window { start_s, client: clients.value(row), rate_per_s, law });
+            let model = models.iter().position(|model| model.name == names.value(row)).unwrap_or_else(|| {
+                let (name, category) = (names.value(row).to_owned(), categories.value(row).to_owned());
+                models.push(Model { name, category, lengths: Lengths::default() });
+                models.len() - 1
+            });
+            windows.push(Window { start_s, model, client: clients.value(row), rate_per_s, law });
         }
     }
     Ok(())
@@ -195,10 +216,11 @@ impl Iterator for Generated {
 
     fn next(&mut self) -> Option<Self::Item> {
         while self.ready.is_empty() {
+            // A window of a stream that is thinned a lot can be empty.
             self.fill()?;
         }
-        let (at_ns, client) = self.ready.pop_front()?;
-        Some(Ok(self.request(at_ns, client)))
+        let (at_ns, model, client) = self.ready.pop_front()?;
+        Some(Ok(self.request(at_ns, model, client)))
     }
 }
 
@@ -210,10 +232,16 @@ impl Generated {
         while let Some(window) = self.windows.pop_front_if(|window| window.start_s == start_s) {
             let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
             let stream = [window.client.to_le_bytes(), window.start_s.to_le_bytes()];
-            rng.set_stream(stable_hash(&[self.model.as_bytes(), &stream[0], &stream[1]]));
+            let model = self.models[window.model].name.as_bytes();
+            rng.set_stream(stable_hash(&[model, &stream[0], &stream[1]]));
+            // Who is kept has a stream of its own, so that the arrivals are those of the whole.
+            let mut kept = ChaCha8Rng::seed_from_u64(self.seed);
+            kept.set_stream(stable_hash(&[model, &stream[0], &stream[1], b"kept"]));
             let mut at_s = window.first_gap_s(&mut rng);
             while at_s < WINDOW_S as f64 {
-                arrivals.push((start_s * 1_000_000_000 + (at_s * 1e9) as i64, window.client));
+                if self.keep >= 1.0 || kept.random::<f64>() < self.keep {
+                    arrivals.push((start_s * 1_000_000_000 + (at_s * 1e9) as i64, window.model, window.client));
+                }
                 at_s += window.gap_s(&mut rng);
             }
         }
@@ -222,10 +250,11 @@ impl Generated {
         Some(())
     }
 
-    fn request(&mut self, at_ns: i64, client: i64) -> Traced {
+    fn request(&mut self, at_ns: i64, model: usize, client: i64) -> Traced {
         self.sent += 1;
         let at_s = at_ns / 1_000_000_000;
-        let fields = self.lengths.of(client, &mut self.rng);
+        let model = &self.models[model];
+        let fields = model.lengths.of(client, &mut self.rng);
         let mut draw = |field: &str| {
             let quantiles = in_force(fields?.get(field)?, at_s)?;
             Some(interpolate(quantiles, self.rng.random::<f64>()))
@@ -238,12 +267,12 @@ impl Generated {
         Traced {
             at_ns,
             request: Request {
-                request_id: format!("servegen-{}-{:x}-{:08}", self.model, self.seed, self.sent),
+                request_id: format!("servegen-{}-{:x}-{:08}", model.name, self.seed, self.sent),
                 caller: Some(format!("client-{client}")),
                 gateway_tags: Some(BTreeMap::from([("generated".to_owned(), "true".to_owned())])),
                 router: Some("servegen".to_owned()),
-                decision: Some(self.category.clone()),
-                executed_model: Some(self.model.clone()),
+                decision: Some(model.category.clone()),
+                executed_model: Some(model.name.clone()),
                 prompt_tokens: tokens(prompt),
                 completion_tokens: tokens(completion),
                 reasoning_tokens: tokens(reasoning),
@@ -352,7 +381,7 @@ mod tests {
     #[test]
     fn a_bursty_client_keeps_its_mean_rate() {
         for law in [Law::Gamma { shape: 0.2 }, Law::Weibull { shape: 0.4 }, Law::Weibull { shape: 2.0 }] {
-            let window = Window { start_s: 0, client: 0, rate_per_s: 0.5, law };
+            let window = Window { model: 0, start_s: 0, client: 0, rate_per_s: 0.5, law };
             let mut rng = ChaCha8Rng::seed_from_u64(3);
             let counts: Vec<f64> = (0..2_000)
                 .map(|_| {

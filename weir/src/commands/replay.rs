@@ -66,13 +66,14 @@ fn format(args: &ReplayArgs) -> Result<TraceFormat> {
 fn only_what_counts(args: &ReplayArgs, format: TraceFormat) -> Result<()> {
     use TraceFormat::{AzureLlm, Mooncake, ScoreMatrix, ServeGen};
     const TRACES: &[TraceFormat] = &[AzureLlm, Mooncake, ServeGen];
-    let options: [(&str, bool, &[TraceFormat]); 8] = [
+    let options: [(&str, bool, &[TraceFormat]); 9] = [
         ("--passes", args.passes.is_some(), &[ScoreMatrix]),
         ("--part", args.part.is_some(), &[ScoreMatrix]),
         ("--logging", args.logging.is_some(), &[ScoreMatrix]),
         ("--speed", args.speed.is_some(), TRACES),
         ("--start-ms", args.start_ms.is_some(), TRACES),
         ("--model", args.model.is_some(), &[ServeGen]),
+        ("--keep", args.keep.is_some(), &[ServeGen]),
         ("--from", args.from.is_some(), &[ServeGen]),
         ("--seconds", args.seconds.is_some(), &[ServeGen]),
     ];
@@ -115,6 +116,7 @@ async fn trace(args: &ReplayArgs, format: TraceFormat, json: bool) -> Result<Pro
             model: args.model.clone().unwrap_or(drawn.model),
             from_s: args.from.unwrap_or(drawn.from_s),
             seconds: args.seconds.unwrap_or(drawn.seconds),
+            keep: args.keep.unwrap_or(drawn.keep),
         },
     };
     let replay = open(&args.path, config).map_err(|error| match &error {

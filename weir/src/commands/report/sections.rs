@@ -38,7 +38,7 @@ pub(super) struct Section {
 
 use Shown::{Count, Moment, Number, Percent, Text};
 
-pub(super) const SECTIONS: [Section; 13] = [
+pub(super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Overview",
         about: "What was served. Shares are of what was reported; a figure that nobody reported is a dash.",
@@ -200,6 +200,29 @@ pub(super) const SECTIONS: [Section; 13] = [
         ],
         chart: None,
         nothing: "No router reports latencies.",
+    },
+    Section {
+        title: "Instances",
+        about: "The busiest. In flight: dispatched and not done, as requests tell it; beside it what the engines say of themselves. \
+                Rates are of the last ten minutes in which they were known, prefill with its interval of 95 %; a dash is an \
+                instance that is cold. Instance all: requests name only the pool.",
+        sql: include_str!("sql/instances.sql"),
+        columns: &[
+            ("pool", "pool", Text),
+            ("instance", "instance", Text),
+            ("model", "model", Text),
+            ("requests", "requests", Count),
+            ("in_flight_mean", "in flight", Number(1)),
+            ("in_flight_max", "most", Count),
+            ("engine_in_flight_mean", "engine says", Number(1)),
+            ("kv_cache_use_max", "KV cache, most", Percent),
+            ("prefill", "prefill, tokens/s", Count),
+            ("prefill_low", "low", Count),
+            ("prefill_high", "high", Count),
+            ("decode", "decode, tokens/s", Number(1)),
+        ],
+        chart: None,
+        nothing: "No router tells pools.",
     },
     Section {
         title: "Prefix cache",

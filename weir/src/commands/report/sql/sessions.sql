@@ -2,8 +2,8 @@ SELECT
   count(*) AS sessions,
   count(*) FILTER (WHERE is_open) AS open_sessions,
   sum(requests) AS requests,
-  approx_percentile_cont(requests, 0.5) AS requests_p50,
-  approx_percentile_cont(requests, 0.9) AS requests_p90,
+  ddsketch_quantile(ddsketch(requests), 0.5) AS requests_p50,
+  ddsketch_quantile(ddsketch(requests), 0.9) AS requests_p90,
   sum(model_switches) / CAST(count(*) AS DOUBLE) AS switches_mean,
   sum(failed_tokens) / nullif(CAST(sum(prompt_tokens) + sum(completion_tokens) AS DOUBLE), 0) AS failed_token_share,
   avg(quality_mean) AS quality_mean
