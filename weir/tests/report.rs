@@ -72,7 +72,7 @@ fn a_report_is_markdown_html_or_json_and_says_the_same() {
     let html = std::fs::read_to_string(&page).unwrap();
     assert!(html.contains("&lt;big|model&gt;") && !html.contains("<big"), "a name is no markup");
     assert!(!html.contains("http") && !html.contains("<script"), "the page asks nobody for anything");
-    assert_eq!(html.matches("<section>").count(), 13);
+    assert_eq!(html.matches("<section>").count(), 14);
     // Traffic, mix, lengths, models, prefix cache.
     assert_eq!(html.matches("<svg").count(), 5);
     assert_eq!(html.matches("<svg").count(), html.matches("</svg>").count());
