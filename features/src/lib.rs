@@ -29,6 +29,7 @@ mod functions;
 mod memory;
 mod oldest;
 mod partials;
+pub mod pooling;
 mod prefix_cache;
 mod raw;
 mod robust_line;

@@ -12,7 +12,7 @@ use crate::raw::raw_tables;
 use crate::{FeaturesError, functions, memory};
 
 /// Canonical views.
-const VIEWS: [(&str, &str); 10] = [
+const VIEWS: [(&str, &str); 11] = [
     ("terminal_requests", include_str!("sql/views/terminal_requests.sql")),
     ("requests", CLASSIFIED),
     ("request_axes", include_str!("sql/views/request_axes.sql")),
@@ -21,6 +21,7 @@ const VIEWS: [(&str, &str); 10] = [
     ("rewards", include_str!("sql/views/rewards.sql")),
     ("session_turns", include_str!("sql/views/session_turns.sql")),
     ("sessions", include_str!("sql/views/sessions.sql")),
+    ("request_outcomes", include_str!("sql/views/request_outcomes.sql")),
     ("reward_delays", include_str!("sql/views/reward_delays.sql")),
     ("training_examples", include_str!("sql/views/training_examples.sql")),
 ];
@@ -28,7 +29,7 @@ const VIEWS: [(&str, &str); 10] = [
 /// A session with the raw tables (`raw_requests`, `raw_feedback`, `raw_gpu_telemetry`, `raw_router_events`,
 /// `dead_letters`, `dead_letter_replays`, `ingest_gaps`), the partial tables, every other table of the store under its own
 /// name, our functions, and the canonical views `requests`, `request_axes`, `feedback`, `request_opinions`, `rewards`,
-/// `session_turns`, `sessions`, `reward_delays` and `training_examples`.
+/// `session_turns`, `sessions`, `request_outcomes`, `reward_delays` and `training_examples`.
 ///
 /// A table that is not there yet is empty, with the right columns, so every query plans. The session sees a table as it
 /// is when a query first names it: open another one to see later rows. A folder that is no table of Weir's is left out, with

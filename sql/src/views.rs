@@ -53,6 +53,22 @@ const ANALYTICS: &[Analytics] = analytics! {
     "drift_series": "what is watched for changes: a value per metric, model and closed window of 10 minutes";
     "drift_statistics": "how far each series is from showing a change, window by window";
     "drift": "what has changed, since when, how much, in a sentence; false alarms are bounded";
+    "reputation_pieces": "verdicts and judgements by hour, tenant, model and domain: counts that add up";
+    "model_reputation": "hallucination and success rates of each model, domain and tenant, pooled, with intervals";
+    "failure_checks": "each request and each class of failure that could have been seen in it: did it show?";
+    "failure_rates": "how often each model fails in each way, by domain, pooled, with intervals";
+    "handoff_penalties": "how many more requests a session takes after a switch of models, adjusted and not";
+    "session_tokens": "tokens of each session up to each of its requests";
+    "token_budgets": "quantiles of a session's tokens by its n-th request, by domain and system prompt";
+    "budget_trials": "what stopping at three times the median would have saved, and harmed";
+    "tool_calls": "each tool call: who made it, whether it worked, how long it took";
+    "tools": "what each tool does by domain, model and stage of the session, pooled, with intervals";
+    "tool_transitions": "which tool follows which, and how often it then works";
+    "resume_curves": "how soon sessions go on after each tool, and for how long their blocks are held until then";
+    "session_risk": "how unsafe each session looks: two decayed scores, peak, persistence, categories";
+    "caller_risk": "how unsafe each caller looks, over all sessions: decayed scores, and what safe requests regain";
+    "semantic_cache": "how many hits of the semantic cache are bad at each threshold, by domain, with intervals";
+    "reasoning_gain": "what reasoning gains and costs, by model, domain and complexity";
     "models": "one row per model: traffic, errors, tokens, latency, cost";
     "quality": "mean quality per policy version and model, over the requests that somebody judged";
     "propensities": "does the logged randomisation add up? inverse_propensity_mean should be near 1 for each model";
@@ -62,7 +78,7 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 20] = [
+const TABLES: [View; 21] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
@@ -76,6 +92,10 @@ const TABLES: [View; 20] = [
         doc: "each request of a session: its place, pause, switch of model, growth of the prompt",
     },
     View { name: "sessions", doc: "what became of each session: models, tools, failures, tokens, pauses, opinions" },
+    View {
+        name: "request_outcomes",
+        doc: "what became of each request that a model answered: checks, judgements, failures",
+    },
     View { name: "reward_delays", doc: "how long it takes until a request is judged, young requests reckoned with" },
     View {
         name: "training_examples",

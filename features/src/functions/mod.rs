@@ -35,10 +35,13 @@
 //! | `id_sample_json(s)` | the ids as JSON |
 //! | `first_last_first(f)`, `_last`, `_first_ms`, `_last_ms` | both ends, and when they were |
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
+//! | `tool_failures(tools_called, tools_offered)` | the classes of the calls that failed: `wrong_tool`, `bad_arguments`, `tool_error` |
+//! | `failed_tools(tools_called)` | the names of the tools whose calls failed |
 //! | `prefix_depths(prefix_block_hashes) OVER (PARTITION BY ... ORDER BY ...)` | how deep each block of a prompt lies in the order of last use |
 //! | `prefix_hits(depths, capacity_blocks)` | how many of a prompt's blocks a cache of that size still held; NULL is a cache without an end |
 //! | `drift(series, value, at_ms, patience) OVER (ORDER BY at_ms)` | which series have changed: an e-detector each, judged together at each time |
 //! | `robust_line(x, y)` | Theil's and Sen's line: `slope`, `slope_low`, `slope_high`, `intercept`, `points` |
+//! | `pooled_rates(successes, trials, level, ...) OVER ()` | for each level a `rate` with `low` and `high`, 95 %, by partial pooling of cells along the levels |
 //! | `spread(name, n)` | a place from 0 to n - 1, always the same for a name |
 //!
 //! Aggregates skip rows in which an argument is NULL. Negative numbers are no durations or counts: `ddsketch` and
@@ -48,10 +51,12 @@ mod accessors;
 mod aggregates;
 mod collect;
 mod drift;
+mod pooled_rates;
 mod prefix_depths;
 mod robust_line;
 mod spread;
 mod tool_calls;
+mod tool_failures;
 
 use datafusion::execution::context::SessionContext;
 
@@ -60,11 +65,14 @@ pub fn register(ctx: &SessionContext) {
     aggregates::all().into_iter().for_each(|function| ctx.register_udaf(function));
     accessors::all().into_iter().for_each(|function| ctx.register_udf(function));
     ctx.register_udf(tool_calls::failed_tool_calls());
+    ctx.register_udf(tool_failures::tool_failures());
+    ctx.register_udf(tool_failures::failed_tools());
     ctx.register_udf(spread::spread());
     ctx.register_udaf(robust_line::robust_line());
     ctx.register_udf(prefix_depths::prefix_hits());
     ctx.register_udwf(prefix_depths::prefix_depths());
     ctx.register_udwf(drift::drift());
+    ctx.register_udwf(pooled_rates::pooled_rates());
 }
 
 #[cfg(test)]

@@ -1,0 +1,239 @@
+//! What models, tools and callers did, over tables small enough to be counted by hand.
+
+mod common;
+mod runner;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use weir_schemas::{Feedback, Request};
+use weir_sql::Context;
+use weir_store::Store;
+
+use crate::common::append;
+use crate::runner::passes;
+
+/// 2023-11-14 22:13:20 UTC.
+const T0_MS: i64 = 1_700_000_000_000;
+
+fn with(mut row: Value, more: Value) -> Value {
+    let (Value::Object(row_fields), Value::Object(more)) = (&mut row, more) else { panic!("objects") };
+    row_fields.extend(more);
+    row
+}
+
+fn at(id: &str, after_s: i64, more: Value) -> Value {
+    let row = json!({ "request_id": id, "arrival_ms": T0_MS + 1_000 * after_s, "executed_model": "m", "intended_model": "m" });
+    with(row, more)
+}
+
+fn verdict(id: &str, request: &str, source: &str, value: f64, more: Value) -> Value {
+    let row = json!({ "feedback_id": id, "event_ms": T0_MS + 500_000, "source": source, "kind": "verdict",
+        "request_id": request, "value": value, "checked": true });
+    with(row, more)
+}
+
+async fn stored(folder: &Path, requests: &[Value], opinions: &[Value]) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    append(&store, Request::contract(), 0, requests).await;
+    if !opinions.is_empty() {
+        append(&store, Feedback::contract(), 0, opinions).await;
+    }
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+/// A request for each rule of each class, its id beginning with the class, and what nobody said anything of.
+async fn failures(folder: &Path) -> Context {
+    let failed = |name: &str, class: &str| json!({ "name": name, "success": false, "error_class": class });
+    let in_session = |turn: i64| json!({ "session_id": "s", "turn": turn });
+    let looking = |turn: i64| with(in_session(turn), json!({ "tools_called": [failed("search", "http_500")] }));
+    let requests = [
+        at("nothing", 0, json!({})),
+        at(
+            "good",
+            0,
+            json!({ "http_status": 200, "finish_reason": "stop", "tools_called": [{ "name": "search", "success": true }],
+            "tools_offered": ["search"] }),
+        ),
+        at("hallucination", 0, json!({})),
+        at("supported", 0, json!({})),
+        at("wrong_tool 1", 0, json!({ "tools_called": [{ "name": "rm" }], "tools_offered": ["search"] })),
+        at("wrong_tool 2", 0, json!({ "tools_called": [failed("rm", "Tool-Not-Found")] })),
+        at("bad_arguments", 0, json!({ "tools_called": [failed("search", "invalid_arguments")] })),
+        at("retry 1", 0, looking(0)),
+        at("retry 2", 1, looking(1)),
+        at("retry 3", 2, looking(2)),
+        at("refusal", 0, json!({ "finish_reason": "content_filter" })),
+        at("time_out 1", 0, json!({ "error_class": "upstream_timeout" })),
+        at("time_out 2", 0, json!({ "http_status": 504 })),
+        at("truncation", 0, json!({ "finish_reason": "length" })),
+        at("schema", 0, json!({ "error_class": "json_schema_mismatch" })),
+        at("dissatisfied", 0, json!({})),
+        at("safety", 0, json!({ "error_class": "pii_blocked" })),
+        at("fallback", 0, json!({ "intended_model": "n" })),
+        at("other", 0, json!({ "http_status": 500 })),
+        // An answer from the semantic cache is no model's.
+        at("cached", 0, json!({ "semantic_cache_hit": true, "http_status": 500 })),
+    ];
+    let estimator = json!({ "estimator": "e", "label": "hallucination" });
+    let opinions = [
+        verdict("1", "hallucination", "evaluation", 0.0, estimator.clone()),
+        verdict("2", "supported", "evaluation", 1.0, estimator.clone()),
+        verdict("3", "dissatisfied", "user", 0.25, json!({})),
+        // A check that did not run says nothing.
+        verdict("4", "nothing", "evaluation", 0.0, with(estimator, json!({ "checked": false }))),
+    ];
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn each_class_of_failure_has_its_rule_and_silence_is_no_failure() {
+    passes("failures.slt", failures);
+}
+
+/// Two models on two subjects, with verdicts.
+async fn reputations(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    let cells = [("a", "law", 400, 40), ("a", "code", 400, 36), ("b", "law", 400, 120), ("b", "code", 4, 0)];
+    for (model, domain, verdicts, bad) in cells {
+        for n in 0..verdicts {
+            let id = format!("{model} {domain} {n}");
+            requests.push(at(
+                &id,
+                n,
+                json!({ "executed_model": model, "intended_model": model, "domain": domain, "fact_check": true }),
+            ));
+            let value = if n < bad { 0.0 } else { 1.0 };
+            opinions.push(verdict(&id, &id, "evaluation", value, json!({ "estimator": "e" })));
+        }
+    }
+    // Not checked, and not a matter of facts.
+    requests.push(at(
+        "a unchecked",
+        0,
+        json!({ "executed_model": "a", "intended_model": "a", "domain": "law", "fact_check": true }),
+    ));
+    requests.push(at(
+        "a chat",
+        0,
+        json!({ "executed_model": "a", "intended_model": "a", "domain": "law", "fact_check": false }),
+    ));
+    opinions.push(verdict("chat", "a chat", "evaluation", 0.0, json!({ "estimator": "e" })));
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn a_reputation_leans_on_others_the_less_it_has_been_checked() {
+    passes("reputation.slt", reputations);
+}
+
+/// Sessions that switch from `a` to `b` after a failure, and sessions that stay after one, and that never fail.
+async fn handoffs(folder: &Path) -> Context {
+    let mut requests = Vec::new();
+    let mut session = |name: &str, models: &str, fails_at: usize| {
+        for (turn, model) in models.chars().enumerate() {
+            let status = if turn == fails_at { 500 } else { 200 };
+            requests.push(json!({ "request_id": format!("{name} {turn}"), "session_id": name, "turn": turn,
+                "arrival_ms": T0_MS + 10_000 * turn as i64, "end_to_end_ms": 1_000.0, "http_status": status,
+                "executed_model": model.to_string(), "prompt_tokens": 90, "completion_tokens": 10 }));
+        }
+    };
+    for n in 0..10 {
+        // After a failure, two more requests at the same model, or three more at another.
+        session(&format!("stays {n}"), "aaaa", 0);
+        session(&format!("switches {n}"), "abbbb", 0);
+        // Nothing failed: one more.
+        session(&format!("calm {n}"), "aa", 9);
+    }
+    // Much later, so that all of these have ended.
+    requests.push(at("late", 100_000, json!({ "session_id": "late" })));
+    stored(folder, &requests, &[]).await
+}
+
+#[test]
+fn a_switch_is_compared_with_staying_in_the_same_trouble() {
+    passes("handoffs.slt", handoffs);
+}
+
+/// Forty sessions of three requests, one of which uses ten times the tokens of the others from its second request on.
+async fn budgets(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    for n in 0..40 {
+        for turn in 0..3 {
+            let tokens = if n == 0 && turn > 0 { 990 } else { 90 };
+            requests.push(json!({ "request_id": format!("{n} {turn}"), "session_id": format!("s{n}"), "turn": turn,
+                "arrival_ms": T0_MS + 10_000 * turn, "end_to_end_ms": 1_000.0, "executed_model": "m", "domain": "law",
+                "prompt_tokens": tokens, "completion_tokens": 10, "http_status": if n == 1 && turn == 2 { 500 } else { 200 },
+                "tools_called": [{ "name": if turn == 0 { "search" } else { "read" }, "success": n % 4 != 3, "latency_ms": 20.0 }] }));
+        }
+    }
+    opinions.push(json!({ "feedback_id": "f", "event_ms": T0_MS + 60_000, "source": "user", "kind": "task_success",
+        "session_id": "s0", "value": 1.0, "checked": true }));
+    requests.push(at("late", 100_000, json!({ "session_id": "late" })));
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn budgets_say_what_they_save_and_whom_they_harm_and_tools_what_they_do() {
+    passes("budgets.slt", budgets);
+}
+
+/// A session that looks unsafe at its end, another that never does; a caller who stopped long ago.
+async fn risks(folder: &Path) -> Context {
+    let scored = |id: &str, after_s: i64, session: &str, caller: &str, score: f64| {
+        at(
+            id,
+            after_s,
+            json!({ "session_id": session, "caller": caller, "safety_score": score,
+            "hazard_scores": { "violence": score, "fraud": 0.6 } }),
+        )
+    };
+    let week_s = 604_800;
+    let requests = [
+        scored("1", 0, "bad", "eve", 0.1),
+        scored("2", 300, "bad", "eve", 0.8),
+        scored("3", 600, "bad", "eve", 0.9),
+        scored("4", 0, "good", "ann", 0.0),
+        scored("5", week_s, "later", "ann", 0.2),
+    ];
+    stored(folder, &requests, &[]).await
+}
+
+#[test]
+fn risk_forgets_and_safe_requests_regain_trust() {
+    passes("risk.slt", risks);
+}
+
+/// Hits of the semantic cache, the less similar ones judged badly more often.
+async fn cache_hits(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    for (n, similarity) in [0.99, 0.99, 0.99, 0.95, 0.95, 0.901].into_iter().enumerate() {
+        let id = format!("h{n}");
+        requests.push(at(
+            &id,
+            0,
+            json!({ "domain": "law", "semantic_cache_hit": true, "semantic_cache_similarity": similarity }),
+        ));
+        if n < 5 {
+            opinions.push(verdict(&id, &id, "user", if n == 3 { 0.0 } else { 1.0 }, json!({ "kind": "rating" })));
+        }
+    }
+    // Reasoning helped in one domain.
+    for n in 0..60 {
+        let (mode, good) = if n < 30 { ("on", n < 27) } else { ("off", n < 45) };
+        let id = format!("r{n}");
+        requests.push(at(
+            &id,
+            0,
+            json!({ "domain": "maths", "complexity": "hard", "reasoning_mode": mode, "prompt_tokens": 100,
+            "completion_tokens": if n < 30 { 900 } else { 100 } }),
+        ));
+        opinions.push(verdict(&id, &id, "user", if good { 1.0 } else { 0.0 }, json!({ "kind": "rating" })));
+    }
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn thresholds_have_error_rates_and_reasoning_has_a_gain() {
+    passes("caches.slt", cache_hits);
+}
