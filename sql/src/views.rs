@@ -57,6 +57,8 @@ const ANALYTICS: &[Analytics] = analytics! {
     "model_reputation": "hallucination and success rates of each model, domain and tenant, pooled, with intervals";
     "failure_checks": "each request and each class of failure that could have been seen in it: did it show?";
     "failure_rates": "how often each model fails in each way, by domain, pooled, with intervals";
+    "attribution": "why each poor session came out badly, which knob could have prevented it, and who fails less";
+    "attribution_by_knob": "poor sessions by the knob that could have prevented them: where to push";
     "handoff_penalties": "how many more requests a session takes after a switch of models, adjusted and not";
     "session_tokens": "tokens of each session up to each of its requests";
     "token_budgets": "quantiles of a session's tokens by its n-th request, by domain and system prompt";

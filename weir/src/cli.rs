@@ -477,6 +477,8 @@ pub struct ExportArgs {
 pub enum ReportCommand {
     /// What the workload is: traffic, mix, lengths, models, latency, caches, sessions, and what changed.
     Workload(WorkloadReportArgs),
+    /// What models, tools and callers do: reputations, failures and their causes, hand-offs, budgets, pauses, risk.
+    Routing(RoutingReportArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -493,6 +495,22 @@ pub struct WorkloadReportArgs {
     /// Objective for a request's mean time per output token, ms.
     #[arg(long, default_value_t = 100.0)]
     pub tpot_ms: f64,
+    #[command(flatten)]
+    pub page: PageArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RoutingReportArgs {
+    /// What a failure of this class costs beside others (time_out=2); 1 when left out. Give it again for other classes.
+    #[arg(long = "weight", value_name = "CLASS=NUMBER", value_parser = weight)]
+    pub weights: Vec<(String, f64)>,
+    #[command(flatten)]
+    pub page: PageArgs,
+}
+
+/// How a report is written.
+#[derive(Debug, Clone, Args)]
+pub struct PageArgs {
     /// Markdown, or one HTML page with charts.
     #[arg(long, value_enum, default_value_t = ReportFormat::Markdown)]
     pub format: ReportFormat,
@@ -697,6 +715,13 @@ pub struct RecommendArgs {
     pub scale: f64,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
+}
+
+/// A class of failure and its weight.
+fn weight(text: &str) -> Result<(String, f64), String> {
+    let (class, number) = text.split_once('=').ok_or("give a class and a number, like time_out=2")?;
+    let number = number.parse::<f64>().ok().filter(|number| number.is_finite() && *number >= 0.0);
+    Ok((class.to_owned(), number.ok_or("the weight must be a number from 0")?))
 }
 
 /// A probability of something that can happen.

@@ -8,11 +8,11 @@ use super::{Filled, Report, cell, charts};
 const STYLE: &str = include_str!("report.css");
 
 pub(super) fn page(report: &Report) -> String {
-    let period = report.period();
+    let (title, period) = (report.title, report.period());
     let mut page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>Workload, {period}</title>\n\
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<title>{title}, {period}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n{STYLE}</style>\n</head>\n\
-         <body>\n<h1>Workload</h1>\n<p>{period}</p>\n"
+         <body>\n<h1>{title}</h1>\n<p>{period}</p>\n"
     );
     for filled in &report.filled {
         let (title, about) = (filled.section.title, escaped(filled.section.about));

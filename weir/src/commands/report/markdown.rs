@@ -11,7 +11,7 @@ use super::{Filled, Report, cell};
 const BLOCKS: f64 = 20.0;
 
 pub(super) fn page(report: &Report) -> String {
-    let mut page = format!("# Workload\n\n{}\n", report.period());
+    let mut page = format!("# {}\n\n{}\n", report.title, report.period());
     for filled in &report.filled {
         write!(page, "\n## {}\n\n{}\n\n", filled.section.title, filled.section.about).expect("a string takes text");
         if filled.rows.is_empty() {

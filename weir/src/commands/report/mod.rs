@@ -10,9 +10,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use weir_sql::{Context, Format};
 
-use self::sections::{SECTIONS, Section, Shown};
+use self::sections::{ROUTING, Section, Shown, WORKLOAD};
 use super::{configuration, print_json, store_to_read};
-use crate::cli::{Common, ReportCommand, ReportFormat, WorkloadReportArgs};
+use crate::cli::{Common, PageArgs, ReportCommand, ReportFormat, RoutingReportArgs, WorkloadReportArgs};
 use crate::error::{Failure, Result};
 
 /// Rows of the traffic's table at most; the period is cut into so many steps of a round length.
@@ -28,8 +28,9 @@ struct Filled {
 
 /// A report before it is written.
 struct Report {
-    from_ms: i64,
-    to_ms: i64,
+    title: &'static str,
+    /// Begin and end, ms since the Unix epoch; everything that is stored where there is none.
+    period: Option<(i64, i64)>,
     filled: Vec<Filled>,
 }
 
@@ -37,6 +38,7 @@ struct Report {
 pub async fn run(common: &Common, command: ReportCommand) -> Result<()> {
     match command {
         ReportCommand::Workload(args) => workload(common, args).await,
+        ReportCommand::Routing(args) => routing(common, args).await,
     }
 }
 
@@ -49,26 +51,57 @@ async fn workload(common: &Common, args: WorkloadReportArgs) -> Result<()> {
     let context = weir_sql::open(&store).await?;
     let (from_ms, to_ms) = period(&context, args.from, args.to).await?;
     let step_ms = STEPS_MS.into_iter().find(|step| (to_ms - from_ms) / step <= STEPS_MAX).unwrap_or(STEPS_MS[4]);
-    let mut filled = Vec::with_capacity(SECTIONS.len());
-    for section in &SECTIONS {
-        let sql = section
-            .sql
-            .replace("{from_ms}", &from_ms.to_string())
-            .replace("{to_ms}", &to_ms.to_string())
-            .replace("{step_ms}", &step_ms.to_string())
-            .replace("{ttft_ms}", &args.ttft_ms.to_string())
-            .replace("{tpot_ms}", &args.tpot_ms.to_string());
-        filled.push(Filled { section, rows: rows(&context, &sql).await? });
+    let settings = [
+        ("{from_ms}", from_ms.to_string()),
+        ("{to_ms}", to_ms.to_string()),
+        ("{step_ms}", step_ms.to_string()),
+        ("{ttft_ms}", args.ttft_ms.to_string()),
+        ("{tpot_ms}", args.tpot_ms.to_string()),
+    ];
+    let filled = fill(&context, &WORKLOAD, &settings).await?;
+    shown(common, &Report { title: "Workload", period: Some((from_ms, to_ms)), filled }, args.page)
+}
+
+async fn routing(common: &Common, args: RoutingReportArgs) -> Result<()> {
+    let config = configuration(common)?;
+    let store = store_to_read(&config)?;
+    let context = weir_sql::open(&store).await?;
+    let classes: Vec<String> = names(&context, include_str!("sql/routing/classes.sql")).await?;
+    if let Some((class, _)) = args.weights.iter().find(|(class, _)| !classes.contains(class)) {
+        return Err(Failure::user(format!("{class} is no class of failure: there are {}", classes.join(", "))));
     }
-    let report = Report { from_ms, to_ms, filled };
+    // The names were checked: none of them is more than a name.
+    let arms =
+        args.weights.iter().map(|(class, weight)| format!("WHEN class = '{class}' THEN CAST({weight} AS DOUBLE) "));
+    let weight = format!("CASE {}ELSE 1.0 END", arms.chain(["WHEN FALSE THEN 1.0 ".to_owned()]).collect::<String>());
+    let filled = fill(&context, &ROUTING, &[("{weight}", weight)]).await?;
+    shown(common, &Report { title: "Routing", period: None, filled }, args.page)
+}
+
+async fn fill(context: &Context, sections: &'static [Section], settings: &[(&str, String)]) -> Result<Vec<Filled>> {
+    let mut filled = Vec::with_capacity(sections.len());
+    for section in sections {
+        let sql = settings.iter().fold(section.sql.to_owned(), |sql, (name, value)| sql.replace(name, value));
+        filled.push(Filled { section, rows: rows(context, &sql).await? });
+    }
+    Ok(filled)
+}
+
+/// The texts of a query's column `name`.
+async fn names(context: &Context, sql: &str) -> Result<Vec<String>> {
+    let rows = rows(context, sql).await?;
+    Ok(rows.iter().filter_map(|row| row.get("name")?.as_str().map(str::to_owned)).collect())
+}
+
+fn shown(common: &Common, report: &Report, page: PageArgs) -> Result<()> {
     if common.json {
         return print_json(&report.json());
     }
-    let text = match args.format {
-        ReportFormat::Markdown => markdown::page(&report),
-        ReportFormat::Html => html::page(&report),
+    let text = match page.format {
+        ReportFormat::Markdown => markdown::page(report),
+        ReportFormat::Html => html::page(report),
     };
-    match args.output {
+    match page.output {
         Some(path) => written(&path, &text),
         None => {
             print!("{text}");
@@ -84,7 +117,7 @@ fn written(path: &Path, text: &str) -> Result<()> {
 
 /// What was asked for, else all that was summarised.
 async fn period(context: &Context, from_ms: Option<i64>, to_ms: Option<i64>) -> Result<(i64, i64)> {
-    let all = rows(context, include_str!("sql/range.sql")).await?;
+    let all = rows(context, include_str!("sql/workload/range.sql")).await?;
     let known = |name: &str| all.first().and_then(|row| row.get(name)).and_then(Value::as_i64);
     let (Some(first_ms), Some(last_ms)) = (known("from_ms"), known("to_ms")) else {
         return Err(Failure::user("there is nothing to report: no request was summarised yet; `weir run` does it"));
@@ -111,15 +144,19 @@ async fn rows(context: &Context, sql: &str) -> Result<Vec<Map<String, Value>>> {
 impl Report {
     fn json(&self) -> Value {
         let sections = self.filled.iter().map(|filled| (name(filled.section.title), json!(filled.rows)));
-        json!({
-            "from_ms": self.from_ms,
-            "to_ms": self.to_ms,
-            "sections": sections.collect::<Map<String, Value>>(),
-        })
+        let mut report = json!({ "sections": sections.collect::<Map<String, Value>>() });
+        if let Some((from_ms, to_ms)) = self.period {
+            report["from_ms"] = from_ms.into();
+            report["to_ms"] = to_ms.into();
+        }
+        report
     }
 
     fn period(&self) -> String {
-        format!("{} to {} UTC", moment(self.from_ms), moment(self.to_ms))
+        match self.period {
+            Some((from_ms, to_ms)) => format!("{} to {} UTC", moment(from_ms), moment(to_ms)),
+            None => "Everything that is stored.".to_owned(),
+        }
     }
 }
 

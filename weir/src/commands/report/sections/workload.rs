@@ -1,48 +1,13 @@
-//! What a report on the workload holds: for each section a question, a query, its columns, and a chart.
+//! What a report on the workload holds.
 
-/// How a column is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shown {
-    Text,
-    /// Whole, with thousands apart.
-    Count,
-    /// With so many digits behind the point.
-    Number(usize),
-    Percent,
-    /// A moment in UTC, to the minute.
-    Moment,
-}
+use super::Shown::{Count, Moment, Number, Percent, Text};
+use super::{Chart, Section};
 
-/// A column of a query: its name there, its heading, and how its cells are written.
-pub(super) type Column = (&'static str, &'static str, Shown);
-
-/// A chart of some of the columns.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Chart {
-    /// A line for each of `series` over `x`, whose steps are drawn equally wide.
-    Lines { x: &'static str, series: &'static [&'static str] },
-    /// A bar for each row.
-    Bars { label: &'static [&'static str], value: &'static str },
-}
-
-pub(super) struct Section {
-    pub(super) title: &'static str,
-    /// What it says and how to read it.
-    pub(super) about: &'static str,
-    pub(super) sql: &'static str,
-    pub(super) columns: &'static [Column],
-    pub(super) chart: Option<Chart>,
-    /// Said in place of the table where there is no row.
-    pub(super) nothing: &'static str,
-}
-
-use Shown::{Count, Moment, Number, Percent, Text};
-
-pub(super) const SECTIONS: [Section; 14] = [
+pub(in super::super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Overview",
         about: "What was served. Shares are of what was reported; a figure that nobody reported is a dash.",
-        sql: include_str!("sql/overview.sql"),
+        sql: include_str!("../sql/workload/overview.sql"),
         columns: &[
             ("requests", "requests", Count),
             ("models", "models", Count),
@@ -60,7 +25,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Completeness",
         about: "Up to when each source has told everything. Later figures may still grow. An idle partition holds nobody up. \
                 The lateness is what one event in a thousand exceeds.",
-        sql: include_str!("sql/completeness.sql"),
+        sql: include_str!("../sql/workload/completeness.sql"),
         columns: &[
             ("source", "source", Text),
             ("partitions", "partitions", Count),
@@ -76,7 +41,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "What changed",
         about: "Changes that were noticed, of rates, lengths, mix, errors, latency, cost and quality. False alarms are \
                 bounded: see the view drift_statistics.",
-        sql: include_str!("sql/changes.sql"),
+        sql: include_str!("../sql/workload/changes.sql"),
         columns: &[("since", "since, UTC", Moment), ("sentence", "what", Text)],
         chart: None,
         nothing: "No change was noticed.",
@@ -84,7 +49,7 @@ pub(super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Traffic over time",
         about: "Requests by the time of their arrival. A pool is sized for the busy hours and paid for in all of them.",
-        sql: include_str!("sql/traffic.sql"),
+        sql: include_str!("../sql/workload/traffic.sql"),
         columns: &[
             ("moment", "from, UTC", Moment),
             ("requests", "requests", Count),
@@ -99,7 +64,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Arrival process",
         about: "Rates over windows of several lengths. The index of dispersion is the variance of arrivals in a window over \
                 their mean: 1 for a Poisson process, more where arrivals come in bursts, which take headroom.",
-        sql: include_str!("sql/arrivals.sql"),
+        sql: include_str!("../sql/workload/arrivals.sql"),
         columns: &[
             ("window_s", "window, s", Count),
             ("rate_mean_per_s", "mean, 1/s", Number(3)),
@@ -113,7 +78,7 @@ pub(super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Mix",
         about: "Where requests lie on each workload axis, of those whose router reports what it takes to tell.",
-        sql: include_str!("sql/mix.sql"),
+        sql: include_str!("../sql/workload/mix.sql"),
         columns: &[
             ("axis", "axis", Text),
             ("value", "value", Text),
@@ -128,7 +93,7 @@ pub(super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Token lengths",
         about: "By model. Quantiles are within 1 %.",
-        sql: include_str!("sql/lengths.sql"),
+        sql: include_str!("../sql/workload/lengths.sql"),
         columns: &[
             ("model", "model", Text),
             ("requests", "requests", Count),
@@ -146,7 +111,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Length distribution",
         about: "The share of prompts, and of completions, of at most so many tokens. A pool boundary splits traffic where the line \
                 of prompts says.",
-        sql: include_str!("sql/prompt_cdf.sql"),
+        sql: include_str!("../sql/workload/prompt_cdf.sql"),
         columns: &[
             ("tokens", "tokens", Count),
             ("prompt_share", "prompts", Percent),
@@ -158,7 +123,7 @@ pub(super) const SECTIONS: [Section; 14] = [
     Section {
         title: "Models",
         about: "Who served how much, how well, at which cost.",
-        sql: include_str!("sql/models.sql"),
+        sql: include_str!("../sql/workload/models.sql"),
         columns: &[
             ("model", "model", Text),
             ("requests", "requests", Count),
@@ -175,7 +140,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Latency",
         about: "By model, ms. Time to first token (TTFT), time per output token after it (TPOT), and from arrival to the last \
                 token. Quantiles are within 1 %.",
-        sql: include_str!("sql/latency.sql"),
+        sql: include_str!("../sql/workload/latency.sql"),
         columns: &[
             ("model", "model", Text),
             ("ttft_p50_ms", "TTFT p50", Number(1)),
@@ -192,7 +157,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Objectives",
         about: "The share of requests within the objectives that the report was asked for (--ttft-ms, --tpot-ms). One within 1 % of \
                 an objective may count on either side.",
-        sql: include_str!("sql/slo.sql"),
+        sql: include_str!("../sql/workload/slo.sql"),
         columns: &[
             ("model", "model", Text),
             ("ttft_share", "TTFT kept", Percent),
@@ -206,7 +171,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         about: "The busiest. In flight: dispatched and not done, as requests tell it; beside it what the engines say of themselves. \
                 Rates are of the last ten minutes in which they were known, prefill with its interval of 95 %; a dash is an \
                 instance that is cold. Instance all: requests name only the pool.",
-        sql: include_str!("sql/instances.sql"),
+        sql: include_str!("../sql/workload/instances.sql"),
         columns: &[
             ("pool", "pool", Text),
             ("instance", "instance", Text),
@@ -228,7 +193,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Prefix cache",
         about: "What a cache of so many blocks, shared by a pool, would have held of the prompts: the last row is a cache without \
                 an end. From hashes of prefix blocks; what was used least recently is evicted first.",
-        sql: include_str!("sql/prefix.sql"),
+        sql: include_str!("../sql/workload/prefix.sql"),
         columns: &[
             ("capacity_blocks", "blocks", Count),
             ("block_hit_ratio", "hits, by blocks", Percent),
@@ -241,7 +206,7 @@ pub(super) const SECTIONS: [Section; 14] = [
         title: "Sessions",
         about: "Conversations and agent runs that began in the period. They end with half an hour of silence. Failed tokens were \
                 spent in calls that ended with an error or whose tool did.",
-        sql: include_str!("sql/sessions.sql"),
+        sql: include_str!("../sql/workload/sessions.sql"),
         columns: &[
             ("sessions", "sessions", Count),
             ("open_sessions", "still open", Count),
