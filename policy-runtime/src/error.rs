@@ -23,6 +23,14 @@ pub enum BundleError {
         /// Schema number in the manifest.
         found: u32,
     },
+    /// A table for a knob cannot be used.
+    #[error("{path} is not a table for a knob: {why}; ask whoever made the bundle for another")]
+    BadKnobTable {
+        /// Its path in the bundle.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A file that the manifest lists is absent.
     #[error("bundle is incomplete: {path} is listed in manifest.json but missing; fetch the bundle again")]
     MissingFile {

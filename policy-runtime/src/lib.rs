@@ -23,6 +23,7 @@ mod features;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod hash_embedding;
+mod knobs;
 mod mlp;
 mod policy;
 mod signature;
@@ -37,6 +38,7 @@ pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};
 pub use exploration::{Exploration, floor_share, inverse_gap_weights};
 pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, NUMERIC_CLIP};
+pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
 pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Scratch};
 pub use signature::{PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys, signing_message, verify};

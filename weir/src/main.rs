@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod error;
 mod http;
+mod knobs;
 mod lines;
 mod pipeline;
 mod policy_client;

@@ -30,6 +30,8 @@ pub struct Beside {
     pub in_force: Option<InForce>,
     /// The hallucination estimator that runs in the stream.
     pub estimator: Option<EstimatorSummary>,
+    /// Files that the bundle holds beside the policy: tables for other knobs.
+    pub knobs: BTreeMap<String, Vec<u8>>,
 }
 
 /// The policy that decides now.
@@ -70,7 +72,7 @@ pub fn train(
     let mut candidate = weir_learners::train_policy(set, config, in_force)?;
     let estimators = &mut candidate.report.estimators;
     estimators.extend(beside.estimator.clone().map(|estimator| ("hallucination".to_owned(), estimator)));
-    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut files: BTreeMap<String, Vec<u8>> = beside.knobs.clone();
     files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
     files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
     match fit_output_length(set) {

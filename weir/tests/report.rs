@@ -17,6 +17,10 @@ fn weir(folder: &Path, arguments: &[&str]) -> Output {
     tables::weir(folder, ["report", "workload"], arguments)
 }
 
+fn routing(folder: &Path, arguments: &[&str]) -> Output {
+    tables::weir(folder, ["report", "routing"], arguments)
+}
+
 fn printed(folder: &Path, arguments: &[&str]) -> String {
     let output = weir(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -115,4 +119,30 @@ fn without_a_summary_there_is_nothing_to_report() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("weir-data")).unwrap();
     assert!(refused(folder.path(), &[]).contains("no request was summarised yet"));
+}
+
+#[test]
+fn a_report_on_routing_weighs_failures_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    observed(folder.path());
+    let told = |arguments: &[&str]| {
+        let output = routing(folder.path(), arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    insta::assert_snapshot!("routing", told(&[]));
+    let losses = |arguments: &[&str]| {
+        let json: Value = serde_json::from_str(&told(&[arguments, &["--json"]].concat())).unwrap();
+        let loss = |row: &Value| row["loss"].as_f64().unwrap();
+        json["sections"]["models_by_expected_loss"].as_array().unwrap().iter().map(loss).collect::<Vec<_>>()
+    };
+    let (plain, weighed) = (losses(&[]), losses(&["--weight", "other_error=3", "--weight", "safety=0"]));
+    assert!(plain.iter().zip(&weighed).all(|(plain, weighed)| *weighed > 1.5 * plain), "{plain:?} {weighed:?}");
+
+    let wrong = routing(folder.path(), &["--weight", "rudeness=2"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("there are bad_arguments, dissatisfaction"));
+    let page = folder.path().join("routing.html");
+    told(&["--format", "html", "--output", page.to_str().expect("UTF-8")]);
+    assert!(std::fs::read_to_string(&page).unwrap().contains("<h1>Routing</h1>"));
 }

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use weir_policy_runtime::{Bundle, POLICY_FILE, PolicyId};
+use weir_policy_runtime::{Bundle, POLICY_FILE, PolicyId, knob_tables};
 
 /// One value that is not the same.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -77,11 +77,25 @@ fn values(bundle: &Bundle) -> BTreeMap<String, Value> {
     all.extend(flatten("metrics", &manifest.metrics));
     let spec = bundle.files.get(POLICY_FILE).and_then(|bytes| serde_json::from_slice::<Value>(bytes).ok());
     all.extend(flatten("policy", &spec.unwrap_or_default()));
+    for (name, table) in knob_tables(bundle) {
+        for row in &table.rows {
+            let key: Vec<&str> = row.key.iter().map(|part| part.as_deref().unwrap_or("-")).collect();
+            let cell = format!("knobs.{name}[{}]", key.join(", "));
+            // Three digits: what changes behind them changes with every version, and nobody acts on it.
+            let values = table.values.iter().zip(&row.values);
+            all.extend(values.filter_map(|(name, value)| Some((format!("{cell}.{name}"), rounded((*value)?)))));
+        }
+    }
     for (path, file) in manifest.files.iter().filter(|(path, _)| *path != POLICY_FILE) {
         let digits: String = file.sha256.chars().take(12).collect();
         all.insert(format!("files.{path}"), Value::from(format!("sha256 {digits}, {} bytes", file.bytes)));
     }
     all
+}
+
+/// To three digits.
+fn rounded(value: f64) -> Value {
+    format!("{value:.2e}").parse::<f64>().map_or(Value::Null, Value::from)
 }
 
 /// Every leaf of a JSON value by its path. Items of a list are called by their model or field if all have one of their

@@ -46,6 +46,7 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: O
     let beside = Beside {
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
+        knobs: crate::knobs::files(&store).await?,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;

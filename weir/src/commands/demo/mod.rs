@@ -397,10 +397,10 @@ impl Judged {
 async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKey) -> Result<Judged> {
     let set = weir_learners::training_set(store).await?;
     let train = train.clone();
-    let proposal =
-        tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &training::Beside::default()))
-            .await
-            .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
+    let beside = training::Beside { knobs: crate::knobs::files(store).await?, ..training::Beside::default() };
+    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &beside))
+        .await
+        .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
     let registry = Registry::open(store, trust).await?;
     training::propose(&registry, &proposal, key, "weir demo").await?;
     let evaluation = &proposal.candidate.report.lineup.candidate;

@@ -8,12 +8,13 @@ mod sections;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
-use weir_sql::{Context, Format};
+use weir_sql::Context;
 
 use self::sections::{ROUTING, Section, Shown, WORKLOAD};
 use super::{configuration, print_json, store_to_read};
 use crate::cli::{Common, PageArgs, ReportCommand, ReportFormat, RoutingReportArgs, WorkloadReportArgs};
 use crate::error::{Failure, Result};
+use crate::knobs::rows;
 
 /// Rows of the traffic's table at most; the period is cut into so many steps of a round length.
 const STEPS_MAX: i64 = 48;
@@ -133,12 +134,6 @@ async fn period(context: &Context, from_ms: Option<i64>, to_ms: Option<i64>) -> 
         return Err(Failure::user("the period is empty: --from must be before --to"));
     }
     Ok((from_ms, to_ms))
-}
-
-async fn rows(context: &Context, sql: &str) -> Result<Vec<Map<String, Value>>> {
-    let batches = weir_sql::query(context, sql).await?;
-    let json = weir_sql::render(&batches, Format::Json)?;
-    serde_json::from_str(&json).map_err(Failure::ours)
 }
 
 impl Report {
