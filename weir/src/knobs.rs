@@ -14,8 +14,8 @@ use crate::error::{Failure, Result};
 struct Knob {
     name: &'static str,
     about: &'static str,
-    /// What vLLM Semantic Router can do with it: it has no way to load what was learned elsewhere, but some of its settings
-    /// are such figures.
+    /// What vLLM Semantic Router can do with it: it cannot load what was learned elsewhere, but some of its settings are
+    /// such figures.
     vllm_sr: Support,
     keys: &'static [&'static str],
     values: &'static [&'static str],

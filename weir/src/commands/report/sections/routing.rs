@@ -6,7 +6,9 @@ use super::{Chart, Section};
 pub(in super::super) const SECTIONS: [Section; 12] = [
     Section {
         title: "Models by expected loss",
-        about: "What a request costs in failures: the rates of all classes, each times its weight (--weight), added up over the model's own traffic. Models see different requests: part of a difference may be that.",
+        about: "What a request costs in failures: the rates of all classes, each times its weight (--weight), added \
+                up over the model's own traffic; their ends are added up too, which gives more than 95 %. Models see \
+                different requests: part of a difference may be that.",
         sql: include_str!("../sql/routing/losses.sql"),
         columns: &[
             ("model", "model", Text),
@@ -21,7 +23,9 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Reputation",
-        about: "Hallucinations among checked answers to requests that seek facts, and answers judged good, by partial pooling: a cell with little evidence is told by the others. Not checked is missing, not clean. Intervals are of 95 %.",
+        about: "Hallucinations among checked answers to requests that seek facts, and answers judged good, by \
+                partial pooling: a cell with little evidence is told by the others. Not checked is missing, not \
+                clean. Intervals are of 95 %.",
         sql: include_str!("../sql/routing/reputation.sql"),
         columns: &[
             ("model", "model", Text),
@@ -41,7 +45,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Failures",
-        about: "The most frequent cells: of the requests in which a class could show, how many show it. Rates are pooled. Intervals are of 95 %.",
+        about: "The most frequent cells: of the requests in which a class could show, how many show it. Rates are \
+                pooled. Intervals are of 95 %.",
         sql: include_str!("../sql/routing/failures.sql"),
         columns: &[
             ("class", "class", Text),
@@ -58,7 +63,9 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Where to push",
-        about: "Sessions that came out badly, by the class of failure that took most of their tokens and the knob that is set from it. The last column counts those for which a model is known that fails less like that in the domain.",
+        about: "Sessions that came out badly, by the class of failure that took most of their tokens and the knob \
+                that is set from it. The last column counts those for which a model is known that fails less like \
+                that in the domain.",
         sql: include_str!("../sql/routing/knobs.sql"),
         columns: &[
             ("knob", "knob", Text),
@@ -72,7 +79,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Hand-offs",
-        about: "How many more requests a session takes after the model was changed, beside sessions in the same situation that stayed; and without that adjustment. Intervals are of 95 %.",
+        about: "How many more requests a session takes after the model was changed, beside sessions in the same \
+                situation that stayed; and without that adjustment. Intervals are of 95 %.",
         sql: include_str!("../sql/routing/handoffs.sql"),
         columns: &[
             ("from_model", "from", Text),
@@ -108,7 +116,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "What budgets would do",
-        about: "Sessions that would have been stopped at the trigger, the tokens that they went on to use, and how many of them were good all the same, beside all sessions: harm where that share is high.",
+        about: "Sessions that would have been stopped at the trigger, the tokens that they went on to use, and how \
+                many of them were good all the same, beside all sessions: harm where that share is high.",
         sql: include_str!("../sql/routing/trials.sql"),
         columns: &[
             ("domain", "domain", Text),
@@ -145,7 +154,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Pauses",
-        about: "After which a session goes on, by the tool that was called last. The last column is the time for which blocks are best kept: the most sessions that go on for each hour of holding.",
+        about: "After which a session goes on, by the tool that was called last. The last column is the time for \
+                which blocks are best kept: the most sessions that go on for each hour of holding.",
         sql: include_str!("../sql/routing/pauses.sql"),
         columns: &[
             ("tool", "tool", Text),
@@ -161,7 +171,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Callers at risk",
-        about: "Confidences of unsafe requests that forget half in a day and in a week; the risk also falls with every safe request.",
+        about: "Confidences of unsafe requests that forget half in a day and in a week; the risk also falls with \
+                every safe request.",
         sql: include_str!("../sql/routing/risk.sql"),
         columns: &[
             ("caller", "caller", Text),
@@ -177,7 +188,8 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "Semantic cache",
-        about: "What each threshold lets through: hits at that similarity or above. The least threshold whose high end is within an error budget meets it. Intervals are of 95 %.",
+        about: "What each threshold lets through: hits at that similarity or above. The least threshold whose high \
+                end is within an error budget meets it. Intervals are of 95 %.",
         sql: include_str!("../sql/routing/cache.sql"),
         columns: &[
             ("domain", "domain", Text),
