@@ -503,7 +503,8 @@ mod tests {
         };
         let sparse = |random: &mut StdRng| random.random_range(0..20);
         let uneven = |random: &mut StdRng| 10_f64.powf(random.random_range(0.0..3.5)) as u64;
-        let worlds: [(&str, Box<dyn Fn() -> (f64, f64) + Send>); 6] = [
+        type Run = Box<dyn Fn() -> (f64, f64) + Send>;
+        let worlds: [(&str, Run); 6] = [
             ("nested, sparse", Box::new(move || coverage(2_000, nested, fixed(sparse)))),
             ("nested, uneven", Box::new(move || coverage(2_000, nested, fixed(uneven)))),
             ("nested, routed", Box::new(move || coverage(2_000, nested, routed))),
