@@ -3,14 +3,16 @@
 
 use crate::bundle::{Bundle, MAX_BUNDLE_BYTES, Manifest};
 use crate::context::Context;
+use crate::knobs::{KnobTable, knob_tables};
 use crate::mlp::Mlp;
 use crate::policy::{Policy, PolicySpec};
 use crate::signature::Signature;
 
 /// What is read from an archive is within the limits, and packed and read again it is the same bundle. Bytes are also read as
-/// a manifest and as a signature.
+/// a manifest, as a signature and as a table for a knob.
 pub fn policy_bundle(bytes: &[u8]) {
     drop(Manifest::from_json(bytes));
+    knob_table(bytes);
     if let Ok(signature) = Signature::from_json(bytes) {
         let again = Signature::from_json(&signature.to_json()).expect("what we wrote can be read");
         assert_eq!(again, signature);
@@ -19,11 +21,23 @@ pub fn policy_bundle(bytes: &[u8]) {
     archive(&with_checksums(bytes));
 }
 
+/// Every cell of a table that was read is found by its key, and what was read is the same written and read again.
+fn knob_table(bytes: &[u8]) {
+    let Ok(table) = KnobTable::from_json("knobs/x.json", bytes) else { return };
+    let written = table.to_json().expect("numbers that were read are finite");
+    assert_eq!(KnobTable::from_json("knobs/x.json", &written).expect("what we wrote can be read"), table);
+    for row in &table.rows {
+        let key: Vec<Option<&str>> = row.key.iter().map(Option::as_deref).collect();
+        assert_eq!(table.get(&key), Some(row));
+    }
+}
+
 fn archive(bytes: &[u8]) {
     drop(Bundle::signature_in_tar(bytes));
     let Ok(bundle) = Bundle::from_tar(bytes) else { return };
     let size: usize = bundle.entries().map(|(_, content)| content.len()).sum();
     assert!(size as u64 <= MAX_BUNDLE_BYTES, "a bundle of {size} bytes was read");
+    drop(knob_tables(&bundle));
     assert_eq!(Bundle::from_tar(&bundle.to_tar()).expect("what we packed can be read"), bundle);
     drop(Policy::load(&bundle));
 }
