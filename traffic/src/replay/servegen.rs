@@ -29,7 +29,7 @@ use crate::parquet_columns::batches;
 /// Which clients to draw, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ServeGenSelection {
-    /// Model whose clients are drawn; [`ALL_MODELS`] draws those of every model, side by side.
+    /// Model whose clients are drawn; `all` draws those of every model, side by side.
     pub model: String,
     /// Start within the published days, s.
     pub from_s: i64,
@@ -41,7 +41,7 @@ pub struct ServeGenSelection {
 }
 
 /// In place of a model's name.
-pub const ALL_MODELS: &str = "all";
+const ALL_MODELS: &str = "all";
 
 impl Default for ServeGenSelection {
     /// Ten minutes of the reasoning model: about 15 requests per second.
