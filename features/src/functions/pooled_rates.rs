@@ -71,17 +71,23 @@ impl PartitionEvaluator for Pooled {
         let mut parents: Vec<Vec<usize>> = vec![Vec::new(); levels];
         let mut known: Vec<HashMap<(usize, Option<&str>), usize>> = vec![HashMap::new(); levels];
         let mut cells: Vec<Counts> = Vec::new();
-        let mut paths = Vec::with_capacity(rows * levels);
-        for row in 0..rows {
+        let mut paths = vec![0; rows * levels];
+        let named = |row: usize, level: usize| {
+            let names = values[2 + level].as_string::<i32>();
+            names.is_valid(row).then(|| names.value(row))
+        };
+        // In the order of their names, so that the sums over them are the same to the last bit in whatever order rows come.
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.sort_by(|a, b| (0..levels).map(|level| named(*a, level)).cmp((0..levels).map(|level| named(*b, level))));
+        for row in order {
             let mut node = 0;
             for level in 0..levels {
-                let names = values[2 + level].as_string::<i32>();
-                let name = names.is_valid(row).then(|| names.value(row));
+                let name = named(row, level);
                 node = *known[level].entry((node, name)).or_insert_with(|| {
                     parents[level].push(node);
                     parents[level].len() - 1
                 });
-                paths.push(node);
+                paths[row * levels + level] = node;
             }
             if cells.len() < parents[levels - 1].len() {
                 cells.push(Counts { successes: 0.0, trials: 0.0 });
