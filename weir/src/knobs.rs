@@ -62,9 +62,7 @@ const KNOBS: &[Knob] = knobs! {
 /// The tables that have a row, as files of a bundle.
 pub async fn files(store: &Store) -> Result<BTreeMap<String, Vec<u8>>> {
     let context = weir_sql::open(store).await?;
-    let period = rows(&context, include_str!("../sql/knobs/period.sql")).await?;
-    let moment = |name: &str| period.first().and_then(|row| row.get(name)).and_then(Value::as_i64);
-    let (Some(from_ms), Some(to_ms)) = (moment("from_ms"), moment("to_ms")) else { return Ok(BTreeMap::new()) };
+    let Some((from_ms, to_ms)) = period(&context).await? else { return Ok(BTreeMap::new()) };
     let mut files = BTreeMap::new();
     for knob in KNOBS {
         let rows: Vec<KnobRow> = rows(&context, knob.sql).await?.iter().map(|row| cell(knob, row)).collect();
@@ -86,6 +84,13 @@ pub async fn files(store: &Store) -> Result<BTreeMap<String, Vec<u8>>> {
         files.insert(knob_path(knob.name), bytes);
     }
     Ok(files)
+}
+
+/// Arrival of the oldest and the newest request that is stored, ms since the Unix epoch; none where no request is.
+pub async fn period(context: &Context) -> Result<Option<(i64, i64)>> {
+    let period = rows(context, include_str!("../sql/knobs/period.sql")).await?;
+    let moment = |name: &str| period.first().and_then(|row| row.get(name)).and_then(Value::as_i64);
+    Ok(moment("from_ms").zip(moment("to_ms")))
 }
 
 fn cell(knob: &Knob, row: &Map<String, Value>) -> KnobRow {

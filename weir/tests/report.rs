@@ -119,6 +119,9 @@ fn without_a_summary_there_is_nothing_to_report() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("weir-data")).unwrap();
     assert!(refused(folder.path(), &[]).contains("no request was summarised yet"));
+    let output = routing(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no request is stored yet"));
 }
 
 #[test]

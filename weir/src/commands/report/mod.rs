@@ -14,7 +14,7 @@ use self::sections::{ROUTING, Section, Shown, WORKLOAD};
 use super::{configuration, print_json, store_to_read};
 use crate::cli::{Common, PageArgs, ReportCommand, ReportFormat, RoutingReportArgs, WorkloadReportArgs};
 use crate::error::{Failure, Result};
-use crate::knobs::rows;
+use crate::knobs::{period as period_stored, rows};
 
 /// Rows of the traffic's table at most; the period is cut into so many steps of a round length.
 const STEPS_MAX: i64 = 48;
@@ -67,6 +67,9 @@ async fn routing(common: &Common, args: RoutingReportArgs) -> Result<()> {
     let config = configuration(common)?;
     let store = store_to_read(&config)?;
     let context = weir_sql::open(&store).await?;
+    if period_stored(&context).await?.is_none() {
+        return Err(Failure::user("there is nothing to report: no request is stored yet; `weir run` does it"));
+    }
     let classes: Vec<String> = names(&context, include_str!("sql/routing/classes.sql")).await?;
     if let Some((class, _)) = args.weights.iter().find(|(class, _)| !classes.contains(class)) {
         return Err(Failure::user(format!("{class} is no class of failure: there are {}", classes.join(", "))));
