@@ -97,8 +97,8 @@ impl Rate {
         if above < 0.0 {
             (high, above) = (1.0, 1.0 - q);
         }
-        // False position with the weight of an end that stays halved (Dowell and Jarratt 1971), and a bisection after every
-        // third step, for laws that are steep at an end.
+        // False position in which the end that stays counts half, so that it gives way (Dowell and Jarratt 1971 do so from its
+        // second stay on); every third step is a bisection, for laws that are steep at an end.
         for step in 0..100 {
             let middle = match step % 3 {
                 2 => f64::midpoint(low, high),
