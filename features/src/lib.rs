@@ -21,6 +21,7 @@
 
 mod catalog;
 mod catch_up;
+mod declarations;
 mod dedupe;
 pub mod drift;
 mod error;

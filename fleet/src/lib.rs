@@ -19,6 +19,7 @@
 //! | `sizing`, `routing`, `two_pools` | the smallest fleet that keeps the objectives |
 //! | `interval`, `sensitivity` | how far the answer moves |
 //! | [`sim`] | an iteration-by-iteration simulator of the same law: the check on all of the above |
+//! | [`retention`] | for how long the blocks of a prompt are kept for a session that pauses, and a cache to try it on |
 //!
 //! **Refuses to know:** Kafka, SQL, clocks, files (other than the profiles compiled in), async, and any fixed split of
 //! tokens into prompt and completion. Nothing here draws a random number except the bootstrap and the simulator, and
@@ -35,6 +36,7 @@ mod prefill;
 mod profile;
 pub mod queue;
 mod recommend;
+pub mod retention;
 mod routing;
 mod sensitivity;
 pub mod sim;

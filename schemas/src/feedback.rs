@@ -14,7 +14,7 @@ contract! {
         feedback_id: String = Text, "id", "Id of this opinion; a repeated id is the same opinion.";
         event_ms: EventTimeMs = Int64, "ms since the Unix epoch", "When the opinion was formed.";
         source: String = Text, "one of: user, operator, agent, judge, evaluation, router", "Who says so.";
-        kind: String = Text, "one of: thumb, rating, verdict, pairwise, task_success, follow_up", "What is said.";
+        kind: String = Text, "one of: thumb, rating, verdict, pairwise, task_success, follow_up, approval, security_event", "What is said.";
     }
     optional {
         revision: i32 = Int32, "count", "Higher revisions replace lower ones; null is 0.";
@@ -31,6 +31,8 @@ contract! {
         checked: bool = Bool, "flag", "Did the check run at all? False or null is missing, never clean.";
         estimator: String = Text, "id", "Artifact that computed the verdict, for source evaluation.";
         retracted: bool = Bool, "flag", "The opinion is withdrawn.";
+        tool: String = Text, "name", "The tool whose call was approved or denied (value 1 or 0), for kind approval.";
+        operation: String = Text, "name", "The tool's operation, where it has several.";
         extra: BTreeMap<String, String> = TextMap, "JSON text, headers as they are", "Unknown fields and headers (`header.NAME`) whose names the operator allowed.";
     }
 }

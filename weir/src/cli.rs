@@ -685,6 +685,30 @@ pub struct ApproveArgs {
 pub enum FleetCommand {
     /// How many GPUs the observed workload needs, with one pool and with two.
     Recommend(RecommendArgs),
+    /// For how long engines should keep the blocks of prompts whose sessions pause, learned and tried on observed requests.
+    Retention(RetentionArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RetentionArgs {
+    /// Blocks of the prefix cache of a pool, all instances together, as the engines say at their start.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    pub blocks: u64,
+    /// Share of the blocks that may be pinned.
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    pub pinned: f64,
+    /// Learn from the first SHARE of the time, and try on the rest.
+    #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
+    pub learn: f64,
+    /// Only this model's requests; the one with most blocks when left out. Models share no blocks.
+    #[arg(long)]
+    pub model: Option<String>,
+    /// Only this pool's requests; all pools as one when left out.
+    #[arg(long)]
+    pub pool: Option<String>,
+    /// Look at the last HOURS of the observed event time.
+    #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=960))]
+    pub hours: u32,
 }
 
 #[derive(Debug, Clone, Args)]

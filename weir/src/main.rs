@@ -17,6 +17,7 @@ mod policy_client;
 mod postgres;
 mod produce;
 mod progress;
+mod retention;
 mod services;
 mod training;
 mod upkeep;

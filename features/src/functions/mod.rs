@@ -42,6 +42,8 @@
 //! | `drift(series, value, at_ms, patience) OVER (ORDER BY at_ms)` | which series have changed: an e-detector each, judged together at each time |
 //! | `robust_line(x, y)` | Theil's and Sen's line: `slope`, `slope_low`, `slope_high`, `intercept`, `points` |
 //! | `pooled_rates(successes, trials, level, ...) OVER ()` | for each level a `rate` with `low` and `high`, 95 %, by partial pooling of cells along the levels |
+//! | `new_words_used(previous, prompt, response)` | the share of the words that a prompt adds to the one before which the answer has too |
+//! | `boundary_declaration(response)` | a sentence in which a model says that it will not do something: `declaration` and `subject` |
 //! | `spread(name, n)` | a place from 0 to n - 1, always the same for a name |
 //!
 //! Aggregates skip rows in which an argument is NULL. Negative numbers are no durations or counts: `ddsketch` and
@@ -55,6 +57,7 @@ mod pooled_rates;
 mod prefix_depths;
 mod robust_line;
 mod spread;
+mod text;
 mod tool_calls;
 mod tool_failures;
 
@@ -68,6 +71,8 @@ pub fn register(ctx: &SessionContext) {
     ctx.register_udf(tool_failures::tool_failures());
     ctx.register_udf(tool_failures::failed_tools());
     ctx.register_udf(spread::spread());
+    ctx.register_udf(text::new_words_used());
+    ctx.register_udf(text::boundary_declaration());
     ctx.register_udaf(robust_line::robust_line());
     ctx.register_udf(prefix_depths::prefix_hits());
     ctx.register_udwf(prefix_depths::prefix_depths());

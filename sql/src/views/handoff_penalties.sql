@@ -60,7 +60,8 @@ cells AS (
   FROM steps
   GROUP BY from_model, to_model, domain, stage, failed_before, failed_last
 ),
--- A situation with one row on a side has no variance of its own: it gets that of all its model's.
+-- The variance of a few rows is mostly chance, and too small a one more often than not: each situation's leans on that of all
+-- its model's, as if four of those rows had been its own.
 spread AS (
   SELECT from_model, var_samp(requests_after) AS variance FROM steps GROUP BY from_model
 ),
@@ -76,8 +77,8 @@ pairs AS (
     kept.n IS NOT NULL AS is_matched,
     switched.mean - kept.mean AS extra,
     switched.tokens_mean - kept.tokens_mean AS extra_tokens,
-    CASE WHEN switched.n > 1 THEN switched.variance ELSE spread.variance END / switched.n
-      + CASE WHEN kept.n > 1 THEN kept.variance ELSE spread.variance END / kept.n AS variance
+    ((switched.n - 1) * switched.variance + 4 * spread.variance) / (switched.n + 3) / switched.n
+      + ((kept.n - 1) * kept.variance + 4 * spread.variance) / (kept.n + 3) / kept.n AS variance
   FROM cells AS switched
   JOIN spread ON spread.from_model = switched.from_model
   LEFT JOIN cells AS kept

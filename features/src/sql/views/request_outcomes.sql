@@ -24,10 +24,13 @@ WITH said AS (
       WHERE source = 'evaluation' AND checked AND (estimator IS NOT NULL OR label IN ('hallucination', 'supported'))
     ) AS supported,
     min(value) FILTER (
-      WHERE (source IN ('user', 'agent', 'operator') OR kind = 'follow_up') AND kind <> 'pairwise' AND checked IS NOT FALSE
+      WHERE (source IN ('user', 'agent', 'operator') OR kind = 'follow_up')
+        AND kind NOT IN ('pairwise', 'approval', 'security_event')
+        AND checked IS NOT FALSE
     ) AS satisfied,
     bool_or(label = 'schema_violation') AS says_schema,
-    bool_or(label IN ('unsafe', 'jailbreak')) AS says_unsafe
+    bool_or(label IN ('unsafe', 'jailbreak')) AS says_unsafe,
+    bool_or(label = 'safe') AS says_safe
   FROM request_opinions
   GROUP BY tenant, request_id
 ),
@@ -42,6 +45,7 @@ told AS (
     said.satisfied,
     said.says_schema,
     said.says_unsafe,
+    said.says_safe,
     lower(requests.error_class) AS class,
     tool_failures(requests.tools_called, requests.tools_offered) AS tool_classes,
     failed_tools(requests.tools_called) AS failed_now
@@ -86,7 +90,7 @@ classes AS (
     satisfied < 0.5 AS dissatisfaction,
     CASE
       WHEN says_unsafe OR class LIKE '%blocked%' OR class LIKE '%jailbreak%' OR class LIKE '%guardrail%' THEN TRUE
-      WHEN is_error IS NOT NULL THEN FALSE
+      WHEN is_error IS NOT NULL OR says_safe THEN FALSE
     END AS safety,
     is_fallback AS fallback
   FROM in_turn

@@ -5,8 +5,9 @@
 --   3 judge: a model that was asked; and follow-ups, what a router's classifier made of the user's next words
 --   4 evaluation by an estimator: a prediction of ours
 --   5 router, and any other source
--- Opinions without a value, withdrawn ones, pairwise ones (they rate two models), ones about a session, and checks that
--- did not run do not count: an evaluation must say that it checked, any other source must not say that it did not.
+-- Opinions without a value, withdrawn ones, pairwise ones (they rate two models), approvals of tool calls and security events
+-- (they rate no answer), ones about a session, and checks that did not run do not count: an evaluation must say that it
+-- checked, any other source must not say that it did not.
 --
 -- Which request an opinion is about, `request_opinions` says. A request is (tenant, request_id), with NULL a tenant of its
 -- own: join on `tenant IS NOT DISTINCT FROM` and `request_id`.
@@ -31,7 +32,7 @@ FROM (
       END AS source_rank
     FROM request_opinions
     WHERE value BETWEEN 0 AND 1
-      AND kind <> 'pairwise'
+      AND kind NOT IN ('pairwise', 'approval', 'security_event')
       AND (checked OR (checked IS NULL AND source <> 'evaluation'))
   )
 )

@@ -88,7 +88,7 @@ opinions AS (
     AND feedback.turn IS NULL
     AND feedback.kind <> 'follow_up'
     AND feedback.value IS NOT NULL
-    AND feedback.kind <> 'pairwise'
+    AND feedback.kind NOT IN ('pairwise', 'approval', 'security_event')
     AND (feedback.checked OR (feedback.checked IS NULL AND feedback.source <> 'evaluation'))
   GROUP BY spans.tenant, spans.session_id, spans.session_start_ms
 ),

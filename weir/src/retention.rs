@@ -1,0 +1,145 @@
+//! From the tables to calls of a prefix cache.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type};
+use weir_fleet::retention::Class;
+use weir_fleet::retention::cache::{Call, chain};
+
+use crate::error::{Failure, Result};
+use crate::knobs::rows;
+
+const CALLS_SQL: &str = include_str!("../sql/retention_calls.sql");
+
+const MODEL_SQL: &str = include_str!("../sql/retention_model.sql");
+
+/// What comes later than this after the end of what came before is another session, as in the views.
+const SESSION_GAP_MS: i64 = 1_800_000;
+
+/// Calls in `[from_ms, to_ms)` of one model, in the order of arrival. Where no session is named, sessions are told by their
+/// blocks.
+pub async fn calls(
+    session: &weir_sql::Context,
+    from_ms: i64,
+    to_ms: i64,
+    model: Option<&str>,
+    pool: Option<&str>,
+) -> Result<Vec<Call>> {
+    let is = |column: &str, name: &str| format!("{column} = '{}'", name.replace('\'', "''"));
+    let within = |sql: &str| {
+        let pool = pool.map_or("true".to_owned(), |pool| is("pool", pool));
+        sql.replace("{from_ms}", &from_ms.to_string()).replace("{to_ms}", &to_ms.to_string()).replace("{pool}", &pool)
+    };
+    let condition = match model {
+        Some(model) => is("model", model),
+        None => {
+            let found = rows(session, &within(MODEL_SQL)).await?;
+            let first = found.first().ok_or_else(nothing)?;
+            first
+                .get("model")
+                .and_then(|name| name.as_str())
+                .map_or("model is null".to_owned(), |name| is("model", name))
+        }
+    };
+    let batches = weir_sql::query(session, &within(CALLS_SQL).replace("{model}", &condition)).await?;
+    let mut sessions = Sessions::default();
+    for batch in &batches {
+        sessions.add(&Columns::of(batch)?);
+    }
+    let calls = sessions.finished();
+    if calls.is_empty() { Err(nothing()) } else { Ok(calls) }
+}
+
+fn nothing() -> Failure {
+    Failure::user(
+        "no request with hashes of its prefix blocks was observed: have the router send `prefix_block_hashes`, or widen the \
+         selection",
+    )
+}
+
+struct Columns {
+    arrival_ms: Int64Array,
+    end_ms: Int64Array,
+    tenant: StringArray,
+    session_id: StringArray,
+    system_prompt_hash: StringArray,
+    tool: StringArray,
+    blocks: ListArray,
+}
+
+impl Columns {
+    fn of(batch: &RecordBatch) -> Result<Self> {
+        let column = |name: &str, kind: &DataType| {
+            let column =
+                batch.column_by_name(name).ok_or_else(|| Failure::ours(format!("the query gives no {name}")))?;
+            cast(column, kind).map_err(Failure::ours)
+        };
+        let number = |name: &str| Ok::<_, Failure>(column(name, &DataType::Int64)?.as_primitive::<Int64Type>().clone());
+        let text = |name: &str| Ok::<_, Failure>(column(name, &DataType::Utf8)?.as_string::<i32>().clone());
+        let hashes = DataType::List(std::sync::Arc::new(Field::new_list_field(DataType::Int64, true)));
+        Ok(Self {
+            arrival_ms: number("arrival_ms")?,
+            end_ms: number("end_ms")?,
+            tenant: text("tenant")?,
+            session_id: text("session_id")?,
+            system_prompt_hash: text("system_prompt_hash")?,
+            tool: text("tool")?,
+            blocks: column("prefix_block_hashes", &hashes)?.as_list::<i32>().clone(),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Sessions {
+    calls: Vec<Call>,
+    /// The last call of each (tenant, session).
+    last: HashMap<(String, String), usize>,
+}
+
+impl Sessions {
+    fn add(&mut self, columns: &Columns) {
+        let text = |column: &StringArray, row: usize| column.is_valid(row).then(|| column.value(row).to_owned());
+        for row in 0..columns.arrival_ms.len() {
+            let (arrival_ms, index) = (columns.arrival_ms.value(row), self.calls.len());
+            let session = text(&columns.session_id, row);
+            let previous = session
+                .and_then(|session| self.last.insert((columns.tenant.value(row).to_owned(), session), index))
+                .filter(|&before| arrival_ms - self.calls[before].end_ms <= SESSION_GAP_MS);
+            let class = Class {
+                system_prompt_hash: text(&columns.system_prompt_hash, row),
+                tool: text(&columns.tool, row),
+                stage: String::new(),
+            };
+            let blocks = columns.blocks.value(row).as_primitive::<Int64Type>().values().to_vec();
+            self.calls.push(Call { arrival_ms, end_ms: columns.end_ms.value(row), class, previous, blocks });
+        }
+    }
+
+    fn finished(mut self) -> Vec<Call> {
+        if self.last.is_empty() {
+            let prompts: Vec<Vec<i64>> = self.calls.iter().map(|call| call.blocks.clone()).collect();
+            for (call, previous) in self.calls.iter_mut().zip(chain(&prompts)) {
+                call.previous = previous;
+            }
+        }
+        let mut places = vec![1_u32; self.calls.len()];
+        for index in 0..self.calls.len() {
+            if let Some(previous) = self.calls[index].previous {
+                places[index] = places[previous] + 1;
+            }
+            self.calls[index].class.stage = stage(places[index]).to_owned();
+        }
+        self.calls
+    }
+}
+
+/// As the views on tools cut sessions.
+fn stage(place: u32) -> &'static str {
+    match place {
+        0..=4 => "1 to 4",
+        5..=12 => "5 to 12",
+        _ => "later",
+    }
+}
