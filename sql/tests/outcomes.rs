@@ -237,3 +237,124 @@ async fn cache_hits(folder: &Path) -> Context {
 fn thresholds_have_error_rates_and_reasoning_has_a_gain() {
     passes("caches.slt", cache_hits);
 }
+
+/// Analysts may read and not drop, admins may both; a guest asked five times.
+async fn decisions(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    let asked = [
+        ("analyst", "table", "read", 60, 60),
+        ("analyst", "table", "drop", 60, 0),
+        ("admin", "table", "read", 50, 50),
+        ("admin", "table", "drop", 50, 50),
+        ("guest", "mail", "send", 5, 0),
+        // Half and half: a matter for people.
+        ("analyst", "mail", "send", 40, 20),
+        ("admin", "mail", "send", 40, 40),
+    ];
+    for (role, tool, operation, times, approved) in asked {
+        for n in 0..times {
+            let id = format!("{role} {tool} {operation} {n}");
+            requests.push(at(&id, n, json!({ "role": role, "caller": format!("{role} {}", n % 3) })));
+            opinions.push(json!({ "feedback_id": id, "event_ms": T0_MS + 1_000 * n, "source": "operator", "kind": "approval",
+                "request_id": id, "tool": tool, "operation": operation, "value": if n < approved { 1.0 } else { 0.0 } }));
+        }
+    }
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn decisions_that_are_always_the_same_are_candidates_for_rules() {
+    passes("decisions.slt", decisions);
+}
+
+/// 200 calm sessions, two that only look unsafe, and ten that are; a guard stopped one more caller.
+async fn labelled_risks(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    for n in 0..212 {
+        let (id, score) = (format!("{n}"), if n < 200 { 0.1 } else { 0.9 });
+        requests.push(at(
+            &id,
+            n,
+            json!({ "session_id": id, "caller": format!("c{n}"), "safety_score": score, "http_status": 200 }),
+        ));
+        if n >= 202 {
+            opinions.push(verdict(&id, &id, "operator", 0.0, json!({ "label": "unsafe" })));
+        }
+    }
+    opinions.push(json!({ "feedback_id": "guard", "event_ms": T0_MS, "source": "agent", "kind": "security_event",
+        "caller": "c1", "label": "visual_confused_deputy", "value": 0.2 }));
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn what_acting_on_a_score_catches_and_whom_it_troubles() {
+    passes("risk_thresholds.slt", labelled_risks);
+}
+
+/// Checked answers on two subjects; prompts that get too long for their model; callers of a day.
+async fn limits(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    // One in two on law and one in twenty on code, early and late alike.
+    for n in 0..400 {
+        let (domain, is_bad) = if n % 2 == 0 { ("law", n % 4 == 0) } else { ("code", n % 40 == 1) };
+        let id = format!("check {n}");
+        requests.push(at(&id, n, json!({ "domain": domain, "fact_check": true })));
+        let value = if is_bad { 0.0 } else { 1.0 };
+        opinions.push(verdict(&id, &id, "evaluation", value, json!({ "estimator": "e" })));
+    }
+    for (prompt, good) in [(1_500, 95), (6_000, 92), (24_000, 50), (50_000, 90)] {
+        for n in 0..100 {
+            let id = format!("{prompt} {n}");
+            requests.push(at(&id, n, json!({ "executed_model": "long", "prompt_tokens": prompt })));
+            opinions.push(verdict(&id, &id, "user", if n < good { 1.0 } else { 0.0 }, json!({})));
+        }
+    }
+    for n in 0..10 {
+        let tokens = if n == 9 { 9_000 } else { 1_000 };
+        requests.push(at(
+            &format!("caller {n}"),
+            n,
+            json!({ "caller": format!("c{n}"), "role": "agent", "prompt_tokens": tokens, "completion_tokens": 0 }),
+        ));
+    }
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn checks_prompts_and_callers_have_limits_that_show() {
+    passes("limits.slt", limits);
+}
+
+/// Sessions that look, read and answer, with their texts.
+async fn tool_use(folder: &Path) -> Context {
+    let (mut requests, mut opinions) = (Vec::new(), Vec::new());
+    for n in 0..6 {
+        let mut turn = |turn: i64, tool: Option<&str>, prompt: &str, response: &str| {
+            let tools = tool.map(|tool| json!([{ "name": tool, "success": true, "latency_ms": 10.0 }]));
+            requests.push(json!({ "request_id": format!("{n} {turn}"), "session_id": format!("s{n}"), "turn": turn,
+                "arrival_ms": T0_MS + 10_000 * turn, "executed_model": "m", "domain": "law", "tools_called": tools,
+                "prompt_text": prompt, "response_text": response }));
+        };
+        let question = "Where was Bentham born?";
+        let found = "Where was Bentham born? result: London, Houndsditch";
+        turn(0, Some("search"), question, "");
+        turn(1, Some("read"), found, "In Houndsditch, London.");
+        turn(
+            2,
+            None,
+            &format!("{found} page: empty"),
+            if n == 0 { "I won't open that page again." } else { "In London." },
+        );
+    }
+    for n in 0..20 {
+        opinions
+            .push(json!({ "feedback_id": format!("{n}"), "event_ms": T0_MS, "source": "operator", "kind": "approval",
+            "tool": "read", "value": 0.0 }));
+    }
+    stored(folder, &requests, &opinions).await
+}
+
+#[test]
+fn results_that_are_used_count_and_tools_that_may_not_be_called_come_last() {
+    passes("tool_use.slt", tool_use);
+}

@@ -560,6 +560,10 @@ pub enum LearnKind {
         /// Only requests whose gateway tag NAME has this VALUE (for example split=train).
         #[arg(long, value_name = "NAME=VALUE")]
         tag: Option<String>,
+        /// Blocks of the prefix cache that engines may pin: the bundle then brings a table of retention, learned from the
+        /// last day.
+        #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
+        pin_blocks: Option<u64>,
     },
     /// A hallucination estimator from a labelled set.
     Hallucination {
@@ -615,6 +619,14 @@ pub struct DecideArgs {
     /// process makes its own, and no other replica draws as it does.
     #[arg(long)]
     pub salt: Option<String>,
+    /// Of requests that seek facts, keep models away that are shown to hallucinate in more than this share of answers on the
+    /// subject, by the policy's table of reputations (above 0 and up to 1).
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub hallucination_max: Option<f64>,
+    /// Say with each decision whether its answer is worth checking, so that about this share of checks is made: those first
+    /// that find most, by the policy's table (above 0 and up to 1).
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub check: Option<f64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,12 +3,12 @@
 //! `weir decide` and the demo's simulated routers use this very code to get a policy. A policy that fails its signature or
 //! hash check is refused and the one in force stays.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_policy_runtime::{Bundle, MAX_TAR_BYTES, Policy, PolicyId, Signature, Trust};
+use weir_policy_runtime::{Bundle, KnobTable, MAX_TAR_BYTES, Policy, PolicyId, Signature, Trust, knob_tables};
 
 use crate::error::{Failure, Result};
 
@@ -20,6 +20,8 @@ const MAX_LIST_BYTES: u64 = 16 << 20;
 pub struct Loaded {
     pub id: PolicyId,
     pub policy: Arc<Policy>,
+    /// The bundle's tables for other knobs, by name.
+    pub knobs: Arc<BTreeMap<String, KnobTable>>,
 }
 
 /// What one poll found.
@@ -170,7 +172,8 @@ fn is_weirs_own_answer(response: &mut ureq::http::Response<ureq::Body>) -> bool 
 /// Loads a verified bundle.
 pub fn load(bundle: &Bundle) -> Result<Loaded> {
     let policy = Policy::load(bundle).map_err(Failure::user)?;
-    Ok(Loaded { id: bundle.id.clone(), policy: Arc::new(policy) })
+    let knobs = knob_tables(bundle).into_iter().map(|(name, table)| (name.to_owned(), table)).collect();
+    Ok(Loaded { id: bundle.id.clone(), policy: Arc::new(policy), knobs: Arc::new(knobs) })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use support::Running;
+use weir_policy_runtime::{Bundle, KNOB_SCHEMA, KnobRow, KnobTable, Lineage, Manifest, knob_path};
 
 fn sidecar(folder: &std::path::Path) -> Running {
     logging_to(folder, "decisions.jsonl")
@@ -204,4 +205,108 @@ fn a_stranger_fills_neither_the_disk_nor_the_errors() {
     assert_eq!((status, answer["error"].as_str()), (400, Some("context must be an object")));
     let (status, answer) = sidecar.send(format!(r#"{{"request_id": "{}"}}"#, "x".repeat(1 << 20)));
     assert_eq!(status, 413, "{answer}");
+}
+
+/// Two models, of which `large` is shown to hallucinate on law, and `small` is said to, from little evidence.
+fn with_tables() -> Bundle {
+    let row = |key: &[&str], values: &[f64], evidence| KnobRow {
+        key: key.iter().map(|part| Some((*part).to_owned())).collect(),
+        values: values.iter().copied().map(Some).collect(),
+        evidence,
+    };
+    let table = |keys: &[&str], values: &[&str], rows| {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let table = KnobTable {
+            schema: KNOB_SCHEMA,
+            about: "what is known".to_owned(),
+            routers: BTreeMap::new(),
+            from_ms: 0,
+            to_ms: 1,
+            keys: names(keys),
+            values: names(values),
+            rows,
+            left_out: 0,
+        };
+        table.finished().unwrap().to_json().unwrap()
+    };
+    let reputation = vec![row(&["large", "law"], &[0.3, 0.25], 900), row(&["small", "law"], &[0.3, 0.01], 4)];
+    let checks = vec![row(&["law", "hard", "small"], &[0.0], 50), row(&["code", "hard", "small"], &[0.6], 50)];
+    let mut files = support::bundle().files;
+    let values = ["hallucination_rate", "hallucination_rate_low"];
+    files.insert(knob_path("model_reputation"), table(&["model", "domain"], &values, reputation));
+    files.insert(knob_path("fact_check_gates"), table(&["domain", "complexity", "model"], &["checks_before"], checks));
+    Bundle::build(Manifest::routing_policy("tables", 0, Lineage::default(), json!({})), files).unwrap()
+}
+
+#[test]
+fn a_model_that_hallucinates_on_a_subject_is_kept_away_from_its_facts() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed(folder.path(), &with_tables());
+    let arguments = ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
+    let limits = ["--hallucination-max", "0.1", "--check", "0.5"];
+    let sidecar = Running::start(folder.path(), &[&arguments[..], &limits[..]].concat());
+    let candidates = |context: Value| {
+        let (status, answer) = sidecar.ask(&json!({ "request_id": "r", "context": context }));
+        assert_eq!(status, 200, "{answer}");
+        let models = answer["candidates"].as_array().unwrap().iter();
+        let models: BTreeSet<String> = models.map(|one| one["model"].as_str().unwrap().to_owned()).collect();
+        (models, answer)
+    };
+    let both = BTreeSet::from(["large".to_owned(), "small".to_owned()]);
+    let (on_law, answer) = candidates(json!({ "fact_check": true, "domain": "law", "complexity": "hard" }));
+    assert_eq!(
+        on_law,
+        BTreeSet::from(["small".to_owned()]),
+        "one is shown to hallucinate, of the other little is known"
+    );
+    assert_eq!((&answer["propensity"], &answer["check"]), (&json!(1.0), &json!(true)));
+    assert_eq!(candidates(json!({ "fact_check": false, "domain": "law" })).0, both, "no facts are sought");
+    assert_eq!(candidates(json!({ "fact_check": true, "domain": "code" })).0, both, "nothing is known of code");
+
+    // What checks find least on comes after half of them.
+    let check = |context: Value| {
+        let body = json!({ "request_id": "r", "candidates": ["small"], "context": context });
+        sidecar.ask(&body).1["check"].clone()
+    };
+    assert_eq!(check(json!({ "fact_check": true, "domain": "code", "complexity": "hard" })), json!(false));
+    assert_eq!(check(json!({ "fact_check": true, "domain": "maths", "complexity": "hard" })), json!(true));
+    assert_eq!(check(json!({ "fact_check": false, "domain": "law", "complexity": "hard" })), Value::Null);
+
+    // A limit that leaves nobody is none.
+    let (status, only) = sidecar.ask(
+        &json!({ "request_id": "r", "candidates": ["large"], "context": { "fact_check": true, "domain": "law" } }),
+    );
+    assert_eq!((status, only["model"].as_str()), (200, Some("large")), "{only}");
+
+    // A session whose model may not answer this turn is answered by another, and its choice stays.
+    let session = (0..)
+        .map(|n| format!("s{n}"))
+        .find(|session| {
+            let first = sidecar.ask(&json!({ "session_id": session, "context": { "domain": "law" } })).1;
+            first["model"] == "large"
+        })
+        .unwrap();
+    let facts = json!({ "session_id": session, "context": { "fact_check": true, "domain": "law" } });
+    let (_, turn) = sidecar.ask(&facts);
+    assert_eq!((turn["model"].as_str(), &turn["propensity"]), (Some("small"), &Value::Null));
+    let (_, back) = sidecar.ask(&json!({ "session_id": session, "context": { "domain": "law" } }));
+    assert_eq!((back["model"].as_str(), &back["sticky"]), (Some("large"), &json!(true)));
+}
+
+#[test]
+fn the_tables_of_the_policy_in_force_are_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed(folder.path(), &with_tables());
+    let sidecar = sidecar(folder.path());
+    let get = |path: &str| {
+        let url = sidecar.url().replace("/v1/decide", path);
+        sidecar.request_at("GET", &url, &[], "")
+    };
+    let (status, all) = get("/v1/knobs");
+    assert_eq!(status, 200, "{all}");
+    assert_eq!(all["tables"].as_object().unwrap().keys().collect::<Vec<_>>(), ["fact_check_gates", "model_reputation"]);
+    let (status, table) = get("/v1/knobs/model_reputation");
+    assert_eq!((status, &table["rows"][0]["evidence"]), (200, &json!(900)), "{table}");
+    let (status, none) = get("/v1/knobs/weather");
+    assert_eq!(status, 404, "{none}");
 }

@@ -2,7 +2,7 @@
 -- a verdict for all calls that agree in some of role, tool, operation and domain (NULL: any). `support` decisions were of
 -- such calls, and `confidence` is the share of them that the rule agrees with, with the lower end of its interval of 95 %.
 --
--- A candidate has at least 20 decisions, by people who were asked by at least 2 callers, and a lower end of 0.9 or above; and no
+-- A candidate has at least 20 decisions, asked for by at least 2 callers, and a lower end of 0.9 or above; and no
 -- rule that is wider says the same already. `exceptions` decided otherwise: look at them before accepting. Since decisions
 -- come from those who were asked, what nobody asked for has no rule.
 WITH named AS (
@@ -44,7 +44,8 @@ sure AS (
       beta_counts_quantile(agreed, 0.025) AS confidence_low
     FROM sided
   )
-  WHERE support >= 20 AND callers >= 2 AND confidence_low >= 0.9
+  -- An operation is one of a tool.
+  WHERE support >= 20 AND callers >= 2 AND confidence_low >= 0.9 AND (tool IS NOT NULL OR operation IS NULL)
 )
 SELECT
   verdict,

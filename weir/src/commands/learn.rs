@@ -18,9 +18,9 @@ use crate::{services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag } => {
+        LearnKind::Policy { key, name, seed, tag, pin_blocks } => {
             let key = SigningKey::read(&key)?;
-            policy(common, &key, &name, seed, tag.as_deref()).await
+            policy(common, &key, &name, seed, tag.as_deref(), pin_blocks).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -28,7 +28,14 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     }
 }
 
-async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: Option<&str>) -> Result<()> {
+async fn policy(
+    common: &Common,
+    key: &SigningKey,
+    name: &str,
+    seed: u64,
+    tag: Option<&str>,
+    pin_blocks: Option<u64>,
+) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let tag = tag.map(parse_tag).transpose()?;
@@ -46,7 +53,7 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, tag: O
     let beside = Beside {
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
-        knobs: crate::knobs::files(&store).await?,
+        knobs: crate::knobs::files(&store, pin_blocks).await?,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;

@@ -15,12 +15,16 @@ use weir_store::Store;
 
 /// A folder with a trusted key, and a signed bundle of the smallest policy there is: two models, one flag.
 pub fn signed_bundle(folder: &Path) -> (SigningKey, PathBuf) {
+    signed(folder, &bundle())
+}
+
+/// The same of any bundle.
+pub fn signed(folder: &Path, bundle: &Bundle) -> (SigningKey, PathBuf) {
     let key = SigningKey::generate();
     let trusted = folder.join("weir-keys/trusted");
     std::fs::create_dir_all(&trusted).unwrap();
     std::fs::write(trusted.join("signer.pub"), format!("{}\n", key.public())).unwrap();
     let place = folder.join("bundle");
-    let bundle = bundle();
     bundle.write_dir(&place, Some(&key.sign(&bundle.id))).unwrap();
     (key, place)
 }
@@ -72,7 +76,12 @@ impl Running {
 
     /// Status and JSON of an answer; null where it is none.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
-        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url));
+        self.request_at(method, &format!("{}{path}", self.url), headers, body)
+    }
+
+    /// The same at any address.
+    pub fn request_at(&self, method: &str, url: &str, headers: &[(&str, &str)], body: &str) -> (u16, Value) {
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -4,9 +4,13 @@
 //! was drawn. The draw is a salted hash of tenant and session, so every replica with the same salt gives the same session
 //! the same draw; the first choice is then kept for the session's life while its model stays allowed, and the propensity
 //! that is logged with later turns is the one of that first draw: the session, not the turn, is what was randomised.
+//!
+//! `GET /v1/knobs` names the tables that came with the policy, and `GET /v1/knobs/NAME` is one of them, for routers that set
+//! something from it.
 
 mod ask;
 mod follow;
+mod gates;
 mod log;
 mod sessions;
 
@@ -16,19 +20,20 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_policy_publisher::keys;
-use weir_policy_runtime::{Scratch, Trust, sticky_uniform_of};
+use weir_policy_runtime::{KnobTable, Scratch, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
 use weir_store::Keyring;
 
 use self::ask::Ask;
 use self::follow::Source;
+use self::gates::Gates;
 use self::log::{DecisionLog, Line};
 use self::sessions::{Assignment, Sessions};
 use super::stop_on_signal;
@@ -56,6 +61,9 @@ struct Answer {
     /// The session's first choice was kept.
     sticky: bool,
     candidates: Vec<Candidate>,
+    /// Is the answer worth checking for hallucination? Only where `--check` is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<bool>,
 }
 
 impl Answer {
@@ -66,6 +74,7 @@ impl Answer {
             policy_id: drawn.policy_id.clone(),
             sticky,
             candidates: drawn.candidates.clone(),
+            check: None,
         }
     }
 }
@@ -82,6 +91,7 @@ struct Sidecar {
     desk: Arc<Mutex<Desk>>,
     pseudonyms: Pseudonyms,
     salt: Vec<u8>,
+    gates: Gates,
 }
 
 /// A session by the names that memory and log know it by; the session's own id stays with the caller.
@@ -135,9 +145,12 @@ pub async fn run(common: &Common, args: DecideArgs) -> Result<()> {
     source.follow(active_sender, desk.clone(), readiness.clone(), stop.clone());
     eprintln!("weir decide answers at {}/v1/decide", listener.url());
     let pseudonyms = Pseudonyms { keyring: Keyring::reading(&config.keys.path), own: TenantKey::new(rand::random()) };
-    let sidecar = Arc::new(Sidecar { active, desk, pseudonyms, salt });
+    let gates = Gates { hallucination_max: args.hallucination_max, check_share: args.check };
+    let sidecar = Arc::new(Sidecar { active, desk, pseudonyms, salt, gates });
     let router = Router::new()
         .route("/v1/decide", post(decide))
+        .route("/v1/knobs", get(knobs))
+        .route("/v1/knobs/{name}", get(knob))
         .layer(DefaultBodyLimit::max(ask::MAX_BODY_BYTES))
         .with_state(sidecar);
     listener.serve(router.merge(http::operations(metrics, readiness)), stop).await
@@ -174,16 +187,38 @@ async fn decide(State(sidecar): State<Arc<Sidecar>>, body: Result<Bytes, BytesRe
         Err(sentence) => return refuse(StatusCode::BAD_REQUEST, &sentence),
     };
     let Some(loaded) = sidecar.active.borrow().clone() else {
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, "no policy is in force: route as you would without Weir");
+        return no_policy();
     };
     match sidecar.answer(&ask, &loaded) {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            answer.check = sidecar.gates.check(&ask, &loaded, &answer.model);
             metrics::counter!("weir_decide_decisions_total", "model" => answer.model.clone()).increment(1);
             axum::Json(answer).into_response()
         }
         Err(failure) if failure.is_users() => refuse(StatusCode::UNPROCESSABLE_ENTITY, &failure.to_string()),
         Err(failure) => refuse(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),
     }
+}
+
+async fn knobs(State(sidecar): State<Arc<Sidecar>>) -> Response {
+    let Some(loaded) = sidecar.active.borrow().clone() else { return no_policy() };
+    let about = |(name, table): (&String, &KnobTable)| (name.clone(), serde_json::json!({ "about": table.about }));
+    let tables: serde_json::Map<String, serde_json::Value> = loaded.knobs.iter().map(about).collect();
+    axum::Json(serde_json::json!({ "policy_id": loaded.id, "tables": tables })).into_response()
+}
+
+async fn knob(State(sidecar): State<Arc<Sidecar>>, Path(name): Path<String>) -> Response {
+    let Some(loaded) = sidecar.active.borrow().clone() else { return no_policy() };
+    match loaded.knobs.get(&name) {
+        Some(table) => axum::Json(table).into_response(),
+        None => {
+            refuse(StatusCode::NOT_FOUND, "the policy in force brings no such table: GET /v1/knobs names those it has")
+        }
+    }
+}
+
+fn no_policy() -> Response {
+    refuse(StatusCode::SERVICE_UNAVAILABLE, "no policy is in force: route as you would without Weir")
 }
 
 fn refuse(status: StatusCode, sentence: &str) -> Response {
@@ -206,7 +241,8 @@ impl Sidecar {
         loop {
             let mut desk = self.desk();
             let kept = desk.sessions.kept(&session.key, actions);
-            if let Some(kept) = kept.filter(|kept| ask.may_serve(&kept.model)) {
+            if let Some(kept) = kept.filter(|kept| ask.may_serve(&kept.model) && self.admits(ask, loaded, &kept.model))
+            {
                 let answer = Answer::of(kept, true);
                 desk.write(ask, Some(&session), &answer)?;
                 return Ok(answer);
@@ -234,7 +270,8 @@ impl Sidecar {
     fn draw(&self, ask: &Ask, loaded: &Loaded, leaves: bool) -> Result<Assignment> {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
         let actions = loaded.policy.actions();
-        let allowed: Vec<bool> = actions.iter().map(|action| ask.may_serve(&action.model)).collect();
+        let may_answer = |model: &str| ask.may_serve(model) && self.admits(ask, loaded, model);
+        let allowed: Vec<bool> = actions.iter().map(|action| may_answer(&action.model)).collect();
         if !allowed.contains(&true) {
             return Err(Failure::user(format!(
                 "none of the candidates is known to the policy; it knows {}",
@@ -259,6 +296,14 @@ impl Sidecar {
                 since_ms: now_ms(),
             })
         })
+    }
+
+    /// Does the limit on hallucinations let the model answer, or does it leave nobody? A limit that does is none.
+    fn admits(&self, ask: &Ask, loaded: &Loaded, model: &str) -> bool {
+        let admits = |model: &str| self.gates.admits(ask, loaded, model);
+        let some =
+            || loaded.policy.actions().iter().any(|action| ask.may_serve(&action.model) && admits(&action.model));
+        admits(model) || !some()
     }
 
     /// A function of what the caller sent and of the salt alone, so that replicas draw alike.

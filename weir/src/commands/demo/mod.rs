@@ -397,7 +397,7 @@ impl Judged {
 async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKey) -> Result<Judged> {
     let set = weir_learners::training_set(store).await?;
     let train = train.clone();
-    let beside = training::Beside { knobs: crate::knobs::files(store).await?, ..training::Beside::default() };
+    let beside = training::Beside { knobs: crate::knobs::files(store, None).await?, ..training::Beside::default() };
     let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &beside))
         .await
         .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;

@@ -3,7 +3,7 @@
 use super::Shown::{Count, Moment, Number, Percent, Text};
 use super::{Chart, Section};
 
-pub(in super::super) const SECTIONS: [Section; 12] = [
+pub(in super::super) const SECTIONS: [Section; 20] = [
     Section {
         title: "Models by expected loss",
         about: "What a request costs in failures: the rates of all classes, each times its weight (--weight), added \
@@ -42,6 +42,26 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
         ],
         chart: None,
         nothing: "Nobody checked or judged a request.",
+    },
+    Section {
+        title: "What to check",
+        about: "Answers worth checking for hallucination, those first whose checks find most. The order is learned from \
+                the older half of the verdicts; what it finds is counted in the newer half: to check everything down to \
+                a row takes that share of the checks, and finds that share of the hallucinations.",
+        sql: include_str!("../sql/routing/gates.sql"),
+        columns: &[
+            ("domain", "domain", Text),
+            ("complexity", "complexity", Text),
+            ("model", "model", Text),
+            ("learned_from", "learned from", Count),
+            ("rate", "rate", Percent),
+            ("checks", "checks", Count),
+            ("found", "found", Count),
+            ("checks_share", "checks so far", Percent),
+            ("found_share", "found so far", Percent),
+        ],
+        chart: None,
+        nothing: "No answer was checked.",
     },
     Section {
         title: "Failures",
@@ -97,6 +117,29 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
         nothing: "No session changed its model.",
     },
     Section {
+        title: "Cutting back",
+        about: "What it would gain to go on from an earlier request, by situation: the share of sessions that come out \
+                well from there, less that from here. Only what is shown: the interval of 95 % is above 0. Going back \
+                costs the tokens in the last column.",
+        sql: include_str!("../sql/routing/cuts.sql"),
+        columns: &[
+            ("domain", "domain", Text),
+            ("from_place", "from request", Count),
+            ("failed_requests", "failed so far", Count),
+            ("last", "the last", Text),
+            ("cut_requests", "go back by", Count),
+            ("sessions", "sessions", Count),
+            ("success_now", "good now", Percent),
+            ("success_back", "good from there", Percent),
+            ("gain", "gain", Percent),
+            ("gain_low", "low", Percent),
+            ("gain_high", "high", Percent),
+            ("extra_tokens", "more tokens", Count),
+        ],
+        chart: None,
+        nothing: "No situation is shown to be worse than those that lead to it.",
+    },
+    Section {
         title: "Token budgets",
         about: "Tokens that a session has used by its n-th request. The trigger is three times the median.",
         sql: include_str!("../sql/routing/budgets.sql"),
@@ -116,21 +159,62 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
     },
     Section {
         title: "What budgets would do",
-        about: "Sessions that would have been stopped at the trigger, the tokens that they went on to use, and how \
-                many of them were good all the same, beside all sessions: harm where that share is high.",
+        about: "Steps of a response to sessions that use several times the median of their place: those that would have \
+                met each, the tokens that they went on to use (all saved by stopping, some by the other steps), and how \
+                many of them were good all the same, beside all sessions: harm where that share is high. To compress \
+                helps where a prompt is beyond what its model can use.",
         sql: include_str!("../sql/routing/trials.sql"),
         columns: &[
             ("domain", "domain", Text),
             ("system_prompt_hash", "system prompt", Text),
+            ("action", "step", Text),
+            ("multiple", "from, times", Count),
             ("sessions", "sessions", Count),
-            ("stopped", "stopped", Count),
-            ("saved_share", "tokens saved", Percent),
-            ("stopped_judged", "of them judged", Count),
-            ("stopped_good_share", "good", Percent),
+            ("reached", "met it", Count),
+            ("tokens_after_share", "tokens after", Percent),
+            ("beyond_context", "beyond context", Count),
+            ("reached_judged", "of them judged", Count),
+            ("reached_good_share", "good", Percent),
             ("good_share", "good of all", Percent),
         ],
         chart: None,
-        nothing: "No session would have been stopped.",
+        nothing: "No session used twice the median.",
+    },
+    Section {
+        title: "Callers' ceilings",
+        about: "Tokens that a caller uses in a day, over all sessions. The ceiling is three times the median.",
+        sql: include_str!("../sql/routing/ceilings.sql"),
+        columns: &[
+            ("tenant", "tenant", Text),
+            ("role", "role", Text),
+            ("callers", "callers", Count),
+            ("caller_days", "caller-days", Count),
+            ("tokens_p50", "p50", Count),
+            ("tokens_p99", "p99", Count),
+            ("ceiling_tokens", "ceiling", Count),
+            ("over", "above", Count),
+            ("over_share", "their tokens", Percent),
+        ],
+        chart: None,
+        nothing: "No router names its callers.",
+    },
+    Section {
+        title: "How much a model can read",
+        about: "Good answers by length of prompt. A length is too much from where its interval lies below that of a \
+                shorter one. Intervals are of 95 %.",
+        sql: include_str!("../sql/routing/contexts.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("from_tokens", "from, tokens", Count),
+            ("to_tokens", "to", Count),
+            ("judged", "judged", Count),
+            ("success_rate", "good", Percent),
+            ("success_rate_low", "low", Percent),
+            ("success_rate_high", "high", Percent),
+            ("said", "", Text),
+        ],
+        chart: None,
+        nothing: "No request with a known prompt was judged.",
     },
     Section {
         title: "Tools",
@@ -151,6 +235,59 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
         ],
         chart: None,
         nothing: "No router reports tool calls.",
+    },
+    Section {
+        title: "Which tools to offer first",
+        about: "Allowed ones first, then by success times one plus the share of their results that answers take up, where \
+                texts are kept.",
+        sql: include_str!("../sql/routing/ranking.sql"),
+        columns: &[
+            ("domain", "domain", Text),
+            ("stage", "requests", Text),
+            ("place", "place", Count),
+            ("tool", "tool", Text),
+            ("model", "model", Text),
+            ("allowed", "allowed", Text),
+            ("success_rate", "works", Percent),
+            ("information_density", "results used", Percent),
+            ("reward", "reward", Number(3)),
+        ],
+        chart: None,
+        nothing: "No router reports tool calls.",
+    },
+    Section {
+        title: "Runs of tools",
+        about: "Tools called one after the other again and again, and how much more often than by chance.",
+        sql: include_str!("../sql/routing/sequences.sql"),
+        columns: &[
+            ("tools", "tools", Text),
+            ("times", "times", Count),
+            ("sessions", "sessions", Count),
+            ("lift", "times as often", Number(2)),
+            ("known", "known", Count),
+            ("success_share", "work", Percent),
+        ],
+        chart: None,
+        nothing: "No run of tools came twice.",
+    },
+    Section {
+        title: "Permissions",
+        about: "Candidates for rules, for a person to accept: decisions on tool calls that were always the same. Nothing \
+                acts by them. What a column leaves open is any.",
+        sql: include_str!("../sql/routing/permissions.sql"),
+        columns: &[
+            ("verdict", "rule", Text),
+            ("role", "role", Text),
+            ("tool", "tool", Text),
+            ("operation", "operation", Text),
+            ("domain", "domain", Text),
+            ("support", "decisions", Count),
+            ("callers", "callers", Count),
+            ("exceptions", "exceptions", Count),
+            ("confidence_low", "confidence, low", Percent),
+        ],
+        chart: None,
+        nothing: "No decision on a tool call was told, or none is always the same.",
     },
     Section {
         title: "Pauses",
@@ -178,13 +315,34 @@ pub(in super::super) const SECTIONS: [Section; 12] = [
             ("caller", "caller", Text),
             ("scored_requests", "scored", Count),
             ("unsafe_requests", "unsafe", Count),
+            ("security_events", "events", Count),
             ("last_unsafe", "last, UTC", Moment),
             ("score_day", "day", Number(2)),
             ("score_week", "week", Number(2)),
             ("risk", "risk", Percent),
+            ("reason", "most of it", Text),
         ],
         chart: None,
         nothing: "No caller sent a request that looks unsafe.",
+    },
+    Section {
+        title: "Acting on risk",
+        about: "The least score of a session at which each action's share of false alarms is shown to be kept, what it \
+                then catches of the unsafe ones, and whom it troubles. Rates are over labelled sessions.",
+        sql: include_str!("../sql/routing/actions.sql"),
+        columns: &[
+            ("action", "action", Text),
+            ("false_alarms_max", "false alarms at most", Percent),
+            ("score", "score", Text),
+            ("threshold", "from", Number(3)),
+            ("catch_rate", "catches", Percent),
+            ("catch_rate_low", "low", Percent),
+            ("false_alarm_rate", "false alarms", Percent),
+            ("false_alarm_rate_high", "high", Percent),
+            ("labelled", "labelled", Count),
+        ],
+        chart: None,
+        nothing: "No threshold is shown to keep any action's share of false alarms: that takes labelled sessions.",
     },
     Section {
         title: "Semantic cache",

@@ -1,13 +1,16 @@
 SELECT
   domain,
   system_prompt_hash,
+  action,
+  multiple,
   sessions,
-  stopped,
-  tokens_saved / nullif(CAST(tokens AS DOUBLE), 0) AS saved_share,
-  stopped_judged,
-  stopped_good / nullif(CAST(stopped_judged AS DOUBLE), 0) AS stopped_good_share,
+  reached,
+  tokens_after / nullif(CAST(tokens AS DOUBLE), 0) AS tokens_after_share,
+  beyond_context,
+  reached_judged,
+  reached_good / nullif(CAST(reached_judged AS DOUBLE), 0) AS reached_good_share,
   good / nullif(CAST(judged AS DOUBLE), 0) AS good_share
 FROM budget_trials
-WHERE stopped > 0
-ORDER BY tokens_saved DESC, domain, system_prompt_hash
+WHERE reached > 0
+ORDER BY sum(tokens_after) OVER (PARTITION BY domain, system_prompt_hash) DESC, domain, system_prompt_hash, step
 LIMIT 40

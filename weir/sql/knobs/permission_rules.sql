@@ -1,0 +1,2 @@
+SELECT verdict, role, tool, operation, domain, confidence, confidence_low, exceptions, support AS evidence
+FROM permission_rules
