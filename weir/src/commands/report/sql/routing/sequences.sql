@@ -1,4 +1,5 @@
 SELECT tools, times, sessions, lift, known, successes / nullif(CAST(known AS DOUBLE), 0) AS success_share
 FROM tool_sequences
-ORDER BY times * ln(lift) DESC, tools
+WHERE lift > 1
+ORDER BY times DESC, tools
 LIMIT 20
