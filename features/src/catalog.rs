@@ -185,6 +185,11 @@ impl SchemaProvider for Catalog {
         Ok(None)
     }
 
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        let removed = self.entries.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        Ok(removed.and_then(|entry| entry.opened.get()?.provider.clone()))
+    }
+
     fn table_exist(&self, name: &str) -> bool {
         self.entry(name).is_some()
     }

@@ -46,4 +46,4 @@ pub use fleet_workload::{FleetWorkload, WorkloadFilter, fleet_workload, fleet_wo
 pub use functions::register as register_functions;
 pub use oldest::oldest_version;
 pub use raw::raw_schema;
-pub use session::{session, session_with_versions, session_with_views};
+pub use session::{keep_views, session, session_with_versions, session_with_views};

@@ -1,9 +1,12 @@
 //! One SQL session over everything in a store.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::common::DataFusionError;
+use datafusion::dataframe::DataFrameWriteOptions;
+use datafusion::prelude::{ParquetReadOptions, SessionConfig, SessionContext};
 use weir_store::Store;
 
 use crate::catalog::{Catalog, Definition};
@@ -64,6 +67,27 @@ pub async fn session_with_versions(store: &Store) -> Result<(SessionContext, BTr
     let (ctx, catalog) = open(store, []).await?;
     let versions = catalog.versions().await?;
     Ok((ctx, versions))
+}
+
+/// Runs views once, in this order, and has the session read their rows from `folder` from now on, until it is removed. Who
+/// asks many questions of views that lean on the same ones pays for those once. No view that leans on one of these may have
+/// been asked before.
+///
+/// # Errors
+/// [`FeaturesError::Query`] when a view does not run, or its rows cannot be written.
+pub async fn keep_views(ctx: &SessionContext, views: &[&str], folder: &Path) -> Result<(), FeaturesError> {
+    for view in views {
+        let place = folder.join(view);
+        std::fs::create_dir_all(&place).map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let place = format!("{}/", place.display());
+        let rows = ctx.table(*view).await?;
+        let schema = rows.schema().as_arrow().clone();
+        rows.write_parquet(&place, DataFrameWriteOptions::new(), None).await?;
+        let kept = ctx.read_parquet(place, ParquetReadOptions::default().schema(&schema)).await?;
+        ctx.deregister_table(*view)?;
+        ctx.register_table(*view, kept.into_view())?;
+    }
+    Ok(())
 }
 
 async fn open(

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
+use tempfile::TempDir;
 use weir_fleet::retention::cache::answered;
 use weir_fleet::retention::{Class, Directive, plan, resumption};
 use weir_policy_runtime::{KNOB_SCHEMA, KnobRow, KnobTable, Support, knob_path};
@@ -99,6 +100,7 @@ const RETENTION_MS: i64 = 86_400_000;
 pub async fn files(store: &Store, pin_blocks: Option<u64>) -> Result<BTreeMap<String, Vec<u8>>> {
     let context = weir_sql::open(store).await?;
     let Some((from_ms, to_ms)) = period(&context).await? else { return Ok(BTreeMap::new()) };
+    let Outcomes { context, _folder } = outcomes(store).await?;
     let mut files = BTreeMap::new();
     for knob in KNOBS {
         let rows: Vec<KnobRow> = rows(&context, knob.sql).await?.iter().map(|row| cell(knob, row)).collect();
@@ -145,6 +147,37 @@ async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, pin_blocks:
             .chain(steps.map(move |step| row(class, step.until_s, step.priority, step.hits_per_held_s, directive)))
     });
     Ok(rows.collect())
+}
+
+/// Views on outcomes that many others lean on, each after those that it leans on.
+const SHARED_VIEWS: [&str; 9] = [
+    "session_turns",
+    "sessions",
+    "rewards",
+    "request_outcomes",
+    "failure_checks",
+    "failure_rates",
+    "session_tokens",
+    "effective_context",
+    "risk_thresholds",
+];
+
+/// A session for many questions about outcomes: what they share is computed once.
+pub struct Outcomes {
+    /// The session.
+    pub context: Context,
+    /// Where what they share is kept; removed with this.
+    _folder: TempDir,
+}
+
+/// Opens one. Linear in requests, of which it keeps a few columns on the disk while it lives.
+pub async fn outcomes(store: &Store) -> Result<Outcomes> {
+    let context = weir_sql::open(store).await?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        Failure::outside(format!("no temporary folder could be made: {error}; set TMPDIR to one with room"))
+    })?;
+    weir_features::keep_views(&context, &SHARED_VIEWS, folder.path()).await?;
+    Ok(Outcomes { context, _folder: folder })
 }
 
 /// Arrival of the oldest and the newest request that is stored, ms since the Unix epoch; none where no request is.

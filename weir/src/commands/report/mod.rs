@@ -14,7 +14,8 @@ use self::sections::{ROUTING, Section, Shown, WORKLOAD};
 use super::{configuration, print_json, store_to_read};
 use crate::cli::{Common, PageArgs, ReportCommand, ReportFormat, RoutingReportArgs, WorkloadReportArgs};
 use crate::error::{Failure, Result};
-use crate::knobs::{period as period_stored, rows};
+use crate::knobs::{outcomes, period as period_stored, rows};
+use crate::progress::Progress;
 
 /// Rows of the traffic's table at most; the period is cut into so many steps of a round length.
 const STEPS_MAX: i64 = 48;
@@ -70,7 +71,10 @@ async fn routing(common: &Common, args: RoutingReportArgs) -> Result<()> {
     if period_stored(&context).await?.is_none() {
         return Err(Failure::user("there is nothing to report: no request is stored yet; `weir run` does it"));
     }
-    let classes: Vec<String> = names(&context, include_str!("sql/routing/classes.sql")).await?;
+    let progress = Progress::wait("looking at what became of every request", common.json);
+    let shared = outcomes(&store).await?;
+    let context = &shared.context;
+    let classes: Vec<String> = names(context, include_str!("sql/routing/classes.sql")).await?;
     if let Some((class, _)) = args.weights.iter().find(|(class, _)| !classes.contains(class)) {
         return Err(Failure::user(format!("{class} is no class of failure: there are {}", classes.join(", "))));
     }
@@ -78,7 +82,8 @@ async fn routing(common: &Common, args: RoutingReportArgs) -> Result<()> {
     let arms =
         args.weights.iter().map(|(class, weight)| format!("WHEN class = '{class}' THEN CAST({weight} AS DOUBLE) "));
     let weight = format!("CASE {}ELSE 1.0 END", arms.chain(["WHEN FALSE THEN 1.0 ".to_owned()]).collect::<String>());
-    let filled = fill(&context, &ROUTING, &[("{weight}", weight)]).await?;
+    let filled = fill(context, &ROUTING, &[("{weight}", weight)]).await?;
+    drop(progress);
     shown(common, &Report { title: "Routing", period: None, filled }, args.page)
 }
 
