@@ -46,11 +46,11 @@ static RULES: LazyLock<Vec<(&'static str, Regex)>> = LazyLock::new(|| {
         rule("declines", r"(?i)\bI(?: am|['’]m) (?:not willing|unwilling|not comfortable) (.+)"),
         rule(
             "declines",
-            r"(?i)\bI(?: will not| won['’]t| shall not| am not going to|['’]m not going to) (?:be able to )?((?:help|assist|comply|engage|participate|take part|share|disclose|reveal|generate|write|create|produce|execute|run|delete|send|discuss|support|promote|provide)\b.*)",
+            r"(?i)\bI(?: will not| won['’]t| shall not| am not going to|['’]m not going to) ((?:help|assist|comply|engage|participate|take part|share|disclose|reveal|generate|write|create|produce|execute|run|delete|send|discuss|support|promote|provide)\b.*)",
         ),
         rule(
             "declines",
-            r"(?i)\bI(?: cannot| can['’]t| can not| am unable to| am not able to|['’]m unable to|['’]m not able to) ((?:in good conscience|help|assist|comply|engage|participate|fulfil+|condone|encourage|promote|support|endorse)\b.*)",
+            r"(?i)\bI(?: cannot| can['’]t| can not| am unable to| am not able to|['’]m unable to|['’]m not able to) ((?:in good conscience|help you|help with|assist|comply|engage|participate|fulfil+|condone|encourage|promote|support|endorse)\b.*)",
         ),
     ]
     .into_iter()
@@ -127,6 +127,8 @@ mod tests {
             "He said: \"I won't help you.\"",
             "The system will not share the key.",
             "I won't be long.",
+            "I can't help but wonder.",
+            "I won't be able to give a name.",
             "",
         ];
         for text in cases {

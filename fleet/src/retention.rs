@@ -6,8 +6,9 @@
 //!
 //! **How.** Each class of requests (system prompt, tool, stage of the session) has a curve: the share of its sessions that
 //! have gone on within a time ([`Resumption`], a survival curve that leans on coarser classes where evidence is thin). A
-//! block of the class that is kept for `t` is of use with probability `R(t)` and is held for `H(t)` seconds on average. Blocks
-//! to pin are a budget, and each class a choice of `t`: a knapsack, whose relaxation is solved by taking steps of the curves'
+//! block of the class that is kept for `t` is of use with probability `R(t)` and is held for `H(t)` seconds on average. What is
+//! not pinned is evicted by last use, which keeps every block for a while: only what is found after that is won. Blocks to
+//! pin are a budget, and each class a choice of `t`: a knapsack, whose relaxation is solved by taking steps of the curves'
 //! concave hulls by saved blocks per block-second ([`plan`]). What falls out for each class is a time to live and, step by step
 //! as blocks age, a priority: the things that engines with retention directives take (TensorRT-LLM's `KvCacheRetentionConfig`
 //! has a priority from 0 to 100 and a duration, after which it falls back). The order by hits per space and time is that of
@@ -16,16 +17,17 @@
 //!
 //! [`cache`] plays requests against a cache of a size, under this and other policies: the check on all of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 pub mod cache;
 pub mod study;
 
-/// Ages at which curves are kept, s: half an hour is where a session ends.
-pub const AGES_S: [f64; 19] = [
-    0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0, 1800.0,
+/// Ages at which curves are kept, s. Some sessions go on at once, which takes no keeping; half an hour is where one ends.
+pub const AGES_S: [f64; 20] = [
+    0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0, 120.0, 180.0, 300.0, 600.0, 1200.0,
+    1800.0,
 ];
 
 /// How many sessions of a coarser class a finer one's curve is worth before it has any of its own. The views on outcomes call
@@ -89,9 +91,9 @@ pub struct Resumption {
 }
 
 impl Resumption {
-    /// Blocks pinned on average when each is held for `held_s`: by Little's law, what arrives in a second times how long it
+    /// Blocks held on average when each is for `held_s`: by Little's law, what arrives in a second times how long it
     /// stays.
-    fn pinned_blocks(&self, span_s: f64, held_s: f64) -> f64 {
+    fn held_blocks(&self, span_s: f64, held_s: f64) -> f64 {
         self.requests as f64 / span_s * self.blocks_mean * held_s
     }
 }
@@ -182,6 +184,9 @@ fn curve(hazards: &[f64], tally: &Tally) -> Resumption {
 pub struct Directive {
     /// For how long after the answer blocks are kept before others, s; 0: not at all.
     pub ttl_s: f64,
+    /// Share of the class's requests for which there is room to the end of it, on average; below 1 for the class that fills
+    /// the budget.
+    pub share: f64,
     /// Which are given up first when not all fit, as they age; priorities fall.
     pub steps: Vec<PriorityStep>,
     /// Probability that the session goes on within `ttl_s`.
@@ -209,93 +214,125 @@ pub struct PriorityStep {
     pub priority: u8,
     /// Sessions' going on per second that a block is held, within the step.
     pub hits_per_held_s: f64,
+    /// Within the step blocks are worth more as they age, since most sessions go on near its end: of equal priorities those
+    /// that came last are given up first. Else those that were used least recently are.
+    pub rises: bool,
 }
 
 /// A step of a class's concave hull.
 struct Step<'a> {
     class: &'a Class,
     hits_per_held_s: f64,
-    /// Index into [`AGES_S`] where it begins; `None` for nothing held.
-    from: Option<usize>,
+    /// Indices into [`AGES_S`] where it begins and ends.
+    from: usize,
     to: usize,
 }
 
-/// Times to live and priorities that save most prefill, with at most `pinned_blocks` pinned on average. `span_s` is the time
-/// over which the classes' requests arrived.
-pub fn plan(curves: &BTreeMap<Class, Resumption>, span_s: f64, pinned_blocks: f64) -> BTreeMap<Class, Directive> {
-    let mut steps: Vec<Step<'_>> = curves.iter().flat_map(|(class, curve)| hull(class, curve)).collect();
+/// What there is to give away.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Budget {
+    /// Blocks that may be pinned on average.
+    pub pinned_blocks: f64,
+    /// The others, which are evicted by last use.
+    pub other_blocks: f64,
+    /// Time over which the classes' requests arrived, s.
+    pub span_s: f64,
+}
+
+/// Times to live and priorities that save most prefill within a budget. An engine whose pins are full leaves the newest of the
+/// least priority without one.
+pub fn plan(curves: &BTreeMap<Class, Resumption>, budget: Budget) -> BTreeMap<Class, Directive> {
+    let kept_anyway = kept_anyway(curves, budget);
+    let mut steps: Vec<Step<'_>> = curves.iter().flat_map(|(class, curve)| hull(class, curve, kept_anyway)).collect();
     // Of one class, steps come in order: its hull is concave.
     steps.sort_by(|a, b| b.hits_per_held_s.total_cmp(&a.hits_per_held_s).then(a.to.cmp(&b.to)));
     let nothing = |curve: &Resumption| Directive { evidence: curve.requests, ..Directive::default() };
     let mut directives: BTreeMap<Class, Directive> =
         curves.iter().map(|(class, curve)| (class.clone(), nothing(curve))).collect();
-    let (mut left, mut taken) = (pinned_blocks, Vec::new());
-    let mut full: BTreeSet<&Class> = BTreeSet::new();
+    let mut left = budget.pinned_blocks;
     for step in steps {
         let curve = &curves[step.class];
-        let held_before_s = step.from.map_or(0.0, |from| curve.held_s[from]);
-        let pinned = |to: usize| curve.pinned_blocks(span_s, curve.held_s[to] - held_before_s);
-        // Of a step that does not fit whole, what does: the longest age within it.
-        let fits = (step.from.map_or(0, |from| from + 1)..=step.to).rev().find(|to| pinned(*to) <= left);
-        if full.contains(step.class) {
-            continue;
-        }
-        if fits != Some(step.to) {
-            full.insert(step.class);
-        }
-        if let (Some(to), Some(directive)) = (fits, directives.get_mut(step.class)) {
-            left -= pinned(to);
-            directive.ttl_s = AGES_S[to];
-            directive.resumed = curve.resumed[to];
-            directive.pinned_blocks += pinned(to);
-            let hits_per_held_s = step.hits_per_held_s;
-            directive.steps.push(PriorityStep { until_s: AGES_S[to], priority: 0, hits_per_held_s });
-            taken.push((pinned(to), step.class, directive.steps.len() - 1));
+        let whole = curve.held_blocks(budget.span_s, curve.held_s[step.to] - curve.held_s[step.from]);
+        // Of the last step there is room for some of the class's requests, to its end: half of the way is worth less than
+        // half of it.
+        let share = (left / whole).min(1.0);
+        let Some(directive) = directives.get_mut(step.class).filter(|_| share > 0.0) else { break };
+        left -= share * whole;
+        directive.ttl_s = AGES_S[step.to];
+        directive.share = share;
+        directive.resumed = curve.resumed[step.to];
+        directive.pinned_blocks += share * whole;
+        if share < 1.0 {
+            break;
         }
     }
-    // Steps were taken from the best to the worst: a priority is the share of pinned blocks that are worth less.
-    let all: f64 = taken.iter().map(|(pinned, ..)| pinned).sum();
-    let mut above = 0.0;
-    for (pinned, class, step) in taken {
-        let below = 1.0 - (above + pinned / 2.0) / all;
-        above += pinned;
-        if let Some(step) = directives.get_mut(class).and_then(|directive| directive.steps.get_mut(step)) {
-            step.priority = (1.0 + below * f64::from(PRIORITIES)).min(f64::from(PRIORITIES)) as u8;
-        }
-    }
+    prioritise(&mut directives, curves, budget.span_s);
     directives
 }
 
-/// Steps of the upper concave hull of (held, resumed), from nothing held.
-fn hull<'a>(class: &'a Class, curve: &Resumption) -> Vec<Step<'a>> {
-    let point = |end: Option<usize>| end.map_or((0.0, 0.0), |i| (curve.held_s[i], curve.resumed[i]));
-    let slope = |from: Option<usize>, to: usize| {
-        let ((held, resumed), (held_to, resumed_to)) = (point(from), point(Some(to)));
+/// Priorities by what blocks of each class and age are worth from then on, whether a pin is what keeps them or not: in a rush
+/// nothing is kept anyway.
+fn prioritise(directives: &mut BTreeMap<Class, Directive>, curves: &BTreeMap<Class, Resumption>, span_s: f64) {
+    let mut steps: Vec<(Step<'_>, f64)> = Vec::new();
+    for (class, curve) in curves {
+        let ttl = AGES_S.iter().position(|age_s| *age_s == directives[class].ttl_s).unwrap_or(0);
+        for step in hull(class, curve, 0).into_iter().filter(|step| step.from < ttl) {
+            let to = step.to.min(ttl);
+            let held = curve.held_blocks(span_s, curve.held_s[to] - curve.held_s[step.from]);
+            steps.push((Step { to, ..step }, held));
+        }
+    }
+    steps.sort_by(|(a, _), (b, _)| b.hits_per_held_s.total_cmp(&a.hits_per_held_s).then(a.to.cmp(&b.to)));
+    // A priority is the share of pinned blocks that are worth less.
+    let all: f64 = steps.iter().map(|(_, held)| held).sum();
+    let mut above = 0.0;
+    for (step, held) in steps {
+        let below = 1.0 - (above + held / 2.0) / all;
+        above += held;
+        let priority = (1.0 + below * f64::from(PRIORITIES)).min(f64::from(PRIORITIES)) as u8;
+        if let Some(directive) = directives.get_mut(step.class) {
+            directive.steps.push(PriorityStep {
+                until_s: AGES_S[step.to],
+                priority,
+                hits_per_held_s: step.hits_per_held_s,
+                // A step over several ages is one because what it waits for comes late in it.
+                rises: step.to > step.from + 1,
+            });
+        }
+    }
+}
+
+/// The longest of [`AGES_S`] that blocks reach without a pin: were all evicted at that age, they would fill what is not pinned.
+fn kept_anyway(curves: &BTreeMap<Class, Resumption>, budget: Budget) -> usize {
+    let filled =
+        |age: usize| -> f64 { curves.values().map(|curve| curve.held_blocks(budget.span_s, curve.held_s[age])).sum() };
+    (0..AGES_S.len()).take_while(|age| filled(*age) <= budget.other_blocks).last().unwrap_or(0)
+}
+
+/// Steps of the upper concave hull of (held, resumed), from nothing held, when what goes on by the age `kept_anyway` does so
+/// without a pin.
+fn hull<'a>(class: &'a Class, curve: &Resumption, kept_anyway: usize) -> Vec<Step<'a>> {
+    // The beginning is no age, unless it is 0: nothing is held, and what is kept anyway has gone on.
+    let point = |end: usize| (if end == 0 { 0.0 } else { curve.held_s[end] }, curve.resumed[end.max(kept_anyway)]);
+    let slope = |from: usize, to: usize| {
+        let ((held, resumed), (held_to, resumed_to)) = (point(from), point(to));
         (resumed_to - resumed) / (held_to - held)
     };
-    let mut ends: Vec<usize> = Vec::new();
-    for to in 0..AGES_S.len() {
-        if curve.held_s[to] <= point(ends.last().copied()).0 {
+    let mut ends = vec![0];
+    for to in kept_anyway + 1..AGES_S.len() {
+        if curve.held_s[to] <= point(ends[ends.len() - 1]).0 {
             continue;
         }
-        while let Some((&last, before)) = ends.split_last() {
-            if slope(before.last().copied(), last) > slope(Some(last), to) {
+        while let [.., before, last] = ends[..] {
+            if slope(before, last) > slope(last, to) {
                 break;
             }
             ends.pop();
         }
         ends.push(to);
     }
-    let mut from = None;
-    let mut steps = Vec::with_capacity(ends.len());
-    for to in ends {
-        let hits_per_held_s = slope(from, to);
-        if hits_per_held_s > 0.0 {
-            steps.push(Step { class, hits_per_held_s, from, to });
-        }
-        from = Some(to);
-    }
-    steps
+    let step = |two: &[usize]| Step { class, hits_per_held_s: slope(two[0], two[1]), from: two[0], to: two[1] };
+    ends.windows(2).map(step).filter(|step| step.hits_per_held_s > 0.0).collect()
 }
 
 #[cfg(test)]

@@ -91,7 +91,11 @@ fn routing_by_reputation_keeps_to_the_best_model_until_a_subject_shows_another()
             assert!(reputation > domain - 0.01, "{}: {figures:?}", matrix.name);
             assert!(reputation > random && reputation < oracle, "{}: {figures:?}", matrix.name);
             // With all verdicts and few models, subjects are told apart.
-            assert!(share < 1.0 || matrix.folder.contains("swebench") || reputation > single, "{}: {figures:?}", matrix.name);
+            assert!(
+                share < 1.0 || matrix.folder.contains("swebench") || reputation > single,
+                "{}: {figures:?}",
+                matrix.name
+            );
         }
     }
 }

@@ -560,10 +560,13 @@ pub enum LearnKind {
         /// Only requests whose gateway tag NAME has this VALUE (for example split=train).
         #[arg(long, value_name = "NAME=VALUE")]
         tag: Option<String>,
-        /// Blocks of the prefix cache that engines may pin: the bundle then brings a table of retention, learned from the
-        /// last day.
+        /// Blocks of a pool's prefix cache, all instances together: the bundle then brings a table of retention, learned from
+        /// the last day (`weir fleet retention` tries it).
         #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
-        pin_blocks: Option<u64>,
+        kv_blocks: Option<u64>,
+        /// Share of the blocks that may be pinned.
+        #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
+        kv_pinned: f64,
     },
     /// A hallucination estimator from a labelled set.
     Hallucination {
@@ -706,8 +709,8 @@ pub struct RetentionArgs {
     /// Blocks of the prefix cache of a pool, all instances together, as the engines say at their start.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub blocks: u64,
-    /// Share of the blocks that may be pinned.
-    #[arg(long, default_value_t = 0.5, value_parser = share)]
+    /// Share of the blocks that may be pinned. A pin is a priority: requests in work take what they need all the same.
+    #[arg(long, default_value_t = 1.0, value_parser = share)]
     pub pinned: f64,
     /// Learn from the first SHARE of the time, and try on the rest.
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 use tempfile::TempDir;
 use weir_fleet::retention::cache::answered;
-use weir_fleet::retention::{Class, Directive, plan, resumption};
+use weir_fleet::retention::{Budget, Class, Directive, plan, resumption};
 use weir_policy_runtime::{KNOB_SCHEMA, KnobRow, KnobTable, Support, knob_path};
 use weir_sql::{Context, Format};
 use weir_store::Store;
@@ -63,7 +63,7 @@ const KNOBS: &[Knob] = knobs! {
     "fact_check_gates", Unsupported, Enforced, ["domain", "complexity", "model"] =>
         ["rate", "rate_low", "rate_high", "checks_before", "checks_share", "found_share"],
         "Which answers are worth checking for hallucination: those first that are found to hallucinate most.";
-    "effective_context", Unsupported, Advisory, ["model", "from_tokens"] =>
+    "effective_context", Unsupported, Advisory, ["model", "domain", "from_tokens"] =>
         ["success_rate", "success_rate_low", "success_rate_high", "effective_tokens"],
         "How often a model answers well by length of prompt, and from which on worse than with shorter ones.";
     "budget_trials", Unsupported, Advisory, ["domain", "system_prompt_hash", "action"] =>
@@ -95,9 +95,17 @@ const RETENTION: &str = "kv_retention";
 /// Retention is learned from the newest requests: what pauses were like a week ago is told by fewer blocks each day.
 const RETENTION_MS: i64 = 86_400_000;
 
-/// The tables that have a row, as files of a bundle. With `pin_blocks`, the blocks that engines may pin, one of retention is
-/// among them where routers tell prefix blocks.
-pub async fn files(store: &Store, pin_blocks: Option<u64>) -> Result<BTreeMap<String, Vec<u8>>> {
+/// A pool's prefix cache.
+#[derive(Debug, Clone, Copy)]
+pub struct KvCache {
+    /// Blocks of all its instances together.
+    pub blocks: u64,
+    /// Share of them that may be pinned.
+    pub pinned_share: f64,
+}
+
+/// The tables that have a row, as files of a bundle. With a `cache`, one of retention is among them.
+pub async fn files(store: &Store, cache: Option<KvCache>) -> Result<BTreeMap<String, Vec<u8>>> {
     let context = weir_sql::open(store).await?;
     let Some((from_ms, to_ms)) = period(&context).await? else { return Ok(BTreeMap::new()) };
     let Outcomes { context, _folder } = outcomes(store).await?;
@@ -108,9 +116,9 @@ pub async fn files(store: &Store, pin_blocks: Option<u64>) -> Result<BTreeMap<St
             files.insert(knob_path(knob.name), knob.table(from_ms, to_ms, rows)?);
         }
     }
-    if let Some(pin_blocks) = pin_blocks {
+    if let Some(cache) = cache {
         let from_ms = from_ms.max(to_ms - RETENTION_MS);
-        let rows = retention_rows(&context, from_ms, to_ms, pin_blocks).await?;
+        let rows = retention_rows(&context, from_ms, to_ms, cache).await?;
         files.insert(knob_path(RETENTION), RETENTION_KNOB.table(from_ms, to_ms, rows)?);
     }
     Ok(files)
@@ -126,10 +134,12 @@ const RETENTION_KNOB: Knob = Knob {
     sql: "",
 };
 
-async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, pin_blocks: u64) -> Result<Vec<KnobRow>> {
+async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, cache: KvCache) -> Result<Vec<KnobRow>> {
     let calls = retention::calls(context, from_ms, to_ms + 1, None, None).await?;
     let span_s = (to_ms - from_ms) as f64 / 1e3;
-    let directives = plan(&resumption(&answered(&calls, to_ms)), span_s, pin_blocks as f64);
+    let pinned_blocks = cache.blocks as f64 * cache.pinned_share;
+    let budget = Budget { pinned_blocks, other_blocks: cache.blocks as f64 - pinned_blocks, span_s };
+    let directives = plan(&resumption(&answered(&calls, to_ms)), budget);
     let row = |class: &Class, until_s: f64, priority: u8, hits_per_held_s: f64, directive: &Directive| KnobRow {
         key: vec![
             class.system_prompt_hash.clone(),

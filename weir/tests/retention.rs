@@ -128,10 +128,8 @@ fn rates(study: &Value) -> BTreeMap<String, f64> {
     trials.iter().map(|trial| (trial["policy"].as_str().expect("a name").to_owned(), rate(trial))).collect()
 }
 
-fn table(trace: &str, folder: &Path, sizes: &[&str], arguments: &[&str]) -> Vec<BTreeMap<String, f64>> {
-    println!(
-        "| {trace}: blocks | lru | fixed ttl | after tools | directives | clairvoyant |\n|---:|---:|---:|---:|---:|---:|"
-    );
+fn table(folder: &Path, sizes: &[&str], arguments: &[&str]) -> Vec<BTreeMap<String, f64>> {
+    println!("| blocks | lru | fixed ttl | after tools | directives | clairvoyant |\n|---:|---:|---:|---:|---:|---:|");
     let row = |size: &&str| {
         let rates = rates(&tried(folder, &[&["--blocks", size], arguments].concat()));
         let shown = |policy: &str| format!("{:.1} %", 100.0 * rates[policy]);
@@ -142,6 +140,17 @@ fn table(trace: &str, folder: &Path, sizes: &[&str], arguments: &[&str]) -> Vec<
     sizes.iter().map(row).collect()
 }
 
+/// A table, and per row what each policy finds.
+fn found(trace: &str, folder: &Path, sizes: &[&str], pinned: &str) -> Vec<BTreeMap<String, f64>> {
+    println!("\n{trace}, up to {pinned} of the blocks pinned\n");
+    table(folder, sizes, &["--pinned", pinned])
+}
+
+/// The most that a fixed time, chosen in hindsight, or last use find.
+fn others(rates: &BTreeMap<String, f64>) -> f64 {
+    ["lru", "fixed ttl", "fixed ttl after tools"].map(|policy| rates[policy]).into_iter().fold(0.0, f64::max)
+}
+
 #[test]
 fn directives_find_more_for_agents_that_come_back() {
     let Some(data) = weir_tests::shared("data/agentic_coding_sessions") else { return };
@@ -149,33 +158,71 @@ fn directives_find_more_for_agents_that_come_back() {
     let requests = claude_code(&data);
     println!("{} requests", requests.len());
     stored(folder.path(), &requests);
-    let output = tables::weir(folder.path(), ["fleet", "retention"], &["--blocks", "8000"]);
-    println!("{}", String::from_utf8_lossy(&output.stdout));
-    for pinned in ["0.5", "0.8"] {
-        println!("pinned {pinned}");
-        table(
-            "Claude Code",
-            folder.path(),
-            &["500", "1000", "2000", "4000", "8000", "16000", "32000"],
-            &["--pinned", pinned],
-        );
+    for pinned in ["0.5", "1"] {
+        for rates in found("Claude Code", folder.path(), &["500", "1000", "2000", "4000"], pinned) {
+            // Where hardly anything is lost there is nothing to find.
+            let more = if others(&rates) > 0.9 { -0.002 } else { 0.0 };
+            assert!(rates["directives"] > others(&rates) + more, "{rates:?}");
+            assert!(rates["directives"] <= rates["clairvoyant"], "{rates:?}");
+        }
     }
+    let page = tables::weir(folder.path(), ["fleet", "retention"], &["--blocks", "1000"]);
+    let page = String::from_utf8(page.stdout).expect("UTF-8");
+    assert!(page.contains("They find more than least recently used and than any fixed time to live."), "{page}");
+    println!("{page}");
 }
 
 #[test]
 fn a_trace_without_sessions_or_tools_is_told_by_its_blocks() {
     let Some(data) = weir_tests::shared("data/mooncake_fast25") else { return };
-    for trace in ["conversation", "synthetic"] {
-        let folder = tempfile::tempdir().unwrap();
-        stored(folder.path(), &mooncake(&data.join(format!("{trace}.parquet"))));
-        for pinned in ["0.5", "1"] {
-            println!("pinned {pinned}");
-            table(
-                trace,
-                folder.path(),
-                &["500", "1000", "2000", "4000", "8000", "16000", "32000"],
-                &["--pinned", pinned],
-            );
+    let folder = tempfile::tempdir().unwrap();
+    stored(folder.path(), &mooncake(&data.join("conversation.parquet")));
+    for pinned in ["0.5", "1"] {
+        let sizes = ["500", "1000", "2000", "4000", "8000", "16000", "32000"];
+        for (size, rates) in sizes.iter().zip(found("Mooncake conversation", folder.path(), &sizes, pinned)) {
+            // In a cache that nearly holds all, what is pinned is in the way of what nobody foresaw.
+            let more = if *size == "32000" { -0.01 } else { 0.0 };
+            assert!(rates["directives"] > others(&rates) + more, "{size}: {rates:?}");
         }
     }
+
+    // A trace put together by its publisher, of a few hundred sessions: what is learned from the first half misleads in a
+    // small cache, and the page says so.
+    let folder = tempfile::tempdir().unwrap();
+    stored(folder.path(), &mooncake(&data.join("synthetic.parquet")));
+    for rates in found("Mooncake synthetic", folder.path(), &["2000", "8000", "32000"], "0.5") {
+        assert!((rates["directives"] - rates["lru"]).abs() < 0.02, "{rates:?}");
+    }
+    let page = tables::weir(folder.path(), ["fleet", "retention"], &["--blocks", "2000"]);
+    let page = String::from_utf8(page.stdout).expect("UTF-8");
+    assert!(page.contains("They don't find more than: "), "{page}");
+}
+
+/// What is said on standard error by a command that fails through its user's fault.
+fn refused(folder: &Path, arguments: &[&str]) -> String {
+    let output = tables::weir(folder, ["fleet", "retention"], arguments);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+    stderr
+}
+
+#[test]
+fn what_cannot_be_tried_is_refused_with_a_word_on_how_to_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let request = |id: i64, blocks: Option<Vec<i64>>| Request {
+        request_id: format!("{id}"),
+        arrival_ms: EventTimeMs(START_MS + 1_000 * id),
+        executed_model: Some("m".to_owned()),
+        prefix_block_hashes: blocks,
+        ..Request::default()
+    };
+    stored(folder.path(), &(0..10).map(|id| request(id, None)).collect::<Vec<_>>());
+    assert!(refused(folder.path(), &["--blocks", "100"]).contains("have the router send `prefix_block_hashes`"));
+
+    let folder = tempfile::tempdir().unwrap();
+    stored(folder.path(), &(0..10).map(|id| request(id, Some(vec![id]))).collect::<Vec<_>>());
+    assert!(refused(folder.path(), &["--blocks", "100"]).contains("no session went on"));
+    assert!(refused(folder.path(), &["--blocks", "0"]).contains("--blocks"));
+    assert!(refused(folder.path(), &["--blocks", "9", "--pinned", "2"]).contains("share"));
+    assert!(refused(folder.path(), &["--blocks", "9", "--model", "it's"]).contains("widen the selection"));
 }

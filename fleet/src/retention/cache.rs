@@ -50,7 +50,8 @@ pub enum Policy {
 pub struct Size {
     /// Blocks that it holds.
     pub blocks: usize,
-    /// At most so many are kept by a time to live: those of the least priority lose theirs, and are kept by last use.
+    /// At most so many are kept by a time to live: those of the least priority lose theirs, and are kept by last
+    /// use.
     pub pinned_blocks: usize,
 }
 
@@ -175,7 +176,13 @@ struct Lease {
     ended_ms: i64,
 }
 
-/// What goes first is least: priority, then the time of last use (or, for who sees the future, the time until the next one).
+impl Lease {
+    fn rank_at(&self, priority: u8, rises: bool) -> Rank {
+        (priority, if rises { -self.ended_ms } else { self.ended_ms })
+    }
+}
+
+/// What goes first is least: priority, then an order of times.
 type Rank = (u8, i64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -236,14 +243,14 @@ impl<'a> Cache<'a> {
     fn end(&mut self, id: u32, at_ms: i64) {
         let lease = &mut self.leases[id as usize];
         lease.ended_ms = at_ms;
-        let last = match self.policy {
+        let rank = match self.policy {
             // Negated: what is used again last is the least.
-            Policy::Clairvoyant => -self.next_use_ms[lease.call][lease.from],
-            _ => at_ms,
+            Policy::Clairvoyant => (0, -self.next_use_ms[lease.call][lease.from]),
+            _ => lease.rank_at(0, false),
         };
-        lease.rank = Some((0, last));
+        lease.rank = Some(rank);
         if lease.held > 0 {
-            self.idle.insert(((0, last), id));
+            self.idle.insert((rank, id));
         }
         self.age(id, at_ms);
     }
@@ -251,13 +258,18 @@ impl<'a> Cache<'a> {
     /// Gives a lease the priority of its age.
     fn age(&mut self, id: u32, now_ms: i64) {
         let lease = self.leases[id as usize];
-        let Some((priority, until_ms)) = self.step(&lease, now_ms) else { return self.unpin(id) };
+        let Some((priority, rises, until_ms)) = self.step(&lease, now_ms) else {
+            if lease.is_pinned {
+                self.unpin(id);
+            }
+            return;
+        };
         if lease.held == 0 || (lease.rank.is_some_and(|rank| rank.0 == 0) && now_ms > lease.ended_ms) {
             // Nothing is left of it, or it has lost its pin.
             return;
         }
         self.later.push(Reverse((until_ms, Happens::Ages, id)));
-        self.rerank(id, priority);
+        self.rerank(id, priority, rises);
         if !lease.is_pinned {
             self.leases[id as usize].is_pinned = true;
             self.pinned += lease.held;
@@ -270,26 +282,27 @@ impl<'a> Cache<'a> {
         self.pinned_max = self.pinned_max.max(self.pinned);
     }
 
-    /// The priority of a lease now, and until when it has it; `None` when it has none.
-    fn step(&self, lease: &Lease, now_ms: i64) -> Option<(u8, i64)> {
+    /// The priority of a lease now, whether it rises, and until when it has it; `None` when it has none.
+    fn step(&self, lease: &Lease, now_ms: i64) -> Option<(u8, bool, i64)> {
         let class = &self.calls[lease.call].class;
         let at_ms = |until_s: f64| lease.ended_ms + (until_s * 1e3) as i64;
         match self.policy {
             Policy::Lru | Policy::Clairvoyant => None,
             Policy::FixedTtl { ttl_s, tools_only } => {
                 let is_kept = !tools_only || class.tool.is_some();
-                (is_kept && now_ms < at_ms(*ttl_s)).then(|| (1, at_ms(*ttl_s)))
+                // Who came first keeps what it has.
+                (is_kept && now_ms < at_ms(*ttl_s)).then(|| (1, true, at_ms(*ttl_s)))
             }
             Policy::Directives(directives) => {
                 let steps = &directives.get(class)?.steps;
                 let step = steps.iter().find(|step| now_ms < at_ms(step.until_s))?;
-                Some((step.priority, at_ms(step.until_s)))
+                Some((step.priority, step.rises, at_ms(step.until_s)))
             }
         }
     }
 
     fn unpin(&mut self, id: u32) {
-        self.rerank(id, 0);
+        self.rerank(id, 0, false);
         let lease = &mut self.leases[id as usize];
         if lease.is_pinned {
             lease.is_pinned = false;
@@ -297,12 +310,13 @@ impl<'a> Cache<'a> {
         }
     }
 
-    fn rerank(&mut self, id: u32, priority: u8) {
+    fn rerank(&mut self, id: u32, priority: u8, rises: bool) {
         let lease = &mut self.leases[id as usize];
-        let Some(rank) = lease.rank else { return };
-        lease.rank = Some((priority, rank.1));
-        if self.idle.remove(&(rank, id)) {
-            self.idle.insert(((priority, rank.1), id));
+        let Some(before) = lease.rank else { return };
+        let rank = lease.rank_at(priority, rises);
+        lease.rank = Some(rank);
+        if self.idle.remove(&(before, id)) {
+            self.idle.insert((rank, id));
         }
     }
 

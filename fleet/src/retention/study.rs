@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::cache::{Call, Outcome, Policy, Size, answered, simulate};
-use super::{Class, Directive, plan, resumption};
+use super::{Budget, Class, Directive, plan, resumption};
 
 /// Times to live that are tried for all alike, s; the best is shown, which nobody can know beforehand.
 const FIXED_S: [f64; 8] = [5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0];
@@ -69,7 +69,9 @@ pub fn study(calls: &[Call], config: Config) -> Option<Study> {
     let size = Size { blocks: config.blocks, pinned_blocks: (config.blocks as f64 * config.pinned_share) as usize };
     let known = answered(calls, from_ms);
     let span_s = (from_ms - first_ms) as f64 / 1e3;
-    let directives = plan(&resumption(&known), span_s, size.pinned_blocks as f64);
+    let (pinned_blocks, blocks) = (size.pinned_blocks as f64, config.blocks as f64);
+    let budget = Budget { pinned_blocks, other_blocks: blocks - pinned_blocks, span_s };
+    let directives = plan(&resumption(&known), budget);
     let of = |policy: &Policy| simulate(calls, size, policy, from_ms);
     let lru = of(&Policy::Lru);
     if lru.resume_seen_blocks == 0 {
@@ -186,10 +188,20 @@ impl Study {
     }
 }
 
-/// How a directive's priority falls, `100 to 5 s, 40 to 60 s`.
+/// How a directive's priority changes, `100 to 5 s, 40 to 60 s`. Steps within ten of each other are one, by the mean.
 fn priorities(directive: &Directive) -> String {
-    let step = |step: &super::PriorityStep| format!("{} to {} s", step.priority, step.until_s);
-    directive.steps.iter().map(step).collect::<Vec<_>>().join(", ")
+    let mut runs: Vec<(f64, Vec<u8>)> = Vec::new();
+    for step in &directive.steps {
+        match runs.last_mut().filter(|(_, run)| run[0].abs_diff(step.priority) < 10) {
+            Some((until_s, run)) => {
+                *until_s = step.until_s;
+                run.push(step.priority);
+            }
+            None => runs.push((step.until_s, vec![step.priority])),
+        }
+    }
+    let mean = |run: &[u8]| run.iter().map(|priority| f64::from(*priority)).sum::<f64>() / run.len() as f64;
+    runs.iter().map(|(until_s, run)| format!("{:.0} to {until_s} s", mean(run))).collect::<Vec<_>>().join(", ")
 }
 
 /// A name in a table of Markdown.

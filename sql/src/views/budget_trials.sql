@@ -12,7 +12,7 @@ WITH steps AS (
     AS steps (step, action, multiple)
 ),
 contexts AS (
-  SELECT DISTINCT model, effective_tokens FROM effective_context
+  SELECT DISTINCT model, domain, effective_tokens FROM effective_context
 ),
 places AS (
   SELECT
@@ -31,7 +31,8 @@ places AS (
     AND session_turns.session_start_ms = session_tokens.session_start_ms
     AND session_turns.place = session_tokens.place
     AND (session_turns.tenant IS NOT DISTINCT FROM session_tokens.tenant)
-  LEFT JOIN contexts ON contexts.model = session_turns.model
+  LEFT JOIN contexts
+    ON contexts.model = session_turns.model AND (contexts.domain IS NOT DISTINCT FROM session_turns.domain)
   LEFT JOIN token_budgets
     ON token_budgets.place = session_tokens.place
     AND (token_budgets.domain IS NOT DISTINCT FROM session_tokens.domain)

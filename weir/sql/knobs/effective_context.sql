@@ -1,5 +1,6 @@
 SELECT
   model,
+  domain,
   CAST(from_tokens AS VARCHAR) AS from_tokens,
   success_rate,
   success_rate_low,

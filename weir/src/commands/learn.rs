@@ -11,6 +11,7 @@ use weir_policy_runtime::Objective;
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind};
 use crate::error::{Failure, Result};
+use crate::knobs::KvCache;
 use crate::progress::Progress;
 use crate::training::{Beside, InForce};
 use crate::{services, training};
@@ -18,9 +19,10 @@ use crate::{services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag, pin_blocks } => {
+        LearnKind::Policy { key, name, seed, tag, kv_blocks, kv_pinned } => {
             let key = SigningKey::read(&key)?;
-            policy(common, &key, &name, seed, tag.as_deref(), pin_blocks).await
+            let cache = kv_blocks.map(|blocks| KvCache { blocks, pinned_share: kv_pinned });
+            policy(common, &key, &name, seed, tag.as_deref(), cache).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -34,7 +36,7 @@ async fn policy(
     name: &str,
     seed: u64,
     tag: Option<&str>,
-    pin_blocks: Option<u64>,
+    cache: Option<KvCache>,
 ) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
@@ -53,7 +55,7 @@ async fn policy(
     let beside = Beside {
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
-        knobs: crate::knobs::files(&store, pin_blocks).await?,
+        knobs: crate::knobs::files(&store, cache).await?,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;

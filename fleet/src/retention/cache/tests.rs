@@ -37,7 +37,7 @@ fn blocks_in_use_stay_and_what_finds_no_room_is_not_kept() {
 
 #[test]
 fn a_directive_keeps_blocks_for_its_time_and_no_longer() {
-    let step = PriorityStep { until_s: 60.0, priority: 3, hits_per_held_s: 1.0 };
+    let step = PriorityStep { until_s: 60.0, priority: 3, hits_per_held_s: 1.0, rises: false };
     let pinned = Directive { ttl_s: 60.0, steps: vec![step], ..Directive::default() };
     let policy = Policy::Directives(BTreeMap::from([(class(Some("search")), pinned)]));
     let calls = |again_ms: i64| {
@@ -65,7 +65,7 @@ fn a_directive_keeps_blocks_for_its_time_and_no_longer() {
 
 #[test]
 fn of_two_pinned_prompts_the_one_goes_whose_priority_has_fallen() {
-    let step = |until_s, priority| PriorityStep { until_s, priority, hits_per_held_s: 1.0 };
+    let step = |until_s, priority| PriorityStep { until_s, priority, hits_per_held_s: 1.0, rises: false };
     let directive = |steps| Directive { ttl_s: 600.0, steps, ..Directive::default() };
     let policy = Policy::Directives(BTreeMap::from([
         (class(Some("quick")), directive(vec![step(5.0, 9), step(600.0, 1)])),

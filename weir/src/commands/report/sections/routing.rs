@@ -200,11 +200,12 @@ pub(in super::super) const SECTIONS: [Section; 20] = [
     },
     Section {
         title: "How much a model can read",
-        about: "Good answers by length of prompt. A length is too much from where its interval lies below that of a \
-                shorter one. Intervals are of 95 %.",
+        about: "Good answers by length of prompt, within a subject. A length is too much from where its interval lies \
+                below that of a shorter one. Intervals are of 95 %.",
         sql: include_str!("../sql/routing/contexts.sql"),
         columns: &[
             ("model", "model", Text),
+            ("domain", "domain", Text),
             ("from_tokens", "from, tokens", Count),
             ("to_tokens", "to", Count),
             ("judged", "judged", Count),

@@ -1,5 +1,6 @@
 SELECT
   model,
+  domain,
   from_tokens,
   to_tokens,
   judged,
@@ -9,5 +10,6 @@ SELECT
   CASE WHEN is_effective THEN '' ELSE 'too much' END AS said
 FROM effective_context
 WHERE judged >= 20
-ORDER BY model, from_tokens
+-- Those in which a length is too much, then those that were judged most.
+ORDER BY effective_tokens IS NULL, sum(judged) OVER (PARTITION BY model, domain) DESC, model, domain, from_tokens
 LIMIT 60
