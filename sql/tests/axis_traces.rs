@@ -2,6 +2,7 @@
 //! a script of its own, over the raw files, finds the same. The tables of `docs/concepts/axes.md` are printed here.
 
 mod common;
+mod parquet_rows;
 mod traces;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -2,32 +2,21 @@
 //! experiments, vLLM on up to eight pods.
 
 mod common;
+mod parquet_rows;
 
 use std::path::Path;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
-use arrow::json::LineDelimitedWriter;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use serde_json::Value;
 use weir_schemas::{GpuTelemetry, Request};
 use weir_store::Store;
 
 use crate::common::append;
+use crate::parquet_rows::parquet_rows;
 
 async fn rows(folder: &Path, sql: &str) -> Vec<Value> {
-    let ctx = SessionContext::new();
-    for table in ["requests", "vllm_engine_log"] {
-        let file = folder.join(format!("{table}.parquet"));
-        let file = file.to_str().expect("a plain path");
-        ctx.register_parquet(table, file, ParquetReadOptions::default()).await.expect("the data set opens");
-    }
-    let batches = ctx.sql(sql).await.expect("plans").collect().await.expect("the data set reads");
-    let mut writer = LineDelimitedWriter::new(Vec::new());
-    writer.write_batches(&batches.iter().collect::<Vec<_>>()).expect("the rows are JSON");
-    writer.finish().expect("the rows end");
-    let lines = String::from_utf8(writer.into_inner()).expect("text");
-    lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
+    parquet_rows(folder, &["requests", "vllm_engine_log"], sql).await
 }
 
 /// A run of the experiments: how many of its engines wrote a log is told by its files.

@@ -6,9 +6,7 @@ use std::path::Path;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
-use arrow::json::LineDelimitedWriter;
 use arrow::util::display::array_value_to_string;
-use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use serde_json::Value;
 use weir_schemas::Request;
 use weir_sql::Context;
@@ -17,6 +15,7 @@ use weir_traffic::Event;
 use weir_traffic::replay::{ReplayConfig, open};
 
 use crate::common::append;
+use crate::parquet_rows::parquet_rows;
 
 /// 2023-11-15 00:00:00 UTC: where a trace without a date begins.
 const START_MS: i64 = 1_700_006_400_000;
@@ -159,25 +158,8 @@ async fn rows(trace: &Trace, folder: &Path) -> Vec<Value> {
             };
             open(&folder.join(file), config).expect("the trace opens").map(row).collect()
         }
-        Read::Query { tables, sql } => {
-            let ctx = SessionContext::new();
-            for table in *tables {
-                let file = folder.join(format!("{table}.parquet"));
-                let file = file.to_str().expect("a plain path");
-                ctx.register_parquet(*table, file, ParquetReadOptions::default()).await.expect("the trace opens");
-            }
-            let batches = ctx.sql(sql).await.expect("plans").collect().await.expect("the trace reads");
-            json_rows(&batches)
-        }
+        Read::Query { tables, sql } => parquet_rows(folder, tables, sql).await,
     }
-}
-
-fn json_rows(batches: &[RecordBatch]) -> Vec<Value> {
-    let mut writer = LineDelimitedWriter::new(Vec::new());
-    writer.write_batches(&batches.iter().collect::<Vec<_>>()).expect("the rows are JSON");
-    writer.finish().expect("the rows end");
-    let lines = String::from_utf8(writer.into_inner()).expect("text");
-    lines.lines().map(|line| serde_json::from_str(line).expect("a JSON object")).collect()
 }
 
 /// The result of a query as text, a vector a row.
