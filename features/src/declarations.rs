@@ -88,7 +88,18 @@ fn shortened(subject: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_has_a_declaration_of_its_own_or_none(text in "(I|won't|can’t|refuse|to|help|again|[.;?\"\\n]|\\PC| ){0,40}") {
+            if let Some(declared) = declaration(&text) {
+                prop_assert!(text.contains(declared.subject) && declared.subject.len() <= SUBJECT_MAX);
+            }
+        }
+    }
 
     fn rule(text: &str) -> Option<&'static str> {
         declaration(text).map(|declaration| declaration.rule)

@@ -61,6 +61,7 @@ const ANALYTICS: &[Analytics] = analytics! {
     "attribution": "why each poor session came out badly, which knob could have prevented it, and who fails less";
     "attribution_by_knob": "poor sessions by the knob that could have prevented them: where to push";
     "handoff_penalties": "how many more requests a session takes after a switch of models, adjusted and not";
+    "rebalancing": "where traffic should go after a model's errors rose or its quality fell, by domain";
     "session_tokens": "tokens of each session up to each of its requests";
     "token_budgets": "quantiles of a session's tokens by its n-th request, by domain and system prompt";
     "effective_context": "up to which length of prompt each model still answers well";

@@ -358,3 +358,25 @@ async fn tool_use(folder: &Path) -> Context {
 fn results_that_are_used_count_and_tools_that_may_not_be_called_come_last() {
     passes("tool_use.slt", tool_use);
 }
+
+/// Nine hours of two models on code, and of one on law; after six of them it begins to fail every other time.
+async fn worsening(folder: &Path) -> Context {
+    let mut requests = Vec::new();
+    for minute in 0..540 {
+        for n in 0..8 {
+            let (model, domain) = [("a", "code"), ("b", "code"), ("a", "law"), ("b", "chat")][n % 4];
+            let is_bad = if model == "a" && minute >= 360 { n < 4 } else { minute % 50 == 0 && n < 4 };
+            requests.push(json!({ "request_id": format!("{minute} {n}"), "arrival_ms": T0_MS + 60_000 * minute,
+                "executed_model": model, "domain": domain, "http_status": if is_bad { 500 } else { 200 } }));
+        }
+    }
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    append(&store, Request::contract(), 0, &requests).await;
+    weir_features::catch_up(&store).await.expect("catches up");
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn after_a_change_for_the_worse_traffic_goes_where_it_is_shown_to_be_better() {
+    passes("rebalancing.slt", worsening);
+}

@@ -83,6 +83,9 @@ const KNOBS: &[Knob] = knobs! {
     "risk_actions", Unsupported, Advisory, ["action", "score"] =>
         ["threshold", "catch_rate", "false_alarm_rate", "false_alarm_rate_high"],
         "From which score of risk on to act, within a share of false alarms for each action.";
+    "rebalancing", Unsupported, Advisory, ["metric", "model", "domain", "to_model"] =>
+        ["rate", "rate_low", "rate_high", "to_rate", "to_rate_high"],
+        "After a model's errors rose or its quality fell: who is shown to do better since, by domain.";
     "semantic_cache", Advisory, Advisory, ["domain", "threshold"] => ["bad_rate", "bad_rate_low", "bad_rate_high"],
         "The share of bad answers among hits of the semantic cache at a similarity or above; intervals of 95 %.";
     "reasoning_gain", Advisory, Advisory, ["model", "domain", "complexity"] => ["success_on", "success_off", "gain", "extra_tokens"],

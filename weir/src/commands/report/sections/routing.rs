@@ -3,7 +3,7 @@
 use super::Shown::{Count, Moment, Number, Percent, Text};
 use super::{Chart, Section};
 
-pub(in super::super) const SECTIONS: [Section; 20] = [
+pub(in super::super) const SECTIONS: [Section; 21] = [
     Section {
         title: "Models by expected loss",
         about: "What a request costs in failures: the rates of all classes, each times its weight (--weight), added \
@@ -96,6 +96,28 @@ pub(in super::super) const SECTIONS: [Section; 20] = [
         ],
         chart: Some(Chart::Bars { label: &["knob", "class"], value: "sessions" }),
         nothing: "No session was judged to have come out badly.",
+    },
+    Section {
+        title: "Rebalancing",
+        about: "Models whose errors were noticed to rise or whose quality to fall, what they do since then on each \
+                subject, and who is shown to fail less since the same moment. Rates are of failures, pooled; ends are \
+                of intervals of 95 %.",
+        sql: include_str!("../sql/routing/rebalancing.sql"),
+        columns: &[
+            ("model", "model", Text),
+            ("domain", "domain", Text),
+            ("metric", "what changed", Text),
+            ("since", "since, UTC", Moment),
+            ("requests", "requests", Count),
+            ("rate", "fails", Percent),
+            ("rate_low", "low", Percent),
+            ("to_model", "better", Text),
+            ("to_rate", "fails", Percent),
+            ("to_rate_high", "high", Percent),
+            ("to_requests", "requests", Count),
+        ],
+        chart: None,
+        nothing: "No model's errors were noticed to rise, nor its quality to fall.",
     },
     Section {
         title: "Hand-offs",
