@@ -77,6 +77,7 @@ const ANALYTICS: &[Analytics] = analytics! {
     "permission_matrix": "how often each role was allowed each tool and operation, pooled, with intervals";
     "permission_rules": "candidates for rules on tool calls, from decisions that are always the same";
     "tool_ranking": "tools in the order in which to offer them: allowed ones, then by success and use of their results";
+    "tool_embedding_trials": "whether embeddings of requests tell which tool will work, better than counts do";
     "commitments": "answers in which a model says that it will not do something, found by rules";
     "resume_curves": "how soon sessions go on after each tool, and for how long their blocks are held until then";
     "session_risk": "how unsafe each session looks: two decayed scores, peak, persistence, categories";

@@ -380,3 +380,24 @@ async fn worsening(folder: &Path) -> Context {
 fn after_a_change_for_the_worse_traffic_goes_where_it_is_shown_to_be_better() {
     passes("rebalancing.slt", worsening);
 }
+
+/// Requests whose embedding says which of two tools will work, one of them seven times in ten; a third tool never works.
+async fn embedded(folder: &Path) -> Context {
+    let requests: Vec<Value> = (0..200)
+        .map(|n| {
+            let (tool, embedding) = if n % 10 < 7 { ("search", [1.0, 0.1]) } else { ("compute", [0.1, 1.0]) };
+            at(
+                &format!("{n:03}"),
+                n,
+                json!({ "domain": "law", "embedding": embedding, "embedding_model": "e", "tools_called":
+                    [{ "name": tool, "success": true }, { "name": "broken", "success": false }] }),
+            )
+        })
+        .collect();
+    stored(folder, &requests, &[]).await
+}
+
+#[test]
+fn embeddings_tell_tools_apart_where_counts_cannot() {
+    passes("tool_embeddings.slt", embedded);
+}

@@ -25,7 +25,7 @@ const TWICE_PERCENT: u32 = 5;
 const RUN: [&str; 3] = ["run", "--until-drained", "--no-http"];
 
 /// Everything that is a function of the requests and opinions, and not of where in Kafka they stood.
-const VIEWS: [&str; 48] = [
+const VIEWS: [&str; 44] = [
     "workload_mix",
     "workload_mix_by_minute",
     "latency",
@@ -60,20 +60,16 @@ const VIEWS: [&str; 48] = [
     "reputation_pieces",
     "attribution",
     "handoff_penalties",
-    "rebalancing",
     "token_budgets",
     "budget_trials",
     "caller_budgets",
     "cut_back_gains",
     "effective_context",
-    "fact_check_gates",
     "tools",
     "tool_ranking",
     "tool_sequences",
     "tool_transitions",
     "resume_curves",
-    "risk_thresholds",
-    "caller_risk",
 ];
 
 struct Message {

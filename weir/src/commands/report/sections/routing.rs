@@ -3,7 +3,7 @@
 use super::Shown::{Count, Moment, Number, Percent, Text};
 use super::{Chart, Section};
 
-pub(in super::super) const SECTIONS: [Section; 21] = [
+pub(in super::super) const SECTIONS: [Section; 22] = [
     Section {
         title: "Models by expected loss",
         about: "What a request costs in failures: the rates of all classes, each times its weight (--weight), added \
@@ -277,6 +277,24 @@ pub(in super::super) const SECTIONS: [Section; 21] = [
         ],
         chart: None,
         nothing: "No router reports tool calls.",
+    },
+    Section {
+        title: "Tools by embedding",
+        about: "Rankings of tools by the nearness of a request to those in which the tool worked, and by how often it worked \
+                in the domain; both learned from the older half and tried on the newer. NDCG at 5: 1 has the tools that \
+                then worked always on top.",
+        sql: include_str!("../sql/routing/embeddings.sql"),
+        columns: &[
+            ("embedding_model", "embedding", Text),
+            ("domain", "domain", Text),
+            ("requests", "requests", Count),
+            ("ndcg5_by_embedding", "NDCG by embedding", Number(3)),
+            ("ndcg5_by_counts", "by counts", Number(3)),
+            ("first_by_embedding", "first by embedding", Percent),
+            ("first_by_counts", "by counts", Percent),
+        ],
+        chart: None,
+        nothing: "No router logs embeddings of requests in which a tool worked.",
     },
     Section {
         title: "Runs of tools",

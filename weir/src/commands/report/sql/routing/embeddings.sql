@@ -1,0 +1,1 @@
+SELECT * FROM tool_embedding_trials ORDER BY requests DESC, embedding_model, domain LIMIT 40
