@@ -401,3 +401,31 @@ async fn embedded(folder: &Path) -> Context {
 fn embeddings_tell_tools_apart_where_counts_cannot() {
     passes("tool_embeddings.slt", embedded);
 }
+
+/// What they lean on is computed once, and they say the same.
+#[test]
+fn views_over_kept_ones_say_what_they_said() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let (folder, kept) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let ctx = budgets(folder.path()).await;
+        let questions = ["failure_rates", "token_budgets", "budget_trials", "tools", "sessions", "request_outcomes"];
+        let ask = async |ctx: &Context| {
+            let mut said = Vec::new();
+            for view in questions {
+                let rows =
+                    weir_sql::query(ctx, &format!("SELECT * FROM {view} ORDER BY 1, 2, 3, 4, 5")).await.expect(view);
+                said.push(arrow::util::pretty::pretty_format_batches(&rows).expect("prints").to_string());
+            }
+            said
+        };
+        let wanted = ask(&ctx).await;
+        let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("the folder opens");
+        let fresh = weir_sql::open(&store).await.expect("the session opens");
+        let views = ["session_turns", "sessions", "rewards", "request_outcomes", "failure_checks", "session_tokens"];
+        weir_features::keep_views(&fresh, &views, kept.path()).await.expect("keeps");
+        assert_eq!(ask(&fresh).await, wanted);
+        let is_kept = |view: &str| kept.path().join(view).read_dir().expect("is there").next().is_some();
+        assert!(is_kept("session_turns") && !is_kept("rewards"), "of the second there was no row");
+    });
+}
