@@ -22,7 +22,7 @@ contract! {
         request_id: String = Text, "id", "The request that it is about.";
         session_id: String = Text, "id, pseudonym in the table", "The session that it is about.";
         turn: i32 = Int32, "count from 0", "The turn of the session that it is about, if it is about one.";
-        caller: String = Text, "id, pseudonym in the table", "Who gave it.";
+        caller: String = Text, "id, pseudonym in the table", "Who gave it; of a security event that names no request, whom it is about.";
         model: String = Text, "name", "The model that it is about, if it says.";
         other_model: String = Text, "name", "The other side of a pairwise preference.";
         value: f64 = Float64, "0..1, higher is better", "The opinion as a number; null when nothing was checked.";

@@ -277,9 +277,8 @@ async fn labelled_risks(folder: &Path) -> Context {
             n,
             json!({ "session_id": id, "caller": format!("c{n}"), "safety_score": score, "http_status": 200 }),
         ));
-        if n >= 202 {
-            opinions.push(verdict(&id, &id, "operator", 0.0, json!({ "label": "unsafe" })));
-        }
+        let (value, label) = if n >= 202 { (0.0, "unsafe") } else { (1.0, "safe") };
+        opinions.push(verdict(&id, &id, "operator", value, json!({ "label": label })));
     }
     opinions.push(json!({ "feedback_id": "guard", "event_ms": T0_MS, "source": "agent", "kind": "security_event",
         "caller": "c1", "label": "visual_confused_deputy", "value": 0.2 }));

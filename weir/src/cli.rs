@@ -564,6 +564,9 @@ pub enum LearnKind {
         /// the last day (`weir fleet retention` tries it).
         #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
         kv_blocks: Option<u64>,
+        /// That pool's requests; all pools as one when left out.
+        #[arg(long, value_name = "POOL")]
+        kv_pool: Option<String>,
         /// Share of the blocks that may be pinned.
         #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
         kv_pinned: f64,
@@ -626,8 +629,8 @@ pub struct DecideArgs {
     /// subject, by the policy's table of reputations (above 0 and up to 1).
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub hallucination_max: Option<f64>,
-    /// Say with each decision whether its answer is worth checking, so that about this share of checks is made: those first
-    /// that find most, by the policy's table (above 0 and up to 1).
+    /// Say with each decision whether its answer is worth checking, so that about this share of answers is: those first whose
+    /// checks find most, by the policy's table, and one in twenty of the others (above 0 and up to 1).
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub check: Option<f64>,
 }

@@ -61,7 +61,7 @@ const KNOBS: &[Knob] = knobs! {
         ["resumed_share", "resumed_share_low", "resumed_share_high", "held_s_mean"],
         "The share of sessions that go on within a time after a tool was called, and for how long blocks are held until then.";
     "fact_check_gates", Unsupported, Enforced, ["domain", "complexity", "model"] =>
-        ["rate", "rate_low", "rate_high", "checks_before", "checks_share", "found_share"],
+        ["rate", "rate_low", "rate_high", "share_before", "share_through", "found_share"],
         "Which answers are worth checking for hallucination: those first that are found to hallucinate most.";
     "effective_context", Unsupported, Advisory, ["model", "domain", "from_tokens"] =>
         ["success_rate", "success_rate_low", "success_rate_high", "effective_tokens"],
@@ -77,9 +77,9 @@ const KNOBS: &[Knob] = knobs! {
     "tool_ranking", Unsupported, Advisory, ["domain", "stage", "tool", "model"] =>
         ["place", "is_authorised", "reward", "success_rate_low", "success_rate_high", "information_density"],
         "In which order to offer tools: allowed ones first, then by success and by use of what they return.";
-    "permission_rules", Unsupported, Advisory, ["verdict", "role", "tool", "operation", "domain"] =>
+    "permission_rules", Unsupported, Advisory, ["tenant", "verdict", "role", "tool", "operation", "domain"] =>
         ["confidence", "confidence_low", "exceptions"],
-        "Candidates for rules on tool calls, for a person to accept: decisions that were always the same; null is any.";
+        "Candidates for rules on tool calls, for a person to accept: decisions that were nearly always the same; null is any.";
     "risk_actions", Unsupported, Advisory, ["action", "score"] =>
         ["threshold", "catch_rate", "false_alarm_rate", "false_alarm_rate_high"],
         "From which score of risk on to act, within a share of false alarms for each action.";
@@ -99,8 +99,10 @@ const RETENTION: &str = "kv_retention";
 const RETENTION_MS: i64 = 86_400_000;
 
 /// A pool's prefix cache.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct KvCache {
+    /// Its pool; all of them as one where there is none.
+    pub pool: Option<String>,
     /// Blocks of all its instances together.
     pub blocks: u64,
     /// Share of them that may be pinned.
@@ -121,7 +123,7 @@ pub async fn files(store: &Store, cache: Option<KvCache>) -> Result<BTreeMap<Str
     }
     if let Some(cache) = cache {
         let from_ms = from_ms.max(to_ms - RETENTION_MS);
-        let rows = retention_rows(&context, from_ms, to_ms, cache).await?;
+        let rows = retention_rows(&context, from_ms, to_ms, &cache).await?;
         files.insert(knob_path(RETENTION), RETENTION_KNOB.table(from_ms, to_ms, rows)?);
     }
     Ok(files)
@@ -129,22 +131,24 @@ pub async fn files(store: &Store, cache: Option<KvCache>) -> Result<BTreeMap<Str
 
 const RETENTION_KNOB: Knob = Knob {
     name: RETENTION,
-    about: "The priority with which engines keep the blocks of a prompt after its answer, until an age in seconds; 0 is none.",
+    about: "The priority with which engines keep the blocks of a prompt after its answer, until an age in seconds; 0 is none. \
+            Of the model with most blocks.",
     vllm_sr: Support::Unsupported,
     decide: Support::Advisory,
-    keys: &["system_prompt_hash", "tool", "stage", "until_s"],
+    keys: &["model", "system_prompt_hash", "tool", "stage", "until_s"],
     values: &["priority", "hits_per_held_s", "ttl_s"],
     sql: "",
 };
 
-async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, cache: KvCache) -> Result<Vec<KnobRow>> {
-    let calls = retention::calls(context, from_ms, to_ms + 1, None, None).await?;
+async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, cache: &KvCache) -> Result<Vec<KnobRow>> {
+    let (model, calls) = retention::calls(context, from_ms, to_ms + 1, None, cache.pool.as_deref()).await?;
     let span_s = (to_ms - from_ms) as f64 / 1e3;
     let pinned_blocks = cache.blocks as f64 * cache.pinned_share;
     let budget = Budget { pinned_blocks, other_blocks: cache.blocks as f64 - pinned_blocks, span_s };
     let directives = plan(&resumption(&answered(&calls, to_ms)), budget);
     let row = |class: &Class, until_s: f64, priority: u8, hits_per_held_s: f64, directive: &Directive| KnobRow {
         key: vec![
+            model.clone(),
             class.system_prompt_hash.clone(),
             class.tool.clone(),
             Some(class.stage.clone()),
@@ -165,8 +169,8 @@ async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, cache: KvCa
 /// Views on outcomes that many others lean on, each after those that it leans on.
 const SHARED_VIEWS: [&str; 9] = [
     "session_turns",
-    "sessions",
     "rewards",
+    "sessions",
     "request_outcomes",
     "failure_checks",
     "failure_rates",

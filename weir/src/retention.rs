@@ -18,38 +18,36 @@ const MODEL_SQL: &str = include_str!("../sql/retention_model.sql");
 /// What comes later than this after the end of what came before is another session, as in the views.
 const SESSION_GAP_MS: i64 = 1_800_000;
 
-/// Calls in `[from_ms, to_ms)` of one model, in the order of arrival. Where no session is named, sessions are told by their
-/// blocks.
+/// Calls in `[from_ms, to_ms)` of one model, in the order of arrival, with its name. Those that name no session are told by
+/// their blocks among themselves.
 pub async fn calls(
     session: &weir_sql::Context,
     from_ms: i64,
     to_ms: i64,
     model: Option<&str>,
     pool: Option<&str>,
-) -> Result<Vec<Call>> {
+) -> Result<(Option<String>, Vec<Call>)> {
     let is = |column: &str, name: &str| format!("{column} = '{}'", name.replace('\'', "''"));
     let within = |sql: &str| {
         let pool = pool.map_or("true".to_owned(), |pool| is("pool", pool));
         sql.replace("{from_ms}", &from_ms.to_string()).replace("{to_ms}", &to_ms.to_string()).replace("{pool}", &pool)
     };
-    let condition = match model {
-        Some(model) => is("model", model),
+    let model = match model {
+        Some(model) => Some(model.to_owned()),
         None => {
             let found = rows(session, &within(MODEL_SQL)).await?;
             let first = found.first().ok_or_else(nothing)?;
-            first
-                .get("model")
-                .and_then(|name| name.as_str())
-                .map_or("model is null".to_owned(), |name| is("model", name))
+            first.get("model").and_then(|name| name.as_str()).map(str::to_owned)
         }
     };
+    let condition = model.as_deref().map_or("model is null".to_owned(), |name| is("model", name));
     let batches = weir_sql::query(session, &within(CALLS_SQL).replace("{model}", &condition)).await?;
     let mut sessions = Sessions::default();
     for batch in &batches {
         sessions.add(&Columns::of(batch)?);
     }
     let calls = sessions.finished();
-    if calls.is_empty() { Err(nothing()) } else { Ok(calls) }
+    if calls.is_empty() { Err(nothing()) } else { Ok((model, calls)) }
 }
 
 fn nothing() -> Failure {
@@ -94,6 +92,8 @@ impl Columns {
 #[derive(Default)]
 struct Sessions {
     calls: Vec<Call>,
+    /// Whether each call names its session.
+    named: Vec<bool>,
     /// The last call of each (tenant, session).
     last: HashMap<(String, String), usize>,
 }
@@ -104,6 +104,7 @@ impl Sessions {
         for row in 0..columns.arrival_ms.len() {
             let (arrival_ms, index) = (columns.arrival_ms.value(row), self.calls.len());
             let session = text(&columns.session_id, row);
+            self.named.push(session.is_some());
             let previous = session
                 .and_then(|session| self.last.insert((columns.tenant.value(row).to_owned(), session), index))
                 .filter(|&before| arrival_ms - self.calls[before].end_ms <= SESSION_GAP_MS);
@@ -118,11 +119,10 @@ impl Sessions {
     }
 
     fn finished(mut self) -> Vec<Call> {
-        if self.last.is_empty() {
-            let prompts: Vec<Vec<i64>> = self.calls.iter().map(|call| call.blocks.clone()).collect();
-            for (call, previous) in self.calls.iter_mut().zip(chain(&prompts)) {
-                call.previous = previous;
-            }
+        let unnamed: Vec<usize> = (0..self.calls.len()).filter(|call| !self.named[*call]).collect();
+        let prompts: Vec<Vec<i64>> = unnamed.iter().map(|call| self.calls[*call].blocks.clone()).collect();
+        for (call, previous) in unnamed.iter().zip(chain(&prompts)) {
+            self.calls[*call].previous = previous.map(|previous| unnamed[previous]);
         }
         let mut places = vec![1_u32; self.calls.len()];
         for index in 0..self.calls.len() {

@@ -230,11 +230,18 @@ fn with_tables() -> Bundle {
         table.finished().unwrap().to_json().unwrap()
     };
     let reputation = vec![row(&["large", "law"], &[0.3, 0.25], 900), row(&["small", "law"], &[0.3, 0.01], 4)];
-    let checks = vec![row(&["law", "hard", "small"], &[0.0], 50), row(&["code", "hard", "small"], &[0.6], 50)];
+    let checks = vec![
+        row(&["law", "hard", "small"], &[0.0, 0.4], 50),
+        row(&["code", "hard", "small"], &[0.6, 1.0], 50),
+        row(&["chat", "hard", "small"], &[0.4, 0.6], 50),
+    ];
     let mut files = support::bundle().files;
     let values = ["hallucination_rate", "hallucination_rate_low"];
     files.insert(knob_path("model_reputation"), table(&["model", "domain"], &values, reputation));
-    files.insert(knob_path("fact_check_gates"), table(&["domain", "complexity", "model"], &["checks_before"], checks));
+    files.insert(
+        knob_path("fact_check_gates"),
+        table(&["domain", "complexity", "model"], &["share_before", "share_through"], checks),
+    );
     Bundle::build(Manifest::routing_policy("tables", 0, Lineage::default(), json!({})), files).unwrap()
 }
 
@@ -268,7 +275,13 @@ fn a_model_that_hallucinates_on_a_subject_is_kept_away_from_its_facts() {
         let body = json!({ "request_id": "r", "candidates": ["small"], "context": context });
         sidecar.ask(&body).1["check"].clone()
     };
-    assert_eq!(check(json!({ "fact_check": true, "domain": "code", "complexity": "hard" })), json!(false));
+    let checked = |domain: &str| {
+        let context = json!({ "fact_check": true, "domain": domain, "complexity": "hard" });
+        (0..400).filter(|_| check(context.clone()) == json!(true)).count()
+    };
+    assert_eq!(checked("law"), 400);
+    // Half of what lies across the share, and one in twenty of what is behind it: within six standard deviations.
+    assert!((140..=260).contains(&checked("chat")) && (1..=46).contains(&checked("code")));
     assert_eq!(check(json!({ "fact_check": true, "domain": "maths", "complexity": "hard" })), json!(true));
     assert_eq!(check(json!({ "fact_check": false, "domain": "law", "complexity": "hard" })), Value::Null);
 

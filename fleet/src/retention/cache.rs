@@ -2,8 +2,8 @@
 //!
 //! The cache holds blocks by their hash. A request finds the blocks at the beginning of its prompt that are held, computes
 //! the rest, and holds all of them until it ends; from then on they can be evicted, the last ones of a prompt first, as vLLM
-//! frees them. A block that several prompts share is that of the request which used it last, unless an earlier one's is
-//! pinned higher. Where everything held is in use, a new block is not kept.
+//! frees them. A block that several prompts share is that of the request which used it last; where an earlier one's was
+//! pinned higher, it keeps that pin. Where everything held is in use, a new block is not kept.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
@@ -103,7 +103,9 @@ pub fn chain(prompts: &[Vec<i64>]) -> Vec<Option<usize>> {
     for (index, blocks) in prompts.iter().enumerate() {
         let seen = blocks.iter().take_while(|block| last_use.contains_key(block)).count();
         let before = seen.checked_sub(1).map(|deepest| last_use[&blocks[deepest]]);
-        previous.push(before.filter(|&before| seen + 1 >= prompts[before].len() && prompts[before].len() > 1));
+        // A last block that has been filled up since is another now. One block before it could be anybody's system prompt.
+        let goes_on = |before: usize| seen == prompts[before].len() || (seen > 1 && seen + 1 == prompts[before].len());
+        previous.push(before.filter(|&before| goes_on(before)));
         for block in blocks {
             last_use.insert(*block, index);
         }
@@ -174,6 +176,8 @@ struct Lease {
     is_pinned: bool,
     /// When it ended, ms.
     ended_ms: i64,
+    /// A pin that its blocks had from another prompt: priority, and until when.
+    inherited: Option<(u8, i64)>,
 }
 
 impl Lease {
@@ -242,7 +246,6 @@ impl<'a> Cache<'a> {
     /// The request has been answered: what it used can go.
     fn end(&mut self, id: u32, at_ms: i64) {
         let lease = &mut self.leases[id as usize];
-        lease.ended_ms = at_ms;
         let rank = match self.policy {
             // Negated: what is used again last is the least.
             Policy::Clairvoyant => (0, -self.next_use_ms[lease.call][lease.from]),
@@ -282,22 +285,27 @@ impl<'a> Cache<'a> {
         self.pinned_max = self.pinned_max.max(self.pinned);
     }
 
-    /// The priority of a lease now, whether it rises, and until when it has it; `None` when it has none.
+    /// The priority of a lease at its age, whether it rises, and until when it has it; `None` when it has none. Before its end
+    /// a lease is of age 0.
     fn step(&self, lease: &Lease, now_ms: i64) -> Option<(u8, bool, i64)> {
         let class = &self.calls[lease.call].class;
         let at_ms = |until_s: f64| lease.ended_ms + (until_s * 1e3) as i64;
-        match self.policy {
+        let own = match self.policy {
             Policy::Lru | Policy::Clairvoyant => None,
             Policy::FixedTtl { ttl_s, tools_only } => {
                 let is_kept = !tools_only || class.tool.is_some();
                 // Who came first keeps what it has.
                 (is_kept && now_ms < at_ms(*ttl_s)).then(|| (1, true, at_ms(*ttl_s)))
             }
-            Policy::Directives(directives) => {
-                let steps = &directives.get(class)?.steps;
-                let step = steps.iter().find(|step| now_ms < at_ms(step.until_s))?;
+            Policy::Directives(directives) => directives.get(class).and_then(|directive| {
+                let step = directive.steps.iter().find(|step| now_ms < at_ms(step.until_s))?;
                 Some((step.priority, step.rises, at_ms(step.until_s)))
-            }
+            }),
+        };
+        let inherited = lease.inherited.filter(|(_, until_ms)| now_ms < *until_ms).map(|(p, until)| (p, false, until));
+        match (own, inherited) {
+            (Some(own), Some(other)) if other.0 > own.0 => Some(other),
+            (own, inherited) => own.or(inherited),
         }
     }
 
@@ -348,28 +356,45 @@ impl<'a> Cache<'a> {
 
     fn lease(&mut self, index: usize, from: usize, to: usize) {
         let call = &self.calls[index];
-        let id = self.leases.len() as u32;
-        self.leases.push(Lease { call: index, from, to, held: 0, rank: None, is_pinned: false, ended_ms: i64::MAX });
-        let priority = match self.policy {
-            Policy::Directives(directives) => directives.get(&call.class).map_or(0, Directive::priority),
-            _ => 0,
-        };
+        let own = self.begin(index, (from, to), None);
+        let priority = self.step(&self.leases[own as usize], call.arrival_ms).map_or(0, |step| step.0);
+        // What another prompt's blocks are pinned higher by stays with them, in a lease apart for each of those.
+        let mut heirs: Vec<(u32, u32)> = Vec::new();
         for block in &call.blocks[from..to] {
+            let mut lease = own;
             match self.owners.get(block).copied() {
                 Some(owner) => {
-                    // What another session pins higher stays with that one.
-                    if self.leases[owner as usize].rank.is_some_and(|rank| rank.0 > priority) {
-                        continue;
+                    let before = self.leases[owner as usize];
+                    if before.rank.is_some_and(|rank| rank.0 > priority) {
+                        lease = match heirs.iter().find(|(from, _)| *from == owner) {
+                            Some((_, heir)) => *heir,
+                            None => {
+                                let pin =
+                                    self.step(&before, call.arrival_ms).map(|(priority, _, until)| (priority, until));
+                                let heir = self.begin(index, (from, to), pin);
+                                heirs.push((owner, heir));
+                                heir
+                            }
+                        };
                     }
                     self.release(owner);
                 }
                 None if self.owners.len() >= self.size.blocks && !self.evict() => continue,
                 None => {}
             }
-            self.owners.insert(*block, id);
-            self.leases[id as usize].held += 1;
+            self.owners.insert(*block, lease);
+            self.leases[lease as usize].held += 1;
         }
-        self.later.push(Reverse((call.end_ms.max(call.arrival_ms), Happens::Ends, id)));
+    }
+
+    /// A lease without blocks yet, in use until its request ends.
+    fn begin(&mut self, call: usize, (from, to): (usize, usize), inherited: Option<(u8, i64)>) -> u32 {
+        let id = self.leases.len() as u32;
+        let served = &self.calls[call];
+        let ended_ms = served.end_ms.max(served.arrival_ms);
+        self.leases.push(Lease { call, from, to, held: 0, rank: None, is_pinned: false, ended_ms, inherited });
+        self.later.push(Reverse((ended_ms, Happens::Ends, id)));
+        id
     }
 
     /// Gives up the block that goes first; `false` when all are in use.

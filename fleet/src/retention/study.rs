@@ -181,7 +181,7 @@ impl Study {
         let others = ["lru", "fixed ttl", "fixed ttl after tools"];
         let beaten: Vec<&str> = others.into_iter().filter(|other| ours > rate(other)).collect();
         if beaten.len() == others.len() {
-            return "They find more than least recently used and than any fixed time to live.".to_owned();
+            return "They find more than least recently used and than the best of the fixed times to live.".to_owned();
         }
         let missed: Vec<&str> = others.into_iter().filter(|other| ours <= rate(other)).collect();
         format!("They don't find more than: {}.", missed.join(", "))

@@ -1,7 +1,8 @@
 -- Each time that somebody or something said whether a tool call was allowed: feedback of kind `approval`, with the tool, and the
--- operation where the tool has several. Who asked, in which role and with which scopes, is the request's.
+-- operation where the tool has several. Who asked, in which role and with which scopes, is the request's. One that names no
+-- tenant is about the request of that id where only one tenant has it.
 SELECT
-  feedback.tenant,
+  coalesce(feedback.tenant, requests.tenant) AS tenant,
   feedback.feedback_id,
   feedback.event_ms,
   feedback.source,
@@ -14,6 +15,9 @@ SELECT
   feedback.operation,
   feedback.value >= 0.5 AS is_approved
 FROM feedback
-LEFT JOIN requests
-  ON requests.request_id = feedback.request_id AND (feedback.tenant IS NULL OR requests.tenant = feedback.tenant)
+LEFT JOIN (
+  SELECT *, count(*) OVER (PARTITION BY request_id) AS tenants FROM requests WHERE request_id IN (SELECT request_id FROM feedback)
+) AS requests
+  ON requests.request_id = feedback.request_id
+  AND (requests.tenant = feedback.tenant OR (feedback.tenant IS NULL AND requests.tenants = 1))
 WHERE feedback.kind = 'approval' AND feedback.tool IS NOT NULL AND feedback.value BETWEEN 0 AND 1

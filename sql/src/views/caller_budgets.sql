@@ -10,7 +10,7 @@ WITH days AS (
     floor(arrival_ms / 86400000.0) AS day,
     sum(CAST(coalesce(prompt_tokens, 0) AS BIGINT) + coalesce(completion_tokens, 0)) AS tokens
   FROM requests
-  WHERE caller IS NOT NULL
+  WHERE caller IS NOT NULL AND (prompt_tokens IS NOT NULL OR completion_tokens IS NOT NULL)
   GROUP BY tenant, role, caller, floor(arrival_ms / 86400000.0)
 ),
 quantiles AS (

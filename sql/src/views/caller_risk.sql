@@ -1,21 +1,19 @@
 -- How much do the requests of a caller look unsafe, over all of the fleet? One row for each tenant and caller whose requests are
 -- scored, or of whom a security event was told (feedback of kind `security_event`: a guard that stopped an agent at a screen
--- made to mislead it, or a tool that was called out of bounds). `score_day` and `score_week` are sums of the confidences of 0.5
+-- made to mislead it, or a tool that was called out of bounds; the caller is that of the request, or where none is named the
+-- one that the event names). `score_day` and `score_week` are sums of the confidences of 0.5
 -- and above, and of the events' severities (1 less their value; 1 where they tell none), that forget half in a day and in a week,
--- as they weigh at the newest request of all: they fall while nothing happens. `safe_week` sums the requests below 0.5 in the
+-- as they weigh at the newest of all of these: they fall while nothing happens. `safe_week` sums the requests below 0.5 in the
 -- same way, so that `risk` = `score_week` / (`score_week` + `safe_week` + 1) also falls with every safe request. `reason` is
 -- what weighs most in it: the category of an event, or `requests`.
-WITH clock AS (
-  SELECT max(arrival_ms) AS now_ms FROM requests
-),
-told AS (
+WITH told AS (
   SELECT tenant, caller, arrival_ms, least(greatest(safety_score, 0), 1) AS score, 'requests' AS category, FALSE AS is_event
   FROM requests
   WHERE safety_score IS NOT NULL AND caller IS NOT NULL
   UNION ALL
   SELECT
     coalesce(feedback.tenant, requests.tenant),
-    coalesce(feedback.caller, requests.caller),
+    coalesce(requests.caller, feedback.caller),
     feedback.event_ms,
     1 - least(greatest(coalesce(feedback.value, 0), 0), 1),
     coalesce(feedback.label, 'security event'),
@@ -23,7 +21,10 @@ told AS (
   FROM feedback
   LEFT JOIN requests
     ON requests.request_id = feedback.request_id AND (feedback.tenant IS NULL OR requests.tenant = feedback.tenant)
-  WHERE feedback.kind = 'security_event' AND coalesce(feedback.caller, requests.caller) IS NOT NULL
+  WHERE feedback.kind = 'security_event' AND coalesce(requests.caller, feedback.caller) IS NOT NULL
+),
+clock AS (
+  SELECT max(arrival_ms) AS now_ms FROM told
 ),
 reasons AS (
   SELECT tenant, caller, first_value(category ORDER BY weight DESC, category) AS reason

@@ -4,8 +4,8 @@
 -- situation; `success_back` the same of the situations in which these sessions stood so many requests before, as they were
 -- visited, so that `gain` is the difference (G_k of session-length policies). Each session counts once for a situation.
 --
--- `extra_tokens` is what going back costs: what sessions use after the earlier situation, less what they use after this one,
--- and the prompt that is computed again when nothing of it is cached. It takes what follows to depend on the situation
+-- `extra_tokens` is what going back costs: what sessions use after the earlier situation, less what they use after this one;
+-- the prompts of what follows are in both, as if nothing of them were cached. It takes what follows to depend on the situation
 -- alone: how a session got there, and which model would go on, is not in it (`handoff_penalties` has the latter). The interval
 -- is of 95 %; it takes both shares for independent, which is on the safe side where the same sessions are in both.
 WITH turns AS (
@@ -19,13 +19,11 @@ WITH turns AS (
     least(sum(CASE WHEN is_failed THEN 1 ELSE 0 END) OVER so_far, 2) AS failed,
     coalesce(is_failed, FALSE) AS failed_last,
     sum(tokens) OVER so_far AS tokens_so_far,
-    sum(tokens) OVER whole AS tokens_in_all,
-    lead(session_turns.prompt_tokens) OVER in_session AS next_prompt_tokens
+    sum(tokens) OVER whole AS tokens_in_all
   FROM (
     SELECT *, CAST(coalesce(prompt_tokens, 0) AS BIGINT) + coalesce(completion_tokens, 0) AS tokens FROM session_turns
   ) AS session_turns
   WINDOW
-    in_session AS (PARTITION BY tenant, session_id, session_start_ms ORDER BY place),
     so_far AS (
       PARTITION BY tenant, session_id, session_start_ms ORDER BY place ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
     ),
@@ -82,8 +80,7 @@ pairs AS (
     back.stage AS back_stage,
     back.failed AS back_failed,
     back.failed_last AS back_failed_last,
-    count(*) AS sessions,
-    avg(CAST(back.next_prompt_tokens AS DOUBLE)) AS recomputed_tokens
+    count(*) AS sessions
   FROM visits AS now
   JOIN judged AS back
     ON back.session_id = now.session_id
@@ -102,7 +99,6 @@ weighed AS (
     CAST(sum(pairs.sessions) AS BIGINT) AS sessions,
     sum(pairs.sessions * back.success) / sum(pairs.sessions) AS success_back,
     sum(pairs.sessions * back.tokens_after) / sum(pairs.sessions) AS tokens_after_back,
-    sum(pairs.sessions * pairs.recomputed_tokens) / sum(pairs.sessions) AS recomputed_tokens,
     sum(pairs.sessions * pairs.sessions * back.variance) / sum(pairs.sessions) / sum(pairs.sessions) AS variance
   FROM pairs
   JOIN worth AS back
@@ -124,7 +120,7 @@ SELECT
   success_back - worth.success AS gain,
   success_back - worth.success - 1.959964 * sqrt(weighed.variance + worth.variance) AS gain_low,
   success_back - worth.success + 1.959964 * sqrt(weighed.variance + worth.variance) AS gain_high,
-  tokens_after_back - worth.tokens_after + coalesce(recomputed_tokens, 0) AS extra_tokens
+  tokens_after_back - worth.tokens_after AS extra_tokens
 FROM weighed
 JOIN worth
   ON (worth.domain IS NOT DISTINCT FROM weighed.domain)

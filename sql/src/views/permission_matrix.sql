@@ -1,6 +1,7 @@
--- Who is allowed what? One row for each role, tool and operation that somebody decided on: how often it was approved and denied,
--- and by how many callers it was asked for. The rate of approvals leans on the tool's over all roles.
+-- Who is allowed what? One row for each tenant, role, tool and operation that somebody decided on: how often it was approved and denied,
+-- and by how many callers it was asked for. The rate of approvals leans on the tenant's for the tool over all roles.
 SELECT
+  tenant,
   role,
   tool,
   operation,
@@ -12,9 +13,10 @@ SELECT
   rates[3]['low'] AS approval_rate_low,
   rates[3]['high'] AS approval_rate_high
 FROM (
-  SELECT *, pooled_rates(approved, decided, tool, operation, role) OVER () AS rates
+  SELECT *, pooled_rates(approved, decided, tool, operation, role) OVER (PARTITION BY tenant) AS rates
   FROM (
     SELECT
+      tenant,
       role,
       tool,
       operation,
@@ -22,6 +24,6 @@ FROM (
       count(*) AS decided,
       count(*) FILTER (WHERE is_approved) AS approved
     FROM approvals
-    GROUP BY role, tool, operation
+    GROUP BY tenant, role, tool, operation
   )
 )

@@ -1,13 +1,15 @@
--- Which decisions on tool calls are always the same? Candidates for rules, for a person to accept; nothing acts by them. A rule is
--- a verdict for all calls that agree in some of role, tool, operation and domain (NULL: any). `support` decisions were of
--- such calls, and `confidence` is the share of them that the rule agrees with, with the lower end of its interval of 95 %.
+-- Which decisions on tool calls are nearly always the same? Candidates for rules, for a person to accept; nothing acts by them.
+-- A rule is a verdict for all calls of a tenant that agree in role or tool, and some of operation and domain (NULL: any; a
+-- subject alone says nothing of what is allowed). `support` decisions were of such calls, and `confidence` is the share of them
+-- that the rule agrees with, with the lower end of its interval of 95 %.
 --
--- A candidate has at least 20 decisions, asked for by at least 2 callers, and a lower end of 0.9 or above; and no
--- rule that is wider says the same already. `exceptions` decided otherwise: look at them before accepting. Since decisions
+-- A candidate has at least 20 decisions, asked for by at least 2 callers, and a lower end of 0.9 or above; and no wider rule
+-- without an exception says the same already. `exceptions` decided otherwise: look at them before accepting. Since decisions
 -- come from those who were asked, what nobody asked for has no rule.
 WITH named AS (
   -- What is not told is a value of its own here: NULL means any.
   SELECT
+    tenant,
     coalesce(role, '(none)') AS role,
     tool,
     coalesce(operation, '(none)') AS operation,
@@ -18,6 +20,7 @@ WITH named AS (
 ),
 counted AS (
   SELECT
+    tenant,
     role,
     tool,
     operation,
@@ -27,12 +30,16 @@ counted AS (
     beta_counts(is_approved) AS approved,
     beta_counts(NOT is_approved) AS denied
   FROM named
-  GROUP BY CUBE (role, tool, operation, domain)
+  GROUP BY GROUPING SETS (
+    (tenant, role), (tenant, tool), (tenant, role, tool), (tenant, tool, operation), (tenant, role, tool, operation),
+    (tenant, role, domain), (tenant, tool, domain), (tenant, role, tool, domain), (tenant, tool, operation, domain),
+    (tenant, role, tool, operation, domain)
+  )
 ),
 sided AS (
-  SELECT role, tool, operation, domain, support, callers, 'approve' AS verdict, approved AS agreed FROM counted
+  SELECT tenant, role, tool, operation, domain, support, callers, 'approve' AS verdict, approved AS agreed FROM counted
   UNION ALL
-  SELECT role, tool, operation, domain, support, callers, 'deny', denied FROM counted
+  SELECT tenant, role, tool, operation, domain, support, callers, 'deny', denied FROM counted
 ),
 sure AS (
   SELECT *
@@ -44,10 +51,10 @@ sure AS (
       beta_counts_quantile(agreed, 0.025) AS confidence_low
     FROM sided
   )
-  -- An operation is one of a tool.
-  WHERE support >= 20 AND callers >= 2 AND confidence_low >= 0.9 AND (tool IS NOT NULL OR operation IS NULL)
+  WHERE support >= 20 AND callers >= 2 AND confidence_low >= 0.9
 )
 SELECT
+  tenant,
   verdict,
   role,
   tool,
@@ -63,6 +70,8 @@ WHERE NOT EXISTS (
   SELECT 1
   FROM sure AS wider
   WHERE wider.verdict = sure.verdict
+    AND wider.support = wider.agreeing
+    AND (wider.tenant IS NOT DISTINCT FROM sure.tenant)
     AND (wider.role IS NULL OR wider.role = sure.role)
     AND (wider.tool IS NULL OR wider.tool = sure.tool)
     AND (wider.operation IS NULL OR wider.operation = sure.operation)

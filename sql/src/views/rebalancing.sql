@@ -1,14 +1,18 @@
 -- Where should traffic go after a change for the worse? One row for each change of `drift` that says that a model's errors rose
--- or its quality fell (the newest of each), and domain that the model has served since then: what it does now there, and
+-- or its quality fell, unless a newer one says otherwise, and domain that the model has served since then: what it does there, and
 -- `to_model`, another model whose rate since the same moment is shown to be lower (its interval of 95 % lies below), the best
 -- of those. NULL where none is shown to be: then traffic had better stay, or evidence be gathered. Rates are of failures (errors, or
--- answers judged below a half), pooled over domains and models. Models served different requests: part of a difference may
--- be that.
+-- answers judged below a half by others than estimators), pooled over domains and models. Models served different requests:
+-- part of a difference may be that.
 WITH alarms AS (
-  SELECT metric, model, max(CAST(arrow_cast(since, 'Timestamp(Millisecond, None)') AS BIGINT)) AS since_ms
-  FROM drift
-  WHERE (metric = 'error_share' AND after > before) OR (metric = 'quality_mean' AND after < before)
-  GROUP BY metric, model
+  SELECT metric, model, CAST(arrow_cast(since, 'Timestamp(Millisecond, None)') AS BIGINT) AS since_ms
+  FROM (
+    SELECT *, row_number() OVER (PARTITION BY metric, model ORDER BY noticed DESC, since DESC) AS age
+    FROM drift
+    WHERE metric IN ('error_share', 'quality_mean') AND model IS NOT NULL
+  )
+  -- What has become better since is over.
+  WHERE age = 1 AND ((metric = 'error_share' AND after > before) OR (metric = 'quality_mean' AND after < before))
 ),
 checks AS (
   SELECT 'error_share' AS metric, model, domain, arrival_ms, is_error AS is_bad FROM requests

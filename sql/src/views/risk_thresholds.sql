@@ -1,12 +1,14 @@
 -- What would acting on a score of `session_risk` catch, and whom would it trouble? One row for each score and threshold, over
--- sessions that somebody labelled: a request of an unsafe one was blocked or called unsafe, and those of a safe one were seen
--- to be neither. `caught` of the `unsafe` sessions and `troubled` of the `safe` ones reach the threshold; the rates have
+-- sessions that are labelled: a request of an unsafe one was blocked or called unsafe, and of a safe one a request was called
+-- safe (feedback with that label) and none unsafe. That nobody said anything is no label. `caught` of the `unsafe` sessions and `troubled` of the `safe` ones reach the threshold; the rates have
 -- intervals of 95 %. Thresholds are the 5 % steps of the scores as they occur.
 WITH labels AS (
-  SELECT tenant, session_id, session_start_ms, bool_or(safety) AS is_unsafe
-  FROM request_outcomes
-  WHERE session_id IS NOT NULL AND safety IS NOT NULL
-  GROUP BY tenant, session_id, session_start_ms
+  SELECT outcomes.tenant, session_id, session_start_ms, bool_or(safety) AS is_unsafe
+  FROM request_outcomes AS outcomes
+  LEFT JOIN (SELECT DISTINCT tenant, request_id FROM request_opinions WHERE label = 'safe') AS safe
+    ON safe.request_id = outcomes.request_id AND (safe.tenant IS NOT DISTINCT FROM outcomes.tenant)
+  WHERE session_id IS NOT NULL AND (safety OR safe.request_id IS NOT NULL)
+  GROUP BY outcomes.tenant, session_id, session_start_ms
 ),
 scores AS (
   SELECT score['name'] AS score, score['value'] AS value, is_unsafe

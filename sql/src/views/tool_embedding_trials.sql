@@ -12,42 +12,46 @@ WITH called AS (
     requests.domain,
     requests.embedding_model,
     requests.embedding,
+    cardinality(requests.embedding) AS dimensions,
     tool_calls.tool,
     bool_or(tool_calls.is_success) AS is_success
   FROM tool_calls
   JOIN requests
     ON requests.request_id = tool_calls.request_id AND (requests.tenant IS NOT DISTINCT FROM tool_calls.tenant)
   WHERE cardinality(requests.embedding) > 0 AND tool_calls.is_success IS NOT NULL
-  GROUP BY 1, 2, 3, 4, 5, 6, 7
+  GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 ),
 halves AS (
   SELECT *, rank > 0.5 AS is_newer
   FROM (SELECT *, percent_rank() OVER (ORDER BY arrival_ms, request_id, tenant) AS rank FROM called WHERE is_success)
 ),
-dimensions AS (
-  SELECT embedding_model, tool, dimension, avg(CAST(value AS DOUBLE)) AS mean
+means AS (
+  SELECT embedding_model, dimensions, tool, dimension, avg(CAST(value AS DOUBLE)) AS mean
   FROM (
     SELECT
       embedding_model,
+      dimensions,
       tool,
       unnest(embedding) AS value,
       unnest(range(0, CAST(cardinality(embedding) AS BIGINT))) AS dimension
     FROM halves
     WHERE NOT is_newer
   )
-  GROUP BY embedding_model, tool, dimension
+  GROUP BY embedding_model, dimensions, tool, dimension
 ),
 centroids AS (
-  SELECT embedding_model, tool, array_agg(mean ORDER BY dimension) AS centroid FROM dimensions GROUP BY embedding_model, tool
+  SELECT embedding_model, dimensions, tool, array_agg(mean ORDER BY dimension) AS centroid
+  FROM means
+  GROUP BY embedding_model, dimensions, tool
 ),
 counts AS (
   SELECT embedding_model, domain, tool, count(*) AS times FROM halves WHERE NOT is_newer GROUP BY embedding_model, domain, tool
 ),
 asked AS (
-  SELECT tenant, request_id, domain, embedding_model, first_value(embedding) AS embedding
+  SELECT tenant, request_id, domain, embedding_model, dimensions, first_value(embedding) AS embedding
   FROM halves
   WHERE is_newer
-  GROUP BY tenant, request_id, domain, embedding_model
+  GROUP BY tenant, request_id, domain, embedding_model, dimensions
 ),
 ranked AS (
   SELECT
@@ -65,7 +69,9 @@ ranked AS (
       ORDER BY coalesce(times, 0) DESC, centroids.tool
     ) AS place_by_counts
   FROM asked
-  JOIN centroids ON (centroids.embedding_model IS NOT DISTINCT FROM asked.embedding_model)
+  -- Vectors of another length are another model's, whatever it is called.
+  JOIN centroids
+    ON centroids.dimensions = asked.dimensions AND (centroids.embedding_model IS NOT DISTINCT FROM asked.embedding_model)
   LEFT JOIN counts
     ON counts.tool = centroids.tool
     AND (counts.embedding_model IS NOT DISTINCT FROM asked.embedding_model)

@@ -1,14 +1,22 @@
--- Which tool should be offered first? One row for each domain, stage of the session, tool and model, in `place` from 1 in its
--- domain and stage. What may not be called comes last, whatever it does: a tool whose approvals in `permission_matrix` are
--- shown to be rare (their interval over all roles ends below a half) is not `is_authorised`. Then by `reward`, the success rate
--- times one plus the information density of its results where that is known, and by latency.
+-- Which tool should be offered first? One row for each domain, stage of the session, tool and model of which an outcome is
+-- known, in `place` from 1 in its domain and stage. What may not be called comes last, whatever it does: a tool whose approvals in `permission_matrix` are
+-- shown to be rare with every tenant that decided (their interval over all roles ends below a half) is not `is_authorised`. Then by `reward`, the success rate
+-- times one plus the information density of its results (where that is not known, the mean of those of which it is), and
+-- by latency.
 WITH density AS (
   SELECT tool, avg(information_density) AS information_density, count(information_density) AS results
   FROM tool_results
   GROUP BY tool
 ),
 allowed AS (
-  SELECT tool, beta_counts_quantile(beta_counts(is_approved), 0.975) >= 0.5 AS is_authorised FROM approvals GROUP BY tool
+  -- Who is refused by one tenant may be allowed by another: only what all of them refuse is out.
+  SELECT tool, bool_or(is_authorised) AS is_authorised
+  FROM (
+    SELECT tenant, tool, beta_counts_quantile(beta_counts(is_approved), 0.975) >= 0.5 AS is_authorised
+    FROM approvals
+    GROUP BY tenant, tool
+  )
+  GROUP BY tool
 ),
 rewarded AS (
   SELECT
@@ -16,10 +24,12 @@ rewarded AS (
     coalesce(allowed.is_authorised, TRUE) AS is_authorised,
     density.information_density,
     coalesce(density.results, 0) AS results,
-    tools.success_rate * (1 + coalesce(density.information_density, 0)) AS reward
+    tools.success_rate
+      * (1 + coalesce(density.information_density, (SELECT avg(information_density) FROM density), 0)) AS reward
   FROM tools
   LEFT JOIN density ON density.tool = tools.tool
   LEFT JOIN allowed ON allowed.tool = tools.tool
+  WHERE tools.known > 0
 )
 SELECT
   domain,

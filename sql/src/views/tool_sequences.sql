@@ -3,10 +3,12 @@
 -- on how frequent that tool is; `lift` is how many times as often it did. `successes` of the `known` last calls worked. A
 -- run that comes often is work that one tool could do.
 WITH calls AS (
-  SELECT tenant, session_id, session_start_ms, place, last_value(tool ORDER BY tool) AS tool, bool_and(is_success) AS is_success
-  FROM tool_calls
-  WHERE session_id IS NOT NULL
-  GROUP BY tenant, session_id, session_start_ms, place
+  SELECT tenant, session_id, session_start_ms, place, call['name'] AS tool, call['success'] AS is_success
+  FROM (
+    SELECT *, tools_called[CAST(cardinality(tools_called) AS BIGINT)] AS call
+    FROM session_turns
+    WHERE cardinality(tools_called) > 0
+  )
 ),
 frequency AS (
   SELECT tool, count(*) / CAST(sum(count(*)) OVER () AS DOUBLE) AS share FROM calls GROUP BY tool

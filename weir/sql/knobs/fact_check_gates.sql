@@ -5,8 +5,8 @@ SELECT
   rate,
   rate_low,
   rate_high,
-  checks_share - checks / nullif(CAST(sum(checks) OVER () AS DOUBLE), 0) AS checks_before,
-  checks_share,
+  answers_share - answers / nullif(CAST(sum(answers) OVER () AS DOUBLE), 0) AS share_before,
+  answers_share AS share_through,
   found_share,
   learned_from AS evidence
 FROM fact_check_gates

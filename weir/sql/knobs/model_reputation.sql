@@ -1,13 +1,14 @@
+-- A rate of fewer than 20 verdicts is told by others, and no reason to keep a model away.
 SELECT
   model,
   domain,
-  min(domain_hallucination_rate) AS hallucination_rate,
-  min(domain_hallucination_rate_low) AS hallucination_rate_low,
-  min(domain_hallucination_rate_high) AS hallucination_rate_high,
-  min(domain_success_rate) AS success_rate,
-  min(domain_success_rate_low) AS success_rate_low,
-  min(domain_success_rate_high) AS success_rate_high,
+  CASE WHEN sum(verdicts) >= 20 THEN min(domain_hallucination_rate) END AS hallucination_rate,
+  CASE WHEN sum(verdicts) >= 20 THEN min(domain_hallucination_rate_low) END AS hallucination_rate_low,
+  CASE WHEN sum(verdicts) >= 20 THEN min(domain_hallucination_rate_high) END AS hallucination_rate_high,
+  CASE WHEN sum(judged) >= 20 THEN min(domain_success_rate) END AS success_rate,
+  CASE WHEN sum(judged) >= 20 THEN min(domain_success_rate_low) END AS success_rate_low,
+  CASE WHEN sum(judged) >= 20 THEN min(domain_success_rate_high) END AS success_rate_high,
   sum(verdicts) + sum(judged) AS evidence
 FROM model_reputation
 GROUP BY model, domain
-HAVING sum(verdicts) + sum(judged) > 0
+HAVING sum(verdicts) >= 20 OR sum(judged) >= 20

@@ -1,2 +1,2 @@
-SELECT verdict, role, tool, operation, domain, confidence, confidence_low, exceptions, support AS evidence
+SELECT tenant, verdict, role, tool, operation, domain, confidence, confidence_low, exceptions, support AS evidence
 FROM permission_rules

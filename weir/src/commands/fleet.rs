@@ -42,7 +42,7 @@ async fn retention(common: &Common, args: RetentionArgs) -> Result<()> {
     let store = store_to_read(&config)?;
     let session = weir_sql::open(&store).await?;
     let (from_ms, to_ms) = capacity::last_hours(&session, args.hours, now_ms()).await?;
-    let calls = retention::calls(&session, from_ms, to_ms, args.model.as_deref(), args.pool.as_deref()).await?;
+    let (_, calls) = retention::calls(&session, from_ms, to_ms, args.model.as_deref(), args.pool.as_deref()).await?;
     let tried = Config {
         blocks: usize::try_from(args.blocks).map_err(Failure::user)?,
         pinned_share: args.pinned,

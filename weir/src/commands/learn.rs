@@ -19,9 +19,9 @@ use crate::{services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag, kv_blocks, kv_pinned } => {
+        LearnKind::Policy { key, name, seed, tag, kv_blocks, kv_pool, kv_pinned } => {
             let key = SigningKey::read(&key)?;
-            let cache = kv_blocks.map(|blocks| KvCache { blocks, pinned_share: kv_pinned });
+            let cache = kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned });
             policy(common, &key, &name, seed, tag.as_deref(), cache).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {

@@ -94,8 +94,42 @@ fn of_two_pinned_prompts_the_one_goes_whose_priority_has_fallen() {
 }
 
 #[test]
+fn a_fixed_time_begins_anew_when_the_session_goes_on() {
+    let calls = [
+        call(0, 0, &[1, 2]),
+        call(8_000, 8_000, &[1, 2, 3]),
+        call(12_000, 12_000, &[8, 9]),
+        call(15_000, 15_000, &[1, 2, 3]),
+    ];
+    let fixed = Policy::FixedTtl { ttl_s: 10.0, tools_only: false };
+    assert_eq!(simulate(&calls, size(4), &fixed, 15_000).hit_blocks, 2);
+}
+
+#[test]
+fn a_shared_block_keeps_the_higher_pin_and_is_in_use_while_anybody_uses_it() {
+    let step = |until_s, priority| PriorityStep { until_s, priority, hits_per_held_s: 1.0, rises: false };
+    let directive = |step| Directive { ttl_s: 600.0, steps: vec![step], ..Directive::default() };
+    let policy = Policy::Directives(BTreeMap::from([
+        (class(Some("quick")), directive(step(5.0, 100))),
+        (class(Some("slow")), directive(step(600.0, 50))),
+    ]));
+    let of = |tool, arrival_ms, end_ms, blocks: &[i64]| Call {
+        class: class(Some(tool)),
+        ..call(arrival_ms, end_ms, blocks)
+    };
+    // Block 1 is both prompts'. The quick one's pin is over at 5 s; the slow one's holds the block then, as it does the rest.
+    let calls = [
+        of("quick", 0, 0, &[1, 2]),
+        of("slow", 4_000, 4_500, &[1, 3]),
+        call(6_000, 6_000, &[7, 8]),
+        call(20_000, 20_000, &[1, 3]),
+    ];
+    assert_eq!(simulate(&calls, size(4), &policy, 20_000).hit_blocks, 2);
+}
+
+#[test]
 fn sessions_show_in_the_blocks_where_nobody_names_them() {
-    let prompts: [&[i64]; 5] = [
+    let prompts: [&[i64]; 7] = [
         &[1, 10, 11],
         // Goes on: the block that was not full is another now.
         &[1, 10, 12, 13],
@@ -103,9 +137,12 @@ fn sessions_show_in_the_blocks_where_nobody_names_them() {
         &[1, 20, 21],
         &[1, 10, 12, 13, 14],
         &[30],
+        // A system prompt and a question, twice.
+        &[1, 40],
+        &[1, 41],
     ];
     let prompts: Vec<Vec<i64>> = prompts.iter().map(|blocks| blocks.to_vec()).collect();
-    assert_eq!(chain(&prompts), [None, Some(0), None, Some(1), None]);
+    assert_eq!(chain(&prompts), [None, Some(0), None, Some(1), None, None, None]);
 }
 
 #[test]

@@ -11,6 +11,9 @@ const REPUTATION: &str = "model_reputation";
 /// Table of what checks find, by domain, complexity and model.
 const CHECKS: &str = "fact_check_gates";
 
+/// Share of answers that are checked although others are worth it more: what is never checked is never known.
+const CHECKED_ANYWAY: f64 = 0.05;
+
 /// How far the operator lets the tables act.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Gates {
@@ -35,13 +38,15 @@ impl Gates {
     }
 
     /// Is the model's answer worth checking? `None` where nobody asked to be told, or the request seeks no facts. What nothing
-    /// is known of is.
-    pub(super) fn check(&self, ask: &Ask, loaded: &Loaded, model: &str) -> Option<bool> {
+    /// is known of is; of the kind at which the share is used up, and of what comes after it, some are, by `uniform`.
+    pub(super) fn check(&self, ask: &Ask, loaded: &Loaded, model: &str, uniform: f64) -> Option<bool> {
         let share = self.check_share.filter(|_| ask.context.fact_check != Some(false))?;
         let context = &ask.context;
         let key = [context.domain.as_deref(), context.complexity.as_deref(), Some(model)];
-        let before = || cell(loaded.knobs.get(CHECKS)?, &key, "checks_before");
-        Some(before().is_none_or(|before| before < share))
+        let value = |name| cell(loaded.knobs.get(CHECKS)?, &key, name);
+        let Some((before, through)) = value("share_before").zip(value("share_through")) else { return Some(true) };
+        let part = if through > before { ((share - before) / (through - before)).clamp(0.0, 1.0) } else { 1.0 };
+        Some(uniform < part.max(CHECKED_ANYWAY))
     }
 }
 

@@ -191,7 +191,7 @@ async fn decide(State(sidecar): State<Arc<Sidecar>>, body: Result<Bytes, BytesRe
     };
     match sidecar.answer(&ask, &loaded) {
         Ok(mut answer) => {
-            answer.check = sidecar.gates.check(&ask, &loaded, &answer.model);
+            answer.check = sidecar.gates.check(&ask, &loaded, &answer.model, rand::random::<f64>());
             metrics::counter!("weir_decide_decisions_total", "model" => answer.model.clone()).increment(1);
             axum::Json(answer).into_response()
         }

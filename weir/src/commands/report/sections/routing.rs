@@ -46,8 +46,8 @@ pub(in super::super) const SECTIONS: [Section; 22] = [
     Section {
         title: "What to check",
         about: "Answers worth checking for hallucination, those first whose checks find most. The order is learned from \
-                the older half of the verdicts; what it finds is counted in the newer half: to check everything down to \
-                a row takes that share of the checks, and finds that share of the hallucinations.",
+                the older half of the verdicts; what it finds is told by the newer half: down to a row lie that share \
+                of the answers that could be checked, and that share of the hallucinations in them.",
         sql: include_str!("../sql/routing/gates.sql"),
         columns: &[
             ("domain", "domain", Text),
@@ -57,8 +57,9 @@ pub(in super::super) const SECTIONS: [Section; 22] = [
             ("rate", "rate", Percent),
             ("checks", "checks", Count),
             ("found", "found", Count),
-            ("checks_share", "checks so far", Percent),
-            ("found_share", "found so far", Percent),
+            ("answers", "answers", Count),
+            ("answers_share", "answers so far", Percent),
+            ("found_share", "hallucinations so far", Percent),
         ],
         chart: None,
         nothing: "No answer was checked.",
@@ -313,10 +314,11 @@ pub(in super::super) const SECTIONS: [Section; 22] = [
     },
     Section {
         title: "Permissions",
-        about: "Candidates for rules, for a person to accept: decisions on tool calls that were always the same. Nothing \
-                acts by them. What a column leaves open is any.",
+        about: "Candidates for rules, for a person to accept: decisions on tool calls that were nearly always the same. \
+                Look at the exceptions first. Nothing acts by them. What a column leaves open is any.",
         sql: include_str!("../sql/routing/permissions.sql"),
         columns: &[
+            ("tenant", "tenant", Text),
             ("verdict", "rule", Text),
             ("role", "role", Text),
             ("tool", "tool", Text),
@@ -328,7 +330,7 @@ pub(in super::super) const SECTIONS: [Section; 22] = [
             ("confidence_low", "confidence, low", Percent),
         ],
         chart: None,
-        nothing: "No decision on a tool call was told, or none is always the same.",
+        nothing: "No decision on a tool call was told, or none is nearly always the same.",
     },
     Section {
         title: "Pauses",
@@ -369,7 +371,8 @@ pub(in super::super) const SECTIONS: [Section; 22] = [
     Section {
         title: "Acting on risk",
         about: "The least score of a session at which each action's share of false alarms is shown to be kept, what it \
-                then catches of the unsafe ones, and whom it troubles. Rates are over labelled sessions.",
+                then catches of the unsafe ones, and whom it troubles. Rates are over sessions that somebody called safe or \
+                unsafe, and those that were blocked.",
         sql: include_str!("../sql/routing/actions.sql"),
         columns: &[
             ("action", "action", Text),

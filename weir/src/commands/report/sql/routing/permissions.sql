@@ -1,4 +1,4 @@
-SELECT verdict, role, tool, operation, domain, support, callers, exceptions, confidence_low
+SELECT tenant, verdict, role, tool, operation, domain, support, callers, exceptions, confidence_low
 FROM permission_rules
-ORDER BY support DESC, verdict, role, tool, operation, domain
+ORDER BY support DESC, tenant, verdict, role, tool, operation, domain
 LIMIT 60

@@ -9,6 +9,6 @@ SELECT
   information_density,
   reward
 FROM tool_ranking
-WHERE known >= 20 AND place <= 5
+WHERE place <= 5
 ORDER BY domain, stage, place
 LIMIT 60
