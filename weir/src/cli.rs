@@ -568,7 +568,7 @@ pub enum LearnKind {
         #[arg(long, value_name = "POOL")]
         kv_pool: Option<String>,
         /// Share of the blocks that may be pinned.
-        #[arg(long, default_value_t = 1.0, value_name = "SHARE", value_parser = share)]
+        #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
         kv_pinned: f64,
     },
     /// A hallucination estimator from a labelled set.
@@ -712,8 +712,9 @@ pub struct RetentionArgs {
     /// Blocks of the prefix cache of a pool, all instances together, as the engines say at their start.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub blocks: u64,
-    /// Share of the blocks that may be pinned. A pin is a priority: requests in work take what they need all the same.
-    #[arg(long, default_value_t = 1.0, value_parser = share)]
+    /// Share of the blocks that may be pinned. With more of them, more is won where the past tells of the future, and lost where
+    /// it does not.
+    #[arg(long, default_value_t = 0.5, value_parser = share)]
     pub pinned: f64,
     /// Learn from the first SHARE of the time, and try on the rest.
     #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
