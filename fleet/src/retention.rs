@@ -131,7 +131,7 @@ impl Tally {
 }
 
 /// A curve for each class that occurs. A class's chance to go on in an interval leans on that of the next coarser one, as
-/// if [`LEAN_SESSIONS`] of that one's sessions had been its own. Linear in requests; memory grows with classes.
+/// if twenty of that one's sessions had been its own. Linear in requests; memory grows with classes.
 pub fn resumption(answered: &[Answered]) -> BTreeMap<Class, Resumption> {
     let mut tallies: BTreeMap<Key<'_>, Tally> = BTreeMap::new();
     for request in answered {
