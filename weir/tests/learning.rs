@@ -36,9 +36,15 @@ fn refused(folder: &Path, arguments: &[&str]) -> String {
 
 /// Simulated traffic in the raw tables of `weir-data`, as ingest would have left it.
 fn simulated(folder: &Path, seconds: &str) {
+    simulated_with(folder, seconds, |_| {});
+}
+
+/// The same, with something done to every request.
+fn simulated_with(folder: &Path, seconds: &str, change: impl Fn(&mut Value)) {
     done(folder, &["simulate", "--seconds", seconds, "--rate", "20", "--seed", "3", "--out", "events.jsonl"]);
     let text = std::fs::read_to_string(folder.join("events.jsonl")).expect("simulated events");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
+    lines.iter_mut().filter(|line| line["topic"] == "requests").for_each(|line| change(&mut line["event"]));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = Store::open(folder.join("weir-data").to_str().expect("UTF-8")).await.expect("the store opens");
@@ -261,4 +267,36 @@ fn a_policy_is_judged_on_the_part_of_a_matrix_whose_models_it_knows() {
     }
     let said = refused(folder, &["evaluate", "questions", "--matrix", "matrix"]);
     assert!(said.contains("small, large"), "{said}");
+}
+
+/// Prompts of a session grow: their blocks are its own, as many as 512 tokens each make.
+#[test]
+fn a_bundle_brings_a_table_of_retention_where_the_cache_is_named_and_prompts_have_blocks() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated_with(folder, "600", |request| {
+        let session: i64 = request["session_id"]
+            .as_str()
+            .map_or(0, |id| id.bytes().fold(7, |sum, byte| (sum * 31 + i64::from(byte)) % 1_000_003));
+        let blocks = request["prompt_tokens"].as_i64().unwrap_or(0) / 512 + 1;
+        request["prefix_block_hashes"] = (0..blocks).map(|block| session * 1_000 + block).collect();
+    });
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let learn = ["learn", "policy", "--key", "signing.key", "--json"];
+    let retention = |more: &[&str], place: &str| -> Option<Value> {
+        let learned = json(folder, &[&learn[..], more].concat());
+        done(folder, &["policy", "export", learned["policy_id"].as_str().expect("an id"), place]);
+        let text = std::fs::read_to_string(folder.join(place).join("knobs/kv_retention.json")).ok()?;
+        Some(serde_json::from_str(&text).expect("JSON"))
+    };
+    assert_eq!(retention(&[], "without"), None, "nobody named a cache");
+    // Few, so that last use alone does not keep everything.
+    let table = retention(&["--seed", "8", "--kv-blocks", "100"], "with").expect("there is a table");
+    let rows = table["rows"].as_array().expect("rows");
+    let ttl = table["values"].as_array().expect("names").iter().position(|name| name == "ttl_s").expect("is a value");
+    assert!(rows.iter().any(|row| row["values"][ttl].as_f64() > Some(0.0)), "{table}");
+    assert!(rows.iter().all(|row| row["key"][0].is_string() && row["evidence"].as_u64() > Some(0)), "{table}");
+    assert_eq!(table["routers"]["weir-decide"], "advisory");
+    let said = refused(folder, &[&learn[..4], &["--kv-blocks", "2000", "--kv-pool", "elsewhere"]].concat());
+    assert!(said.contains("prefix_block_hashes"), "{said}");
 }
