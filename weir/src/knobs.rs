@@ -6,37 +6,43 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tempfile::TempDir;
-use weir_fleet::retention::cache::answered;
-use weir_fleet::retention::{Budget, Class, Directive, plan, resumption};
 use weir_policy_runtime::{KNOB_SCHEMA, KnobRow, KnobTable, Support, knob_path};
 use weir_sql::{Context, Format};
 use weir_store::Store;
 
 use crate::error::{Failure, Result};
-use crate::retention;
+use crate::retention::{self, KvCache};
 
-struct Knob {
-    name: &'static str,
-    about: &'static str,
+/// What a table is, apart from its rows.
+pub struct Shape {
+    pub name: &'static str,
+    pub about: &'static str,
     /// What vLLM Semantic Router can do with it: it cannot load what was learned elsewhere, but some of its settings are
     /// such figures.
-    vllm_sr: Support,
+    pub vllm_sr: Support,
     /// What `weir decide` does with it: it hands every table out, and acts by some.
-    decide: Support,
-    keys: &'static [&'static str],
-    values: &'static [&'static str],
+    pub decide: Support,
+    pub keys: &'static [&'static str],
+    pub values: &'static [&'static str],
+}
+
+/// A table whose rows a query gives.
+struct Knob {
+    shape: Shape,
     sql: &'static str,
 }
 
 macro_rules! knobs {
     ($($name:literal, $support:ident, $decide:ident, [$($key:literal),+] => [$($value:literal),+], $about:literal;)*) => {
         &[$(Knob {
-            name: $name,
-            about: $about,
-            vllm_sr: Support::$support,
-            decide: Support::$decide,
-            keys: &[$($key),+],
-            values: &[$($value),+],
+            shape: Shape {
+                name: $name,
+                about: $about,
+                vllm_sr: Support::$support,
+                decide: Support::$decide,
+                keys: &[$($key),+],
+                values: &[$($value),+],
+            },
             sql: include_str!(concat!("../sql/knobs/", $name, ".sql")),
         }),*]
     };
@@ -92,78 +98,24 @@ const KNOBS: &[Knob] = knobs! {
         "What reasoning gains in success, and takes in tokens.";
 };
 
-/// Name of the table of retention.
-const RETENTION: &str = "kv_retention";
-
-/// Retention is learned from the newest requests: what pauses were like a week ago is told by fewer blocks each day.
-const RETENTION_MS: i64 = 86_400_000;
-
-/// A pool's prefix cache.
-#[derive(Debug, Clone)]
-pub struct KvCache {
-    /// Its pool; all of them as one where there is none.
-    pub pool: Option<String>,
-    /// Blocks of all its instances together.
-    pub blocks: u64,
-    /// Share of them that may be pinned.
-    pub pinned_share: f64,
-}
-
 /// The tables that have a row, as files of a bundle. With a `cache`, one of retention is among them.
 pub async fn files(store: &Store, cache: Option<KvCache>) -> Result<BTreeMap<String, Vec<u8>>> {
     let context = weir_sql::open(store).await?;
     let Some((from_ms, to_ms)) = period(&context).await? else { return Ok(BTreeMap::new()) };
-    let Outcomes { context, _folder } = outcomes(store).await?;
+    let shared = outcomes(context).await?;
     let mut files = BTreeMap::new();
-    for knob in KNOBS {
-        let rows: Vec<KnobRow> = rows(&context, knob.sql).await?.iter().map(|row| cell(knob, row)).collect();
+    for Knob { shape, sql } in KNOBS {
+        let rows: Vec<KnobRow> = rows(&shared.context, sql).await?.iter().map(|row| cell(shape, row)).collect();
         if !rows.is_empty() {
-            files.insert(knob_path(knob.name), knob.table(from_ms, to_ms, rows)?);
+            files.insert(knob_path(shape.name), shape.table(from_ms, to_ms, rows)?);
         }
     }
     if let Some(cache) = cache {
-        let from_ms = from_ms.max(to_ms - RETENTION_MS);
-        let rows = retention_rows(&context, from_ms, to_ms, &cache).await?;
-        files.insert(knob_path(RETENTION), RETENTION_KNOB.table(from_ms, to_ms, rows)?);
+        let from_ms = from_ms.max(to_ms - retention::LEARNED_FROM_MS);
+        let rows = retention::rows(&shared.context, from_ms, to_ms, &cache).await?;
+        files.insert(knob_path(retention::TABLE.name), retention::TABLE.table(from_ms, to_ms, rows)?);
     }
     Ok(files)
-}
-
-const RETENTION_KNOB: Knob = Knob {
-    name: RETENTION,
-    about: "The priority with which engines keep the blocks of a prompt after its answer, until an age in seconds; 0 is none. \
-            Of the model with most blocks.",
-    vllm_sr: Support::Unsupported,
-    decide: Support::Advisory,
-    keys: &["model", "system_prompt_hash", "tool", "stage", "until_s"],
-    values: &["priority", "hits_per_held_s", "ttl_s"],
-    sql: "",
-};
-
-async fn retention_rows(context: &Context, from_ms: i64, to_ms: i64, cache: &KvCache) -> Result<Vec<KnobRow>> {
-    let (model, calls) = retention::calls(context, from_ms, to_ms + 1, None, cache.pool.as_deref()).await?;
-    let span_s = (to_ms - from_ms) as f64 / 1e3;
-    let pinned_blocks = cache.blocks as f64 * cache.pinned_share;
-    let budget = Budget { pinned_blocks, other_blocks: cache.blocks as f64 - pinned_blocks, span_s };
-    let directives = plan(&resumption(&answered(&calls, to_ms)), budget);
-    let row = |class: &Class, until_s: f64, priority: u8, hits_per_held_s: f64, directive: &Directive| KnobRow {
-        key: vec![
-            model.clone(),
-            class.system_prompt_hash.clone(),
-            class.tool.clone(),
-            Some(class.stage.clone()),
-            Some(until_s.to_string()),
-        ],
-        values: vec![Some(f64::from(priority)), Some(hits_per_held_s), Some(directive.ttl_s)],
-        evidence: directive.evidence,
-    };
-    let rows = directives.iter().flat_map(|(class, directive)| {
-        let none = directive.steps.is_empty().then(|| row(class, 0.0, 0, 0.0, directive));
-        let steps = directive.steps.iter();
-        none.into_iter()
-            .chain(steps.map(move |step| row(class, step.until_s, step.priority, step.hits_per_held_s, directive)))
-    });
-    Ok(rows.collect())
 }
 
 /// Views on outcomes that many others lean on, each after those that it leans on.
@@ -187,9 +139,9 @@ pub struct Outcomes {
     _folder: TempDir,
 }
 
-/// Opens one. Linear in requests, of which it keeps a few columns on the disk while it lives.
-pub async fn outcomes(store: &Store) -> Result<Outcomes> {
-    let context = weir_sql::open(store).await?;
+/// Makes one of a session in which no view on outcomes has been asked yet. Linear in requests, of which it keeps a few columns on
+/// the disk while it lives.
+pub async fn outcomes(context: Context) -> Result<Outcomes> {
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::outside(format!("no temporary folder could be made: {error}; set TMPDIR to one with room"))
     })?;
@@ -204,7 +156,7 @@ pub async fn period(context: &Context) -> Result<Option<(i64, i64)>> {
     Ok(moment("from_ms").zip(moment("to_ms")))
 }
 
-impl Knob {
+impl Shape {
     fn table(&self, from_ms: i64, to_ms: i64, rows: Vec<KnobRow>) -> Result<Vec<u8>> {
         let table = KnobTable {
             schema: KNOB_SCHEMA,
@@ -224,10 +176,10 @@ impl Knob {
     }
 }
 
-fn cell(knob: &Knob, row: &Map<String, Value>) -> KnobRow {
+fn cell(shape: &Shape, row: &Map<String, Value>) -> KnobRow {
     KnobRow {
-        key: knob.keys.iter().map(|name| row.get(*name)?.as_str().map(str::to_owned)).collect(),
-        values: knob.values.iter().map(|name| row.get(*name)?.as_f64()).collect(),
+        key: shape.keys.iter().map(|name| row.get(*name)?.as_str().map(str::to_owned)).collect(),
+        values: shape.values.iter().map(|name| row.get(*name)?.as_f64()).collect(),
         evidence: row.get("evidence").and_then(Value::as_u64).unwrap_or_default(),
     }
 }

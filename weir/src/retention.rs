@@ -1,15 +1,16 @@
-//! From the tables to calls of a prefix cache.
+//! From the tables to calls of a prefix cache, and to what engines are told of its blocks.
 
 use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type};
-use weir_fleet::retention::Class;
-use weir_fleet::retention::cache::{Call, chain};
+use weir_fleet::retention::cache::{Call, answered, chain};
+use weir_fleet::retention::{Budget, Class, Directive, PriorityStep, plan, resumption};
+use weir_policy_runtime::{KnobRow, Support};
 
 use crate::error::{Failure, Result};
-use crate::knobs::rows;
+use crate::knobs::{self, Shape};
 
 const CALLS_SQL: &str = include_str!("../sql/retention_calls.sql");
 
@@ -17,6 +18,60 @@ const MODEL_SQL: &str = include_str!("../sql/retention_model.sql");
 
 /// What comes later than this after the end of what came before is another session, as in the views.
 const SESSION_GAP_MS: i64 = 1_800_000;
+
+/// The table of retention in a bundle.
+pub const TABLE: Shape = Shape {
+    name: "kv_retention",
+    about: "The priority with which engines keep the blocks of a prompt after its answer, until an age in seconds; 0 is none. \
+            Of the model with most blocks.",
+    vllm_sr: Support::Unsupported,
+    decide: Support::Advisory,
+    keys: &["model", "system_prompt_hash", "tool", "stage", "until_s"],
+    values: &["priority", "hits_per_held_s", "ttl_s"],
+};
+
+/// The table is learned from the newest requests: what pauses were like a week ago is told by fewer blocks each day.
+pub const LEARNED_FROM_MS: i64 = 86_400_000;
+
+/// A pool's prefix cache.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    /// Its pool; all of them as one where there is none.
+    pub pool: Option<String>,
+    /// Blocks of all its instances together.
+    pub blocks: u64,
+    /// Share of them that may be pinned.
+    pub pinned_share: f64,
+}
+
+/// Rows of [`TABLE`], learned from the requests that arrived in `[from_ms, to_ms]`.
+pub async fn rows(context: &weir_sql::Context, from_ms: i64, to_ms: i64, cache: &KvCache) -> Result<Vec<KnobRow>> {
+    let (model, calls) = calls(context, from_ms, to_ms + 1, None, cache.pool.as_deref()).await?;
+    let span_s = (to_ms - from_ms) as f64 / 1e3;
+    let pinned_blocks = cache.blocks as f64 * cache.pinned_share;
+    let budget = Budget { pinned_blocks, other_blocks: cache.blocks as f64 - pinned_blocks, span_s };
+    let directives = plan(&resumption(&answered(&calls, to_ms)), budget);
+    let row = |class: &Class, until_s: f64, priority: u8, hits_per_held_s: f64, directive: &Directive| KnobRow {
+        key: vec![
+            model.clone(),
+            class.system_prompt_hash.clone(),
+            class.tool.clone(),
+            Some(class.stage.clone()),
+            Some(until_s.to_string()),
+        ],
+        values: vec![Some(f64::from(priority)), Some(hits_per_held_s), Some(directive.ttl_s)],
+        evidence: directive.evidence,
+    };
+    let mut rows = Vec::new();
+    for (class, directive) in &directives {
+        if directive.steps.is_empty() {
+            rows.push(row(class, 0.0, 0, 0.0, directive));
+        }
+        let step = |step: &PriorityStep| row(class, step.until_s, step.priority, step.hits_per_held_s, directive);
+        rows.extend(directive.steps.iter().map(step));
+    }
+    Ok(rows)
+}
 
 /// Calls in `[from_ms, to_ms)` of one model, in the order of arrival, with its name. Those that name no session are told by
 /// their blocks among themselves.
@@ -35,7 +90,7 @@ pub async fn calls(
     let model = match model {
         Some(model) => Some(model.to_owned()),
         None => {
-            let found = rows(session, &within(MODEL_SQL)).await?;
+            let found = knobs::rows(session, &within(MODEL_SQL)).await?;
             let first = found.first().ok_or_else(nothing)?;
             first.get("model").and_then(|name| name.as_str()).map(str::to_owned)
         }

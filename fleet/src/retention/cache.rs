@@ -6,7 +6,7 @@
 //! pinned higher, it keeps that pin. Where everything held is in use, a new block is not kept.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub struct Size {
     pub pinned_blocks: usize,
 }
 
-/// What was found, over the requests that count.
+/// What was found, over the requests that count where nothing else is said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Outcome {
     /// Requests that count.
@@ -74,9 +74,9 @@ pub struct Outcome {
     pub resume_hit_blocks: u64,
     /// Requests that go on with a session, of which everything that could be was held.
     pub resumes_whole: u64,
-    /// Prompts whose blocks lost their pin before its time, because the pinned part was full.
+    /// Prompts whose blocks lost their pin before its time, because the pinned part was full; those before count too.
     pub pins_lost: u64,
-    /// The most blocks pinned at a time.
+    /// The most blocks pinned at a time, from the beginning on.
     pub pinned_blocks_max: u64,
 }
 
@@ -140,11 +140,11 @@ pub fn answered(calls: &[Call], until_ms: i64) -> Vec<Answered> {
 pub fn simulate(calls: &[Call], size: Size, policy: &Policy, from_ms: i64) -> Outcome {
     let mut cache = Cache::new(calls, size, policy);
     let mut outcome = Outcome::default();
-    let mut seen: HashMap<i64, ()> = HashMap::new();
+    let mut seen: HashSet<i64> = HashSet::new();
     for (index, call) in calls.iter().enumerate() {
         cache.pass(call.arrival_ms);
         let hits = call.blocks.iter().take_while(|block| cache.owners.contains_key(block)).count() as u64;
-        let known = call.blocks.iter().take_while(|block| seen.contains_key(block)).count() as u64;
+        let known = call.blocks.iter().take_while(|block| seen.contains(block)).count() as u64;
         if call.arrival_ms >= from_ms {
             outcome.requests += 1;
             outcome.blocks += call.blocks.len() as u64;
@@ -157,7 +157,7 @@ pub fn simulate(calls: &[Call], size: Size, policy: &Policy, from_ms: i64) -> Ou
                 outcome.resumes_whole += u64::from(hits == known);
             }
         }
-        seen.extend(call.blocks.iter().map(|block| (*block, ())));
+        seen.extend(&call.blocks);
         cache.serve(index);
     }
     Outcome { pins_lost: cache.pins_lost, pinned_blocks_max: cache.pinned_max as u64, ..outcome }

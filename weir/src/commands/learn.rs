@@ -11,8 +11,8 @@ use weir_policy_runtime::Objective;
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind};
 use crate::error::{Failure, Result};
-use crate::knobs::KvCache;
 use crate::progress::Progress;
+use crate::retention::KvCache;
 use crate::training::{Beside, InForce};
 use crate::{services, training};
 

@@ -19,7 +19,7 @@ const CHECKED_ANYWAY: f64 = 0.05;
 pub(super) struct Gates {
     /// Rate of hallucinations above which a model may not answer what seeks facts.
     pub hallucination_max: Option<f64>,
-    /// Share of all checks that are to be made.
+    /// Share of answers to requests that seek facts that is to be checked.
     pub check_share: Option<f64>,
 }
 

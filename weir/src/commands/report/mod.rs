@@ -72,7 +72,7 @@ async fn routing(common: &Common, args: RoutingReportArgs) -> Result<()> {
         return Err(Failure::user("there is nothing to report: no request is stored yet; `weir run` does it"));
     }
     let progress = Progress::wait("looking at what became of every request", common.json);
-    let shared = outcomes(&store).await?;
+    let shared = outcomes(context).await?;
     let context = &shared.context;
     let classes: Vec<String> = names(context, include_str!("sql/routing/classes.sql")).await?;
     if let Some((class, _)) = args.weights.iter().find(|(class, _)| !classes.contains(class)) {
