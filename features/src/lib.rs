@@ -9,6 +9,8 @@
 //! | `workload_sketch` | 10 minutes x tenant x model x pool | quantile sketches, joint token histogram, arrivals per second |
 //! | `token_sketch` | hour x tenant x domain x model | quantile sketches of token counts |
 //!
+//! A fourth, `outcome_memory`, takes what became of requests before their rows are removed for their age ([`remember()`]).
+//!
 //! Windows are of event time, the moment of arrival. A late event yields one more partial row of its own window, and
 //! the views merge it: nothing late is dropped. What a row means is written in SQL, in `sql/`, and runs unchanged over
 //! a raw version's batches and over whole tables; what merges is a [`summary::Summary`].
@@ -29,6 +31,7 @@ mod fleet_workload;
 mod functions;
 mod memory;
 mod oldest;
+mod outcome_memory;
 mod partials;
 pub mod pooling;
 mod prefix_cache;
@@ -45,5 +48,6 @@ pub use error::FeaturesError;
 pub use fleet_workload::{FleetWorkload, WorkloadFilter, fleet_workload, fleet_workload_of};
 pub use functions::register as register_functions;
 pub use oldest::oldest_version;
+pub use outcome_memory::{Remembered, remember};
 pub use raw::raw_schema;
 pub use session::{keep_views, session, session_with_versions, session_with_views};

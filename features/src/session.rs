@@ -12,10 +12,10 @@ use weir_store::Store;
 use crate::catalog::{Catalog, Definition};
 use crate::partials::{CLASSIFIED, PARTIALS};
 use crate::raw::raw_tables;
-use crate::{FeaturesError, functions, memory};
+use crate::{FeaturesError, functions, memory, outcome_memory};
 
 /// Canonical views.
-const VIEWS: [(&str, &str); 11] = [
+const VIEWS: [(&str, &str); 13] = [
     ("terminal_requests", include_str!("sql/views/terminal_requests.sql")),
     ("requests", CLASSIFIED),
     ("request_axes", include_str!("sql/views/request_axes.sql")),
@@ -25,6 +25,8 @@ const VIEWS: [(&str, &str); 11] = [
     ("session_turns", include_str!("sql/views/session_turns.sql")),
     ("sessions", include_str!("sql/views/sessions.sql")),
     ("request_outcomes", include_str!("sql/views/request_outcomes.sql")),
+    ("live_outcome_pieces", include_str!("sql/views/live_outcome_pieces.sql")),
+    ("outcome_pieces", include_str!("sql/views/outcome_pieces.sql")),
     ("reward_delays", include_str!("sql/views/reward_delays.sql")),
     ("training_examples", include_str!("sql/views/training_examples.sql")),
 ];
@@ -32,7 +34,8 @@ const VIEWS: [(&str, &str); 11] = [
 /// A session with the raw tables (`raw_requests`, `raw_feedback`, `raw_gpu_telemetry`, `raw_router_events`,
 /// `dead_letters`, `dead_letter_replays`, `ingest_gaps`), the partial tables, every other table of the store under its own
 /// name, our functions, and the canonical views `requests`, `request_axes`, `feedback`, `request_opinions`, `rewards`,
-/// `session_turns`, `sessions`, `request_outcomes`, `reward_delays` and `training_examples`.
+/// `session_turns`, `sessions`, `request_outcomes`, `live_outcome_pieces`, `outcome_pieces`, `reward_delays` and
+/// `training_examples`.
 ///
 /// A table that is not there yet is empty, with the right columns, so every query plans. The session sees a table as it
 /// is when a query first names it: open another one to see later rows. A folder that is no table of Weir's is left out, with
@@ -108,6 +111,8 @@ async fn open(
         let stored = partial.name.to_owned();
         catalog.define(partial.name, Definition::Table { stored, schema: partial.spec().await?.schema });
     }
+    let memory = outcome_memory::spec();
+    catalog.define(outcome_memory::TABLE, Definition::Table { stored: memory.name, schema: memory.schema });
     for (name, sql) in VIEWS.into_iter().chain(views) {
         catalog.define(name, Definition::View(sql));
     }

@@ -95,7 +95,7 @@ const ANALYTICS: &[Analytics] = analytics! {
 };
 
 /// Tables and views that come with a session.
-const TABLES: [View; 21] = [
+const TABLES: [View; 24] = [
     View { name: "requests", doc: "each finished request once, its last revision, with its classes (is_agent, ...)" },
     View { name: "request_axes", doc: "where each request lies on every workload axis, and the rule that said so" },
     View { name: "feedback", doc: "each opinion once, its last revision, unless withdrawn" },
@@ -113,6 +113,12 @@ const TABLES: [View; 21] = [
         name: "request_outcomes",
         doc: "what became of each request that a model answered: checks, judgements, failures",
     },
+    View {
+        name: "outcome_pieces",
+        doc: "checks, judgements and failures by hour, tenant, model and domain: counts that add up, remembered days too",
+    },
+    View { name: "live_outcome_pieces", doc: "the same, of the rows that are kept" },
+    View { name: "outcome_memory", doc: "the same, of days that were put down before their rows were removed" },
     View { name: "reward_delays", doc: "how long it takes until a request is judged, young requests reckoned with" },
     View {
         name: "training_examples",

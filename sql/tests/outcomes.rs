@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use weir_schemas::{Feedback, Request};
 use weir_sql::Context;
-use weir_store::Store;
+use weir_store::{Store, Upkeep, UtcDay};
 
 use crate::common::append;
 use crate::runner::passes;
@@ -426,5 +426,56 @@ fn views_over_kept_ones_say_what_they_said() {
         assert_eq!(ask(&fresh).await, wanted);
         let is_kept = |view: &str| kept.path().join(view).read_dir().expect("is there").next().is_some();
         assert!(is_kept("session_turns") && !is_kept("rewards"), "of the second there was no row");
+    });
+}
+
+/// A day is put down once, rows that are there come first, and what was put down stays when they go.
+#[test]
+fn outcomes_outlive_their_rows() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(reputations(folder.path()).await);
+        let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("the folder opens");
+        // Two days later, and not yet old.
+        let later: Vec<Value> = (0..5)
+            .map(|n| at(&format!("later {n}"), 2 * 86_400, json!({ "http_status": 504, "domain": "law" })))
+            .collect();
+        append(&store, Request::contract(), 10_000, &later).await;
+        let ask = async || {
+            let ctx = weir_sql::open(&store).await.expect("the session opens");
+            let mut said = Vec::new();
+            for view in ["failure_rates", "model_reputation", "reputation_pieces"] {
+                let rows = weir_sql::query(&ctx, &format!("SELECT * FROM {view} ORDER BY 1, 2, 3, 4, 5")).await;
+                said.push(arrow::util::pretty::pretty_format_batches(&rows.expect(view)).expect("prints").to_string());
+            }
+            said
+        };
+        let from_rows = ask().await;
+        assert!(from_rows[0].contains("| time_out "), "{}", from_rows[0]);
+
+        let first_kept = UtcDay::of_ms(T0_MS + 86_400_000);
+        let done = weir_features::remember(&store, first_kept).await.expect("puts down");
+        // Two models and two domains, and what seeks facts beside what does not.
+        assert_eq!((done.days, done.rows), (1, 5));
+        let again = weir_features::remember(&store, first_kept).await.expect("puts nothing down");
+        assert_eq!(again, weir_features::Remembered::default());
+        assert_eq!(ask().await, from_rows, "rows and memory are not added up");
+
+        // A verdict that comes while the rows are there counts; once they are gone, what was put down does.
+        let late = verdict("late", "a unchecked", "evaluation", 0.0, json!({ "estimator": "e" }));
+        append(&store, Feedback::contract(), 10_000, &[late]).await;
+        assert_ne!(ask().await, from_rows);
+        for table in ["requests", "feedback"] {
+            let mut table = store.existing(table).await.expect("opens").expect("is there");
+            let kept = table.keep_up(&Upkeep { keep_days: Some(1), ..Upkeep::default() }).await.expect("is kept up");
+            assert!(kept.expired_files > 0);
+        }
+        let after = ask().await;
+        assert!(!after[0].contains("| time_out "), "the later day was not put down, so it went with its rows");
+        let of_day = |said: &str| said.lines().filter(|line| !line.starts_with("| m ")).collect::<Vec<_>>().join("\n");
+        assert_eq!(of_day(&after[1]), of_day(&from_rows[1]));
+        let again = weir_features::remember(&store, UtcDay::today()).await.expect("finds no rows");
+        assert_eq!(again, weir_features::Remembered::default());
     });
 }

@@ -58,6 +58,7 @@ const VIEWS: [&str; 44] = [
     "failure_rates",
     "model_reputation",
     "reputation_pieces",
+    "outcome_pieces",
     "attribution",
     "handoff_penalties",
     "token_budgets",

@@ -119,11 +119,12 @@ pub async fn files(store: &Store, cache: Option<KvCache>) -> Result<BTreeMap<Str
 }
 
 /// Views on outcomes that many others lean on, each after those that it leans on.
-const SHARED_VIEWS: [&str; 9] = [
+const SHARED_VIEWS: [&str; 10] = [
     "session_turns",
     "rewards",
     "sessions",
     "request_outcomes",
+    "outcome_pieces",
     "failure_checks",
     "failure_rates",
     "session_tokens",

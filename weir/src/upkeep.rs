@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
-use weir_store::{Store, Upkeep, Upkept};
+use weir_schemas::{Feedback, Request};
+use weir_store::{Store, Upkeep, Upkept, UtcDay};
 
 use crate::config::Config;
 use crate::error::{Failure, Result};
@@ -29,6 +30,16 @@ pub fn of(config: &Config, table: &str) -> Upkeep {
 /// The tables of a store.
 pub async fn tables(store: &Store) -> Result<Vec<String>> {
     Ok(store.folders("tables").await?)
+}
+
+/// Puts down what is known of the days whose rows this table is about to lose.
+pub async fn remember(store: &Store, config: &Config, table: &str) -> Result<()> {
+    if [Request::contract().name, Feedback::contract().name].contains(&table)
+        && let Some(keep_days) = config.retention.get(table)
+    {
+        weir_features::remember(store, UtcDay::today().minus_days(*keep_days)).await?;
+    }
+    Ok(())
 }
 
 /// The rounds under way; none when they are switched off.
@@ -107,6 +118,7 @@ async fn table_round(store: &Store, config: &Config, name: &str, every: Duration
         return Ok(None);
     }
     let Some(mut table) = store.existing(name).await? else { return Ok(None) };
+    remember(store, config, name).await?;
     let vacuum = store.claim_round(name, "vacuums", slot(VACUUM_EVERY)).await?;
     Ok(Some(table.keep_up(&Upkeep { vacuum, ..of(config, name) }).await?))
 }

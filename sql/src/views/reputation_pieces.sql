@@ -1,16 +1,16 @@
 -- What reputations are composed of: one row for each hour, tenant, model, domain and kind of traffic, with verdicts on
--- hallucination and judgements as counts, which add up over any hours. `unchecked` had no verdict: it is in no rate.
+-- hallucination and judgements as counts, which add up over any hours. `unchecked` had no verdict: it is in no rate. Days whose rows
+-- are no longer kept are as they are remembered.
 SELECT
-  arrival_ms - (arrival_ms % 3600000 + 3600000) % 3600000 AS window_start_ms,
+  window_start_ms,
   tenant,
   model,
   domain,
   is_fact_seeking,
-  count(*) AS requests,
-  count(hallucination) AS verdicts,
-  count(*) FILTER (WHERE hallucination) AS hallucinations,
-  count(*) FILTER (WHERE hallucination IS NULL) AS unchecked,
-  count(is_success) AS judged,
-  count(*) FILTER (WHERE is_success) AS successes
-FROM request_outcomes
-GROUP BY 1, tenant, model, domain, is_fact_seeking
+  requests,
+  hallucination_observed AS verdicts,
+  hallucination_failures AS hallucinations,
+  requests - hallucination_observed AS unchecked,
+  judged,
+  successes
+FROM outcome_pieces

@@ -24,6 +24,9 @@ pub async fn run(common: &Common, args: CompactArgs) -> Result<()> {
     let mut done: BTreeMap<String, Upkept> = BTreeMap::new();
     for name in tables {
         let Some(mut table) = store.existing(&name).await? else { continue };
+        if !args.dry_run {
+            upkeep::remember(&store, &config, &name).await?;
+        }
         // By hand nobody waits for a rate.
         let upkeep = Upkeep { dry_run: args.dry_run, bytes_per_s: None, ..upkeep::of(&config, &name) };
         done.insert(name, table.keep_up(&upkeep).await?);

@@ -1,0 +1,40 @@
+-- What outcome memory is made of: one row for each hour, tenant, model, domain and kind of traffic, with counts that add up over any
+-- hours. `X_observed` requests could have shown the class of failure X, and `X_failures` did; `request_outcomes` has the rules.
+-- Made from the raw rows that are kept.
+SELECT
+  arrival_ms - (arrival_ms % 3600000 + 3600000) % 3600000 AS window_start_ms,
+  tenant,
+  model,
+  domain,
+  is_fact_seeking,
+  count(*) AS requests,
+  count(is_success) AS judged,
+  count(*) FILTER (WHERE is_success) AS successes,
+  count(hallucination) AS hallucination_observed,
+  count(*) FILTER (WHERE hallucination) AS hallucination_failures,
+  count(wrong_tool) AS wrong_tool_observed,
+  count(*) FILTER (WHERE wrong_tool) AS wrong_tool_failures,
+  count(bad_arguments) AS bad_arguments_observed,
+  count(*) FILTER (WHERE bad_arguments) AS bad_arguments_failures,
+  count(tool_error) AS tool_error_observed,
+  count(*) FILTER (WHERE tool_error) AS tool_error_failures,
+  count(retry_loop) AS retry_loop_observed,
+  count(*) FILTER (WHERE retry_loop) AS retry_loop_failures,
+  count(refusal) AS refusal_observed,
+  count(*) FILTER (WHERE refusal) AS refusal_failures,
+  count(time_out) AS time_out_observed,
+  count(*) FILTER (WHERE time_out) AS time_out_failures,
+  count(truncation) AS truncation_observed,
+  count(*) FILTER (WHERE truncation) AS truncation_failures,
+  count(schema_violation) AS schema_violation_observed,
+  count(*) FILTER (WHERE schema_violation) AS schema_violation_failures,
+  count(dissatisfaction) AS dissatisfaction_observed,
+  count(*) FILTER (WHERE dissatisfaction) AS dissatisfaction_failures,
+  count(safety) AS safety_observed,
+  count(*) FILTER (WHERE safety) AS safety_failures,
+  count(fallback) AS fallback_observed,
+  count(*) FILTER (WHERE fallback) AS fallback_failures,
+  count(other_error) AS other_error_observed,
+  count(*) FILTER (WHERE other_error) AS other_error_failures
+FROM request_outcomes
+GROUP BY 1, tenant, model, domain, is_fact_seeking
