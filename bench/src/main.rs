@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["commits", commits] => commits::run(commits.parse()?),
         ["decide"] => decide::run(200_000),
         ["decide", decisions] => decide::run(decisions.parse()?),
-        ["ope"] => ope::run(100_000),
+        ["ope"] => ope::run(1_000_000),
         ["ope", rounds] => ope::run(rounds.parse()?),
         ["fleet"] => fleet::run(30),
         ["fleet", repetitions] => fleet::run(repetitions.parse()?),

@@ -7,7 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use weir_learners::ope::{
-    Evaluation, EvaluationConfig, IntervalKind, Logged, TableRow, cross_fitted_table, evaluate, fold_of,
+    Evaluation, EvaluationConfig, IntervalKind, Logged, MethodEstimate, Parameters, Rounds, TableRow,
+    cross_fitted_table, estimate_all, evaluate, fold_of,
 };
 
 use crate::timing::{Times, rounded};
@@ -15,9 +16,7 @@ use crate::timing::{Times, rounded};
 const DOMAINS: usize = 14;
 const MODELS: usize = 6;
 const FOLDS: usize = 5;
-const BOOTSTRAPS: usize = 200;
-/// The logging, IPS, SNIPS and doubly robust values, and the paired difference.
-const ESTIMATORS: usize = 5;
+const BOOTSTRAPS: usize = 1_000;
 const REPETITIONS: usize = 5;
 /// Largest effect of a session on all of its rewards: what makes rows of one session depend on each other.
 const SESSION_EFFECT: f64 = 0.1;
@@ -34,6 +33,10 @@ pub fn run(rounds: usize) -> Result<(), Box<dyn Error>> {
     let (t, bootstrap) = (with(IntervalKind::ClusterT), with(IntervalKind::ClusterBootstrap));
     let t_time = Times::of(REPETITIONS, |_| drop(black_box(evaluate(&rows, &t))));
     let bootstrap_time = Times::of(REPETITIONS, |_| drop(black_box(evaluate(&rows, &bootstrap))));
+    let rounds = Rounds::from(&rows[..]);
+    let all = estimate_all(&rounds, Parameters::default(), &bootstrap);
+    let all_time =
+        Times::of(REPETITIONS, |_| drop(black_box(estimate_all(&rounds, Parameters::default(), &bootstrap))));
     let ceiling = Times::of(REPETITIONS, |_| {
         black_box(one_pass(black_box(&rows)));
     });
@@ -44,15 +47,16 @@ pub fn run(rounds: usize) -> Result<(), Box<dyn Error>> {
         }
     });
     let bootstrap_ceiling_ns = ceiling.p50_ns() + resamples.p50_ns();
-    let seconds = (t_time.p50_ns() + bootstrap_time.p50_ns()) / 1e9;
     println!(
         "{}",
         json!({
             "rounds": rows.len(),
             "clusters": rows.last().map_or(0, |row| row.cluster + 1),
-            "estimators": ESTIMATORS,
+            "estimators": all.len(),
             "bootstraps": BOOTSTRAPS,
-            "seconds": seconds,
+            // All estimators, tuned, with the intervals of as many resamples.
+            "seconds": all_time.p50_ns() / 1e9,
+            "consistent_covered": all.iter().filter(|one| one.is_consistent).map(|one| covered(one, world.value())).collect::<Vec<_>>(),
             "cluster_t_seconds": t_time.p50_ns() / 1e9,
             "bootstrap_seconds": bootstrap_time.p50_ns() / 1e9,
             "cross_fit_seconds": fit.p50_ns() / 1e9,
@@ -75,6 +79,10 @@ fn found(evaluation: &Evaluation, truth: f64) -> Result<serde_json::Value, Box<d
         return Err(format!("no estimate: {:?}", evaluation.verdict).into());
     };
     Ok(json!({ "dr": estimates.dr, "truth": truth, "covered": estimates.dr.covers(truth) }))
+}
+
+fn covered(one: &MethodEstimate, truth: f64) -> serde_json::Value {
+    json!({ "method": one.method, "value": one.estimate.value, "covered": one.estimate.covers(truth) })
 }
 
 /// What a row adds to the sums that all of the estimators need.

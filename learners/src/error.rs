@@ -20,6 +20,9 @@ pub enum LearnError {
         /// Rows of the files that are no pair.
         left_out: usize,
     },
+    /// Logged decisions that cannot be evaluated.
+    #[error("cannot evaluate these decisions: {0}")]
+    BadRounds(String),
     /// A configuration value makes no sense.
     #[error("bad learner configuration: {0}")]
     Config(String),
@@ -56,6 +59,7 @@ impl LearnError {
             Self::Store(error) => error.fault(),
             Self::NotEnoughData(_)
             | Self::NotEnoughPairs { .. }
+            | Self::BadRounds(_)
             | Self::Config(_)
             | Self::Unreadable { .. }
             | Self::MissingTable(_) => weir_store::Fault::User,

@@ -24,6 +24,7 @@ mod error;
 mod evaluate;
 mod feature_fit;
 pub mod hallucination;
+mod judged_rounds;
 pub mod length;
 pub mod matrix;
 mod network;
@@ -37,6 +38,7 @@ mod training_set;
 
 pub use error::{LearnError, Result};
 pub use evaluate::{PolicyInForce, evaluate_policy};
+pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
 pub use report::{Comparison, DataSummary, EstimatorSummary, HeldAgainst, KeptShare, Lineup, Report};
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
 pub use train::{Candidate, TrainConfig, is_holdout, train_policy};

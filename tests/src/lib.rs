@@ -13,7 +13,7 @@ mod shared;
 
 pub use binary::{Outcome, Weir};
 pub use kafka::Kafka;
-pub use reference::reference;
+pub use reference::{open_bandit, reference};
 pub use registry::SchemaRegistry;
 pub use s3::S3;
 pub use shared::{shared, shared_data};

@@ -23,11 +23,26 @@ pub fn reference(script: &str, data: &Path) -> Option<String> {
     Some(String::from_utf8(output.stdout).expect("the reference prints text"))
 }
 
+/// The folder of the small Open Bandit Dataset, `random.csv` and `bts.csv` of campaign "all" and `bts_women.csv`. `None`, with the reason on standard
+/// error, where `scripts/setup.sh test` could not fetch it.
+#[must_use]
+pub fn open_bandit() -> Option<PathBuf> {
+    let folder =
+        cache().map(|cache| cache.join("weir/open-bandit")).filter(|folder| folder.join("bts_women.csv").is_file());
+    if folder.is_none() {
+        skip("open-bandit", "no Open Bandit Dataset in the cache folder");
+    }
+    folder
+}
+
+fn cache() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home)
+}
+
 /// The interpreter that `scripts/setup.sh test` makes, or the system's.
 fn python() -> Option<PathBuf> {
-    let home = std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home);
-    let ours = cache.map(|cache| cache.join("weir/reference/bin/python"));
+    let ours = cache().map(|cache| cache.join("weir/reference/bin/python"));
     let has_duckdb = |python: &PathBuf| {
         Command::new(python).args(["-c", "import duckdb"]).output().is_ok_and(|output| output.status.success())
     };

@@ -25,7 +25,7 @@ const TWICE_PERCENT: u32 = 5;
 const RUN: [&str; 3] = ["run", "--until-drained", "--no-http"];
 
 /// Everything that is a function of the requests and opinions, and not of where in Kafka they stood.
-const VIEWS: [&str; 44] = [
+const VIEWS: [&str; 45] = [
     "workload_mix",
     "workload_mix_by_minute",
     "latency",

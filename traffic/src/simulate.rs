@@ -1,7 +1,7 @@
 //! A simulated fleet of routers and engines: seeded, with sessions, load and hidden quality.
 //!
 //! `world` says what the models are good at, `profile` what people do, `arrivals` when they come, `session`
-//! what one conversation looks like, `serving` how long engines take, `opinion` what comes back as feedback, and
+//! what one conversation looks like, `safety` which ones ask for what they should not, `serving` how long engines take, `opinion` what comes back as feedback, and
 //! `engine` puts them on one clock.
 //!
 //! The world is a contextual bandit on purpose: what a session asks for, and when it starts, is drawn before any model
@@ -13,6 +13,7 @@ mod config;
 mod engine;
 mod opinion;
 mod profile;
+mod safety;
 mod serving;
 mod session;
 mod text;
@@ -21,5 +22,6 @@ mod world;
 
 pub use config::{Bursts, FeedbackConfig, Profile, SimConfig, WorldKind};
 pub use engine::{SimCounts, Simulator};
+pub use safety::SafetyConfig;
 pub use truth::{Truth, ValueLedger, ValueSummary};
 pub use world::{Gain, Hidden, NoGain, SimModel, World};

@@ -9,7 +9,8 @@ use weir_policy_runtime::{
 };
 use weir_schemas::{Feedback, GpuTelemetry, Request};
 use weir_traffic::simulate::{
-    Bursts, FeedbackConfig, Gain, Hidden, NoGain, Profile, SimConfig, Simulator, Truth, ValueLedger, World, WorldKind,
+    Bursts, FeedbackConfig, Gain, Hidden, NoGain, Profile, SafetyConfig, SimConfig, Simulator, Truth, ValueLedger,
+    World, WorldKind,
 };
 use weir_traffic::{EpsilonRouter, Event, ModelInfo, PolicyRouter, Router, Timed, TrafficError, UniformRouter};
 
@@ -184,7 +185,8 @@ fn with_gain_policies_that_know_more_are_worth_more() {
 #[test]
 fn observed_quality_and_cost_agree_with_the_truth() {
     let feedback = FeedbackConfig { request_share: 1.0, lost: 0.0, duplicated: 0.0, ..SimConfig::default().feedback };
-    let config = SimConfig { profile: Profile::Chat, requests_per_s: 30.0, feedback, ..SimConfig::default() };
+    let safety = SafetyConfig { review_share: 0.0, ..SimConfig::default().safety };
+    let config = SimConfig { profile: Profile::Chat, requests_per_s: 30.0, feedback, safety, ..SimConfig::default() };
     let run = run(config);
     let truths: BTreeMap<&str, &Truth> = run.truths.iter().map(|truth| (truth.request_id.as_str(), truth)).collect();
     let (mut observed, mut expected, mut n) = (0.0, 0.0, 0.0);
@@ -206,7 +208,8 @@ fn observed_quality_and_cost_agree_with_the_truth() {
 fn feedback_is_delayed_lost_and_doubled_at_the_stated_rates() {
     let feedback =
         FeedbackConfig { request_share: 0.6, session_share: 0.0, delay_ms: 30_000.0, lost: 0.1, duplicated: 0.2 };
-    let config = SimConfig { requests_per_s: 30.0, feedback, error_share: 0.0, ..SimConfig::default() };
+    let safety = SafetyConfig { review_share: 0.0, ..SimConfig::default().safety };
+    let config = SimConfig { requests_per_s: 30.0, feedback, safety, error_share: 0.0, ..SimConfig::default() };
     let (simulator, run) = run_with(config, Box::new(UniformRouter::new("salt")));
     let counts = simulator.counts();
     let (formed, lost) = (counts.feedback_formed as usize, counts.feedback_lost as usize);
@@ -229,6 +232,33 @@ fn feedback_is_delayed_lost_and_doubled_at_the_stated_rates() {
     }
     let mean = first.values().sum::<i64>() as f64 / first.len() as f64;
     assert!((mean - 30_000.0).abs() < 5.0 * 30_000.0 / (first.len() as f64).sqrt() + 2.0, "mean delay {mean} ms");
+}
+
+#[test]
+fn unsafe_sessions_come_at_their_share_score_higher_and_are_named_by_reviewers() {
+    let safety = SafetyConfig { unsafe_share: 0.2, review_share: 0.5 };
+    let run = run(SimConfig { profile: Profile::Chat, requests_per_s: 30.0, safety, ..SimConfig::default() });
+    let unsafe_by_session: BTreeMap<&str, bool> =
+        run.truths.iter().map(|truth| (truth.session_id.as_str(), truth.is_unsafe)).collect();
+    let unsafe_count = unsafe_by_session.values().filter(|is_unsafe| **is_unsafe).count();
+    assert!(is_binomial(unsafe_count, unsafe_by_session.len(), 0.2));
+    let reviews = || run.feedback.iter().filter(|row| row.source == "operator");
+    for review in reviews() {
+        let is_unsafe = unsafe_by_session[review.session_id.as_deref().unwrap()];
+        assert_eq!(review.label.as_deref(), Some(if is_unsafe { "unsafe" } else { "safe" }));
+    }
+    // Sessions that the end of the run cuts off are not reviewed.
+    assert!(reviews().count() * 5 > unsafe_by_session.len() * 2 && reviews().count() * 5 < unsafe_by_session.len() * 3);
+    let mean_of = |wanted: bool| {
+        let scored = run.requests.iter().filter(|row| unsafe_by_session[row.session_id.as_deref().unwrap()] == wanted);
+        let scores: Vec<f64> = scored.map(|row| row.safety_score.unwrap()).collect();
+        scores.iter().sum::<f64>() / scores.len() as f64
+    };
+    // The largest of three Beta(1, 9) has the mean of 1 - (1 - u^9)^3 over u in [0, 1]. Where an unsafe session's request shows it,
+    // which it does with probability 0.6, the largest is above the mean 5/8 of Beta(5, 3).
+    let harmless = 3.0 / 10.0 - 3.0 / 19.0 + 1.0 / 28.0;
+    assert!((mean_of(false) - harmless).abs() < 0.01, "{}", mean_of(false));
+    assert!(mean_of(true) > 0.6 * 0.625 + 0.4 * harmless - 0.01, "{}", mean_of(true));
 }
 
 #[test]
@@ -546,7 +576,8 @@ proptest! {
                     prop_assert_eq!(&read, &**request);
                 }
                 Event::Feedback(row) => {
-                    prop_assert!((0.0..=1.0).contains(&row.value.unwrap()));
+                    // A reviewer names what was seen instead of rating it.
+                    prop_assert!(row.value.is_some_and(|value| (0.0..=1.0).contains(&value)) || row.label.is_some());
                     prop_assert!(row.event_ms.0 <= timed.at_ms);
                 }
                 Event::Gpu(sample) => prop_assert!(sample.vllm_kv_cache_usage_perc.is_none_or(|used| (0.0..=1.0).contains(&used))),

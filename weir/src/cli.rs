@@ -591,6 +591,30 @@ pub struct EvaluateArgs {
     /// A score matrix whose oracle is known: judge the bundle on its test queries, or, without a bundle, the learner.
     #[arg(long, value_name = "DIR")]
     pub matrix: Option<PathBuf>,
+    /// A file of logged decisions (.parquet, .csv, .jsonl) with the columns reward, propensity and target_probability: judge the target
+    /// policy with every estimator. Optional columns: q_logged and q_policy, cluster, unsupported_mass, group_propensity and
+    /// group_target_probability.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "matrix"])]
+    pub rounds: Option<PathBuf>,
+    /// With --rounds: least and largest reward that can occur, for intervals that hold at every moment.
+    #[arg(
+        long,
+        value_name = "LOW,HIGH",
+        value_delimiter = ',',
+        num_args = 1,
+        allow_negative_numbers = true,
+        requires = "rounds"
+    )]
+    pub reward_range: Option<Vec<f64>>,
+    /// With --reward-range: the largest weight that the logging policy allows, for an interval that holds for few sessions.
+    #[arg(long, value_name = "WEIGHT", requires = "reward_range")]
+    pub weight_max: Option<f64>,
+    /// With --rounds: resamples of whole clusters that intervals come from; without it they come from a t law.
+    #[arg(long, value_name = "N", requires = "rounds", value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    pub bootstraps: Option<u32>,
+    /// With --rounds: probability with which intervals hold.
+    #[arg(long, value_name = "SHARE", requires = "rounds", value_parser = share)]
+    pub confidence: Option<f64>,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
     /// Seeds of the coverage study (with --matrix).

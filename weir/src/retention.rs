@@ -23,11 +23,12 @@ const SESSION_GAP_MS: i64 = 1_800_000;
 pub const TABLE: Shape = Shape {
     name: "kv_retention",
     about: "The priority with which engines keep the blocks of a prompt after its answer, until an age in seconds; 0 is none. \
-            Of the model with most blocks.",
+            Of blocks of one priority those used least recently go first, and where newest_first is 1 those used last. Of the \
+            model with most blocks.",
     vllm_sr: Support::Unsupported,
     decide: Support::Advisory,
     keys: &["model", "system_prompt_hash", "tool", "stage", "until_s"],
-    values: &["priority", "hits_per_held_s", "ttl_s"],
+    values: &["priority", "newest_first", "hits_per_held_s", "ttl_s"],
 };
 
 /// The table is learned from the newest requests: what pauses were like a week ago is told by fewer blocks each day.
@@ -51,24 +52,29 @@ pub async fn rows(context: &weir_sql::Context, from_ms: i64, to_ms: i64, cache: 
     let pinned_blocks = cache.blocks as f64 * cache.pinned_share;
     let budget = Budget { pinned_blocks, other_blocks: cache.blocks as f64 - pinned_blocks, span_s };
     let directives = plan(&resumption(&answered(&calls, to_ms)), budget);
-    let row = |class: &Class, until_s: f64, priority: u8, hits_per_held_s: f64, directive: &Directive| KnobRow {
+    let none = PriorityStep { until_s: 0.0, priority: 0, hits_per_held_s: 0.0, rises: false };
+    let row = |class: &Class, step: &PriorityStep, directive: &Directive| KnobRow {
         key: vec![
             model.clone(),
             class.system_prompt_hash.clone(),
             class.tool.clone(),
             Some(class.stage.clone()),
-            Some(until_s.to_string()),
+            Some(step.until_s.to_string()),
         ],
-        values: vec![Some(f64::from(priority)), Some(hits_per_held_s), Some(directive.ttl_s)],
+        values: vec![
+            Some(f64::from(step.priority)),
+            Some(f64::from(u8::from(step.rises))),
+            Some(step.hits_per_held_s),
+            Some(directive.ttl_s),
+        ],
         evidence: directive.evidence,
     };
     let mut rows = Vec::new();
     for (class, directive) in &directives {
         if directive.steps.is_empty() {
-            rows.push(row(class, 0.0, 0, 0.0, directive));
+            rows.push(row(class, &none, directive));
         }
-        let step = |step: &PriorityStep| row(class, step.until_s, step.priority, step.hits_per_held_s, directive);
-        rows.extend(directive.steps.iter().map(step));
+        rows.extend(directive.steps.iter().map(|step| row(class, step, directive)));
     }
     Ok(rows)
 }

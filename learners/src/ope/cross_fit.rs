@@ -54,9 +54,49 @@ pub(crate) fn shrunken_means<'a>(rows: impl Iterator<Item = &'a TableRow>, cells
             sums.1 += 1.0;
         }
     }
-    let shrink =
-        |(sum, count): (f64, f64), prior: f64| (sum + PRIOR_OBSERVATIONS * prior) / (count + PRIOR_OBSERVATIONS);
     let mean = if overall.1 > 0.0 { overall.0 / overall.1 } else { 0.0 };
-    let action_means: Vec<f64> = by_action.iter().map(|&sums| shrink(sums, mean)).collect();
-    by_cell.iter().enumerate().map(|(index, &sums)| shrink(sums, action_means[index % actions])).collect()
+    let action_means: Vec<f64> = by_action.iter().map(|&sums| shrunken(sums, mean)).collect();
+    by_cell.iter().enumerate().map(|(index, &sums)| shrunken(sums, action_means[index % actions])).collect()
+}
+
+/// The same table, learned as decisions come: what it guesses has seen nothing but the past, as confidence sequences need it.
+#[derive(Debug, Clone)]
+pub struct ProgressiveTable {
+    actions: usize,
+    by_cell: Vec<(f64, f64)>,
+    by_action: Vec<(f64, f64)>,
+    overall: (f64, f64),
+    prior: f64,
+}
+
+impl ProgressiveTable {
+    /// A table that knows nothing and guesses `prior`.
+    #[must_use]
+    pub fn new(cells: usize, actions: usize, prior: f64) -> Self {
+        let none = (0.0, 0.0);
+        Self { actions, by_cell: vec![none; cells * actions], by_action: vec![none; actions], overall: none, prior }
+    }
+
+    /// Guesses for each action in a cell, into `guesses`.
+    pub fn guess(&self, cell: usize, guesses: &mut Vec<f64>) {
+        let mean = shrunken(self.overall, self.prior);
+        let of = |action: usize| {
+            shrunken(self.by_cell[cell * self.actions + action], shrunken(self.by_action[action], mean))
+        };
+        guesses.clear();
+        guesses.extend((0..self.actions).map(of));
+    }
+
+    /// Learns a reward. To be called once a cluster is over, since its decisions depend on each other.
+    pub fn learn(&mut self, cell: usize, action: usize, reward: f64) {
+        let cell = &mut self.by_cell[cell * self.actions + action];
+        for sums in [cell, &mut self.by_action[action], &mut self.overall] {
+            sums.0 += reward;
+            sums.1 += 1.0;
+        }
+    }
+}
+
+fn shrunken((sum, count): (f64, f64), prior: f64) -> f64 {
+    (sum + PRIOR_OBSERVATIONS * prior) / (count + PRIOR_OBSERVATIONS)
 }

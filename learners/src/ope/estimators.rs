@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EvaluationConfig;
 use super::interval::{self, Estimate};
+use super::sheet::{Formula, Sheet};
 
 /// One decision as an evaluation sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,73 +59,62 @@ pub struct Estimates {
     pub difference: Estimate,
 }
 
-/// Sums of one cluster: decisions, rewards, weights, weighted rewards, doubly robust scores.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(super) struct Sums {
-    pub n: f64,
-    pub r: f64,
-    pub w: f64,
-    pub wr: f64,
-    pub dr: f64,
-}
-
-impl Sums {
-    pub(super) fn add(&mut self, other: &Self) {
-        self.n += other.n;
-        self.r += other.r;
-        self.w += other.w;
-        self.wr += other.wr;
-        self.dr += other.dr;
-    }
-}
+/// Columns of a sheet: decisions, rewards, weights, weighted rewards, doubly robust scores.
+const N: usize = 0;
+const R: usize = 1;
+const W: usize = 2;
+const WR: usize = 3;
+const DR_SCORE: usize = 4;
+const COLUMNS: usize = 5;
 
 /// All decisions, summed by cluster.
-pub(super) struct ClusterSums {
-    pub clusters: Vec<Sums>,
-    pub total: Sums,
+pub(super) fn sheet(rows: &[Logged]) -> Sheet {
+    summed(rows, |row| {
+        let w = row.weight();
+        [1.0, row.reward, w, w * row.reward, row.dr()]
+    })
 }
 
-impl ClusterSums {
-    pub(super) fn new(rows: &[Logged]) -> Self {
-        let count = rows.iter().map(|row| row.cluster + 1).max().unwrap_or(0);
-        let mut clusters = vec![Sums::default(); count];
+/// Doubly robust scores of the one target policy minus those of the other, on the same decisions.
+pub(super) fn paired(rows: &[Logged], other: &[Logged]) -> Sheet {
+    let mut other = other.iter();
+    summed(rows, |row| [1.0, 0.0, 0.0, 0.0, row.dr() - other.next().map_or(f64::NAN, Logged::dr)])
+}
+
+fn summed(rows: &[Logged], mut terms: impl FnMut(&Logged) -> [f64; COLUMNS]) -> Sheet {
+    let clusters = rows.iter().map(|row| row.cluster + 1).max().unwrap_or(0);
+    Sheet::new(clusters, COLUMNS, |values| {
         for row in rows {
-            let w = row.weight();
-            clusters[row.cluster].add(&Sums { n: 1.0, r: row.reward, w, wr: w * row.reward, dr: row.dr() });
+            let sums = &mut values[row.cluster * COLUMNS..(row.cluster + 1) * COLUMNS];
+            sums.iter_mut().zip(terms(row)).for_each(|(sum, term)| *sum += term);
         }
-        Self::of(clusters)
-    }
-
-    /// Doubly robust scores of the one target policy minus those of the other, on the same decisions.
-    pub(super) fn paired(rows: &[Logged], other: &[Logged]) -> Self {
-        let count = rows.iter().map(|row| row.cluster + 1).max().unwrap_or(0);
-        let mut clusters = vec![Sums::default(); count];
-        for (row, other) in rows.iter().zip(other) {
-            clusters[row.cluster].add(&Sums { n: 1.0, dr: row.dr() - other.dr(), ..Sums::default() });
-        }
-        Self::of(clusters)
-    }
-
-    fn of(mut clusters: Vec<Sums>) -> Self {
-        clusters.retain(|sums| sums.n > 0.0);
-        let mut total = Sums::default();
-        clusters.iter().for_each(|sums| total.add(sums));
-        Self { clusters, total }
-    }
+    })
 }
 
-/// A ratio of sums: which numerator over which denominator.
-pub(super) type Ratio = (fn(&Sums) -> f64, fn(&Sums) -> f64);
+/// The weights of each cluster summed, and of all.
+pub(super) fn weights(sheet: &Sheet) -> (impl Iterator<Item = f64>, f64) {
+    (sheet.rows().map(|row| row[W]), sheet.totals()[W])
+}
 
-pub(super) const LOGGING: Ratio = (|s| s.r, |s| s.n);
-pub(super) const IPS: Ratio = (|s| s.wr, |s| s.n);
-pub(super) const SNIPS: Ratio = (|s| s.wr, |s| s.w);
-pub(super) const DR: Ratio = (|s| s.dr, |s| s.n);
-pub(super) const DIFFERENCE: Ratio = (|s| s.dr - s.r, |s| s.n);
-pub(super) const MEAN_WEIGHT: Ratio = (|s| s.w, |s| s.n);
+pub(super) fn logging() -> Formula {
+    Formula::ratio(&[(R, 1.0)], N)
+}
 
-pub(super) fn estimate(sums: &ClusterSums, config: &EvaluationConfig) -> Estimates {
-    let ratios = [LOGGING, IPS, SNIPS, DR, DIFFERENCE];
-    let [logging, ips, snips, dr, difference] = interval::intervals(sums, ratios, config);
-    Estimates { logging, ips, snips, dr, difference }
+pub(super) fn snips() -> Formula {
+    Formula::ratio(&[(WR, 1.0)], W)
+}
+
+pub(super) fn doubly_robust() -> Formula {
+    Formula::ratio(&[(DR_SCORE, 1.0)], N)
+}
+
+pub(super) fn mean_weight() -> Formula {
+    Formula::ratio(&[(W, 1.0)], N)
+}
+
+pub(super) fn estimate(sheet: &Sheet, config: &EvaluationConfig) -> Estimates {
+    let ips = Formula::ratio(&[(WR, 1.0)], N);
+    let difference = Formula::ratio(&[(DR_SCORE, 1.0), (R, -1.0)], N);
+    let found = interval::intervals(sheet, &[logging(), ips, snips(), doubly_robust(), difference], config);
+    Estimates { logging: found[0], ips: found[1], snips: found[2], dr: found[3], difference: found[4] }
 }

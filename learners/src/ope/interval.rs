@@ -1,12 +1,10 @@
-//! Intervals for ratios of cluster sums.
+//! Intervals for sums of ratios.
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::EvaluationConfig;
-use super::estimators::{ClusterSums, Ratio, Sums};
-use crate::stats::student_t_quantile;
+use super::bootstrap::resampled;
+use super::sheet::{Formula, Sheet};
 
 /// A number with an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -41,49 +39,27 @@ pub enum IntervalKind {
     ClusterBootstrap,
 }
 
-pub(super) fn intervals<const K: usize>(
-    sums: &ClusterSums,
-    ratios: [Ratio; K],
-    config: &EvaluationConfig,
-) -> [Estimate; K] {
+pub(super) fn intervals(sheet: &Sheet, formulas: &[Formula], config: &EvaluationConfig) -> Vec<Estimate> {
     match config.interval {
-        IntervalKind::ClusterT => ratios.map(|ratio| cluster_t(sums, ratio, config.confidence)),
-        IntervalKind::ClusterBootstrap => bootstrap(sums, ratios, config),
+        IntervalKind::ClusterT => formulas.iter().map(|formula| formula.cluster_t(sheet, config.confidence)).collect(),
+        IntervalKind::ClusterBootstrap => bootstrap(sheet, formulas, config),
     }
 }
 
-/// The cluster-robust t interval of one ratio.
-pub(super) fn cluster_t(sums: &ClusterSums, (numerator, denominator): Ratio, confidence: f64) -> Estimate {
-    let count = sums.clusters.len() as f64;
-    let scale = denominator(&sums.total);
-    let value = numerator(&sums.total) / scale;
-    let squares: f64 = sums.clusters.iter().map(|c| (numerator(c) - value * denominator(c)).powi(2)).sum();
-    if count < 2.0 {
-        return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
-    }
-    let standard_error = (count / (count - 1.0) * squares).sqrt() / scale.abs();
-    let half = student_t_quantile(f64::midpoint(1.0, confidence), (count - 1.0).max(1.0)) * standard_error;
-    Estimate { value, low: value - half, high: value + half }
-}
-
-fn bootstrap<const K: usize>(sums: &ClusterSums, ratios: [Ratio; K], config: &EvaluationConfig) -> [Estimate; K] {
-    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let count = sums.clusters.len();
-    let mut draws: [Vec<f64>; K] = std::array::from_fn(|_| Vec::with_capacity(config.bootstraps));
-    for _ in 0..config.bootstraps {
-        let mut total = Sums::default();
-        for _ in 0..count {
-            total.add(&sums.clusters[rng.random_range(0..count)]);
+fn bootstrap(sheet: &Sheet, formulas: &[Formula], config: &EvaluationConfig) -> Vec<Estimate> {
+    let resamples = resampled(sheet, config.bootstraps, config.seed);
+    let of = |formula: &Formula| {
+        // An empty resample, as few clusters may give, says nothing.
+        let drawn = resamples.chunks_exact(sheet.width()).filter(|sums| sums[0] > 0.0);
+        let mut draws: Vec<f64> = drawn.map(|sums| formula.of(sums)).collect();
+        let value = formula.of(sheet.totals());
+        if draws.is_empty() {
+            return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
         }
-        for (draw, (numerator, denominator)) in draws.iter_mut().zip(ratios) {
-            draw.push(numerator(&total) / denominator(&total));
-        }
-    }
-    std::array::from_fn(|k| {
-        let (numerator, denominator) = ratios[k];
-        let (low, high) = percentile_interval(&mut draws[k], config.confidence);
-        Estimate { value: numerator(&sums.total) / denominator(&sums.total), low, high }
-    })
+        let (low, high) = percentile_interval(&mut draws, config.confidence);
+        Estimate { value, low, high }
+    };
+    formulas.iter().map(of).collect()
 }
 
 /// The central interval of `draws` that holds `confidence` of them.

@@ -12,20 +12,33 @@
 //! choice only; a reward is missing independently of its value given context and choice; clusters (sessions, or repeats
 //! of one query) are independent of each other.
 
+mod bernstein;
+mod bootstrap;
+mod catalogue;
 mod cross_fit;
 mod estimators;
+mod fitted_q;
 mod interval;
+mod rounds;
+mod sequence;
+mod sessions;
+mod sheet;
 mod support;
+mod tuning;
 
-pub use cross_fit::{TableRow, cross_fitted_table, fold_of};
+pub use bernstein::empirical_bernstein;
+pub use catalogue::{Method, MethodEstimate, Parameters, estimate_all};
+pub use cross_fit::{ProgressiveTable, TableRow, cross_fitted_table, fold_of};
 pub use estimators::{Estimates, Logged};
+pub use fitted_q::{FittedQConfig, Transition, fitted_q};
 pub(crate) use interval::percentile_interval;
 pub use interval::{Estimate, IntervalKind};
+pub use rounds::Rounds;
+pub use sequence::{Bracket, ConfidenceSequence, SequenceConfig};
+pub use sessions::{SessionEstimates, SessionSupport, Turn, estimate_sessions};
 pub use support::{Support, SupportLimits};
 
 use serde::{Deserialize, Serialize};
-
-use estimators::ClusterSums;
 
 /// How to evaluate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,7 +77,9 @@ impl Default for EvaluationConfig {
 pub enum Verdict {
     /// The lower bound of the paired difference lies above the margin; of both, where a policy is in force.
     Better,
-    /// It does not: the target may be as good, or worse, or the logs too few to tell.
+    /// The upper bound of one of those differences lies below zero less the margin.
+    Worse,
+    /// Neither: the target may be as good, or the logs too few to tell.
     NotShown,
     /// The logs cannot carry an answer.
     InsufficientSupport {
@@ -79,6 +94,7 @@ impl Verdict {
     pub fn words(&self) -> &'static str {
         match self {
             Self::Better => "better",
+            Self::Worse => "worse",
             Self::NotShown => "not shown",
             Self::InsufficientSupport { .. } => "insufficient support",
         }
@@ -103,33 +119,39 @@ pub struct Evaluation {
 /// rows): it is unbiased whatever the reward model says, as long as the logged probabilities are right.
 #[must_use]
 pub fn evaluate(rows: &[Logged], config: &EvaluationConfig) -> Evaluation {
-    let sums = ClusterSums::new(rows);
-    let (support, reasons) = support::assess(rows, &sums, &config.limits);
+    let sheet = estimators::sheet(rows);
+    let (support, reasons) = support::assess(rows, &sheet, &config.limits);
     if !reasons.is_empty() {
         return Evaluation { verdict: Verdict::InsufficientSupport { reasons }, support, estimates: None };
     }
-    let estimates = estimators::estimate(&sums, config);
-    let better = is_above(&estimates.difference, config.margin, &estimates);
-    let verdict = if better { Verdict::Better } else { Verdict::NotShown };
+    let estimates = estimators::estimate(&sheet, config);
+    let verdict = told_by(&estimates.difference, config.margin, &estimates);
     Evaluation { verdict, support, estimates: Some(estimates) }
 }
 
 /// Largest relative error that summing may leave in a difference: two equal policies differ by that much and no more.
 const ROUNDING: f64 = 1e-9;
 
-/// Does the whole interval lie above the margin, by more than rounding can do?
-fn is_above(difference: &Estimate, margin: f64, estimates: &Estimates) -> bool {
-    difference.low > margin + ROUNDING * (estimates.dr.value.abs() + estimates.logging.value.abs())
+/// Does the whole interval lie above the margin, or below what is opposite of it, by more than rounding can do?
+fn told_by(difference: &Estimate, margin: f64, estimates: &Estimates) -> Verdict {
+    let bound = margin + ROUNDING * (estimates.dr.value.abs() + estimates.logging.value.abs());
+    if difference.low > bound {
+        Verdict::Better
+    } else if difference.high < -bound {
+        Verdict::Worse
+    } else {
+        Verdict::NotShown
+    }
 }
 
 /// The target policy's value minus another's, both doubly robust, decision by decision on the same logs. The pairing
 /// removes what both share. `rows` and `other` describe the same decisions in the same order.
 #[must_use]
 pub fn paired_difference(rows: &[Logged], other: &[Logged], config: &EvaluationConfig) -> Estimate {
-    interval::intervals(&ClusterSums::paired(rows, other), [estimators::DR], config)[0]
+    interval::intervals(&estimators::paired(rows, other), &[estimators::doubly_robust()], config)[0]
 }
 
-/// Holds a target policy against the one in force too: `better` then needs a `difference` to it above the margin, and
+/// Holds a target policy against the one in force too: `better` then needs a `difference` to it above the margin too, and
 /// logs that cannot judge the policy in force cannot say that another is better than it.
 #[must_use]
 pub fn held_against(
@@ -143,24 +165,26 @@ pub fn held_against(
         let reasons = reasons.iter().map(|reason| format!("the policy in force cannot be judged: {reason}")).collect();
         return Evaluation { verdict: Verdict::InsufficientSupport { reasons }, estimates: None, ..target };
     }
-    if difference.is_some_and(|difference| is_above(difference, config.margin, estimates)) {
-        return target;
-    }
-    Evaluation { verdict: Verdict::NotShown, ..target }
+    let verdict = match (&target.verdict, difference.map(|difference| told_by(difference, config.margin, estimates))) {
+        (Verdict::Better, Some(Verdict::Better)) => Verdict::Better,
+        (Verdict::Worse, _) | (_, Some(Verdict::Worse)) => Verdict::Worse,
+        _ => Verdict::NotShown,
+    };
+    Evaluation { verdict, ..target }
 }
 
 /// The mean of `reward` over what a policy that always takes the logged choice would see: weights `1 / p`, divided by
 /// their sum. `None` with so few clusters that its interval would mean nothing.
 pub(crate) fn weighted_mean(rows: &[Logged], confidence: f64) -> Option<Estimate> {
     const CLUSTERS_MIN: usize = 30;
-    let sums = ClusterSums::new(rows);
-    (sums.clusters.len() >= CLUSTERS_MIN).then(|| interval::cluster_t(&sums, estimators::SNIPS, confidence))
+    let sheet = estimators::sheet(rows);
+    (sheet.clusters() >= CLUSTERS_MIN).then(|| estimators::snips().cluster_t(&sheet, confidence))
 }
 
 /// What the logging policy earned: the mean reward, with an interval. Needs no propensities, so it is never refused for
 /// lack of support; `None` without two clusters.
 #[must_use]
 pub fn logging_value(rows: &[Logged], config: &EvaluationConfig) -> Option<Estimate> {
-    let sums = ClusterSums::new(rows);
-    (sums.clusters.len() > 1).then(|| interval::intervals(&sums, [estimators::LOGGING], config)[0])
+    let sheet = estimators::sheet(rows);
+    (sheet.clusters() > 1).then(|| interval::intervals(&sheet, &[estimators::logging()], config)[0])
 }

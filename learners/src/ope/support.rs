@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Logged;
-use super::estimators::{ClusterSums, MEAN_WEIGHT};
-use super::interval::{Estimate, cluster_t};
+use super::estimators::{mean_weight, weights};
+use super::interval::Estimate;
+use super::sheet::Sheet;
 
 /// What the logs must offer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ pub struct Support {
 }
 
 /// Measures the support and lists what is missing; an empty list means that it suffices.
-pub(super) fn assess(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits) -> (Support, Vec<String>) {
+pub(super) fn assess(rows: &[Logged], sheet: &Sheet, limits: &SupportLimits) -> (Support, Vec<String>) {
     let mut reasons = Vec::new();
     let sound = |p: f64| p > 0.0 && p <= 1.0;
     let unsound = rows.iter().filter(|row| !sound(row.propensity) || !row.weight().is_finite()).count();
@@ -92,10 +93,10 @@ pub(super) fn assess(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits
         reasons.push(format!("{unsound} logged propensities are not in (0, 1]"));
     }
     if !reasons.is_empty() {
-        return (nothing(rows.len(), sums.clusters.len()), reasons);
+        return (nothing(rows.len(), sheet.clusters()), reasons);
     }
 
-    let support = measure(rows, sums, limits);
+    let support = measure(rows, sheet, limits);
     let share = support.effective_clusters / support.clusters as f64;
     if support.effective_clusters < limits.effective_clusters_min {
         reasons.push(format!(
@@ -131,11 +132,11 @@ pub(super) fn assess(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits
     (support, reasons)
 }
 
-fn measure(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits) -> Support {
-    let total = sums.total.w;
-    let cluster_squares: f64 = sums.clusters.iter().map(|cluster| cluster.w * cluster.w).sum();
+fn measure(rows: &[Logged], sheet: &Sheet, limits: &SupportLimits) -> Support {
+    let (by_cluster, total) = weights(sheet);
+    let (cluster_squares, largest) =
+        by_cluster.fold((0.0, 0.0_f64), |(squares, largest), weight| (squares + weight * weight, largest.max(weight)));
     let row_squares: f64 = rows.iter().map(|row| row.weight() * row.weight()).sum();
-    let largest = sums.clusters.iter().map(|cluster| cluster.w).fold(0.0, f64::max);
     let ratio = |numerator: f64, denominator: f64| if denominator > 0.0 { numerator / denominator } else { 0.0 };
     // Without the candidates' probabilities, E[w 1(p < floor)] is the target's mass on rarely logged choices.
     let unsupported: f64 = rows
@@ -146,11 +147,11 @@ fn measure(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits) -> Suppo
         })
         .sum();
     // A policy that never leaves a fixed ratio to the logging one has weights without variance: nothing to test.
-    let mean_weight = cluster_t(sums, MEAN_WEIGHT, limits.integrity_confidence);
+    let mean_weight = mean_weight().cluster_t(sheet, limits.integrity_confidence);
     let rounding = 1e-9;
     Support {
         rows: rows.len(),
-        clusters: sums.clusters.len(),
+        clusters: sheet.clusters(),
         effective_clusters: ratio(total * total, cluster_squares),
         effective_rows: ratio(total * total, row_squares),
         mean_weight: Some(Estimate {
@@ -160,7 +161,8 @@ fn measure(rows: &[Logged], sums: &ClusterSums, limits: &SupportLimits) -> Suppo
         }),
         weight_max: rows.iter().map(Logged::weight).fold(0.0, f64::max),
         cluster_weight_share: ratio(largest, total),
-        unsupported_mass: unsupported / rows.len() as f64,
+        // Estimated from weights, it may exceed the whole.
+        unsupported_mass: (unsupported / rows.len() as f64).min(1.0),
     }
 }
 

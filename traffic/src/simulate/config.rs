@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use weir_policy_runtime::Objective;
 
+use super::safety::SafetyConfig;
 use crate::TrafficError;
 use crate::hash::stable_hash;
 
@@ -111,6 +112,8 @@ pub struct SimConfig {
     pub text_share: f64,
     /// Share of answers with text that state something their context does not.
     pub unsupported_share: f64,
+    /// Unsafe sessions and their review.
+    pub safety: SafetyConfig,
     /// What utility means, for the truth beside the events.
     pub objective: Objective,
 }
@@ -139,6 +142,7 @@ impl Default for SimConfig {
             gpu_sample_ms: 10_000,
             text_share: 1.0,
             unsupported_share: 0.25,
+            safety: SafetyConfig { unsafe_share: 0.03, review_share: 0.1 },
             objective: Objective { quality: 1.0, usd: 15.0 },
         }
     }
@@ -169,6 +173,8 @@ impl SimConfig {
             ("error_share", self.error_share),
             ("text_share", self.text_share),
             ("unsupported_share", self.unsupported_share),
+            ("safety.unsafe_share", self.safety.unsafe_share),
+            ("safety.review_share", self.safety.review_share),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 return Err(setting(name, value, share));

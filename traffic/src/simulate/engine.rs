@@ -11,6 +11,7 @@ use super::arrivals::Arrivals;
 use super::config::{SimConfig, WorldKind};
 use super::opinion::{self, Fate, Judged};
 use super::profile::{self, Habits};
+use super::safety::Nature;
 use super::serving::Fleet;
 use super::session::{Session, Turn, Warm, weighted};
 use super::truth::Truth;
@@ -175,7 +176,8 @@ impl Simulator {
         let mut rng = stream(self.config.seed, b"session", number, 0);
         let shares: Vec<f64> = self.mix.iter().map(|(share, _)| *share).collect();
         let habits = self.mix[weighted(&shares, &mut rng)].1;
-        let session = Session::draw(number, &self.run, habits, &self.config, &mut rng);
+        let nature = Nature::draw(&self.config.safety, &mut stream(self.config.seed, b"nature", number, 0));
+        let session = Session::draw(number, &self.run, habits, nature, &self.config, &mut rng);
         self.turn(at_ms, Box::new(session));
     }
 
@@ -206,10 +208,15 @@ impl Simulator {
         request.attempt = Some(1 + i32::from(fell_back));
         request.fallback_reason = fell_back.then(|| "rate_limited".to_owned());
         log_choice(&mut request, choice, &self.candidates);
+        let mut safety_rng = stream(self.config.seed, b"safety", session.number, index as u64);
+        let (safety_score, hazard_scores) = session.nature.scores(&mut safety_rng);
+        request.safety_score = Some(safety_score);
+        request.hazard_scores = Some(hazard_scores);
 
         let quality = if failed { 0.0 } else { self.world.expected_quality(&turn.hidden, model) };
         let ended_ms = at_ms + request.end_to_end_ms.unwrap_or_default().ceil() as i64;
         let subject = request.request_id.clone();
+        let last_id = subject.clone();
         let executed_model = request.executed_model.clone();
         self.schedule(ended_ms, Work::Emit(Event::Request(Box::new(request))));
         if rng.random::<f64>() < self.config.feedback.request_share {
@@ -230,7 +237,13 @@ impl Simulator {
         session.quality_sum += quality;
         match session.turns.get(session.next) {
             Some(next) => self.schedule(ended_ms + next.pause_ms.ceil() as i64, Work::NextTurn(session)),
-            None => self.end_session(ended_ms, &session, &mut rng),
+            None => {
+                let ids = (session.tenant, session.id.as_str());
+                if let Some((review, at_ms)) = session.nature.review(ids, &last_id, ended_ms, &mut safety_rng) {
+                    self.send((review, Fate::Arrives(at_ms)));
+                }
+                self.end_session(ended_ms, &session, &mut rng);
+            }
         }
     }
 
@@ -342,6 +355,7 @@ impl Simulator {
             chosen: choice.action,
             propensities: choice.propensities.clone(),
             unsupported: turn.text.as_ref().map(|text| text.unsupported),
+            is_unsafe: session.nature.hazard.is_some(),
         }
     }
 

@@ -8,6 +8,7 @@ use weir_schemas::ToolCall;
 
 use super::config::SimConfig;
 use super::profile::{Habits, Kind};
+use super::safety::Nature;
 use super::text::{self, RagText};
 use super::world::{DOMAINS, Hidden, TOPICS};
 use crate::hash::stable_hash;
@@ -28,6 +29,7 @@ pub(super) struct Session {
     pub tenant: &'static str,
     pub caller: String,
     pub system_prompt: u64,
+    pub nature: Nature,
     pub turns: Vec<Turn>,
     /// Index of the next turn.
     pub next: usize,
@@ -62,7 +64,14 @@ pub(super) struct Turn {
 
 impl Session {
     /// Draws session `number` of the run whose ids begin with `run`.
-    pub(super) fn draw(number: u64, run: &str, habits: Habits, config: &SimConfig, rng: &mut ChaCha8Rng) -> Self {
+    pub(super) fn draw(
+        number: u64,
+        run: &str,
+        habits: Habits,
+        nature: Nature,
+        config: &SimConfig,
+        rng: &mut ChaCha8Rng,
+    ) -> Self {
         let tenant = pick(&TENANTS, rng);
         let domain = weighted(&habits.domains, rng);
         let topic = rng.random_range(0..TOPICS);
@@ -123,7 +132,7 @@ impl Session {
         }
         let system_prompt = stable_hash(&[habits.application.as_bytes(), tenant.as_bytes()]);
         let id = format!("{run}-s{number:07}");
-        Self { number, id, habits, tenant, caller, system_prompt, turns, next: 0, warm: None, quality_sum: 0.0 }
+        Self { number, id, habits, tenant, caller, system_prompt, nature, turns, next: 0, warm: None, quality_sum: 0.0 }
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Truth {
     pub propensities: Vec<f64>,
     /// Did the response state something that its context does not? Known only where text was logged.
     pub unsupported: Option<bool>,
+    /// Does the session ask for what it should not?
+    pub is_unsafe: bool,
 }
 
 impl Truth {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use weir_learners::JudgeOptions;
 use weir_learners::matrix::{
     CoverageConfig, Matrix, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
 };
-use weir_learners::ope::{EvaluationConfig, Verdict};
+use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy};
 use weir_traffic::matrix::Split;
@@ -20,14 +21,45 @@ use crate::{services, training};
 
 /// Runs the evaluation that was asked for.
 pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
+    if let Some(file) = &args.rounds {
+        return rounds(common, file, &args).await;
+    }
     match (&args.matrix, &args.bundle) {
         (Some(folder), None) => matrix(common, folder, &args).await,
         (Some(folder), Some(bundle)) => bundle_on_matrix(common, folder, bundle, args.seed).await,
         (None, Some(bundle)) => logged(common, bundle, args.seed).await,
-        (None, None) => {
-            Err(Failure::user("name a bundle folder or policy id to evaluate, or a score matrix with --matrix DIR"))
-        }
+        (None, None) => Err(Failure::user(
+            "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, or logged decisions with --rounds FILE",
+        )),
     }
+}
+
+/// Decisions that another system logged, beside what a target policy would have done.
+async fn rounds(common: &Common, file: &Path, args: &EvaluateArgs) -> Result<()> {
+    let reward_range = match args.reward_range.as_deref() {
+        None => None,
+        Some(&[low, high]) if low < high => Some((low, high)),
+        Some(_) => return Err(Failure::user("--reward-range takes the least and the largest reward, such as 0,1")),
+    };
+    let mut evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
+    if let Some(confidence) = args.confidence {
+        if !(0.5..1.0).contains(&confidence) {
+            return Err(Failure::user(format!("--confidence {confidence}: give a share from 0.5 to below 1")));
+        }
+        evaluation.confidence = confidence;
+    }
+    if let Some(bootstraps) = args.bootstraps {
+        evaluation.interval = IntervalKind::ClusterBootstrap;
+        evaluation.bootstraps = bootstraps as usize;
+    }
+    let rounds = weir_learners::read_rounds(file).await?;
+    let options = JudgeOptions { evaluation, reward_range, weight_max: args.weight_max, ..JudgeOptions::default() };
+    let judged = weir_learners::judge_rounds(&rounds, &options)?;
+    if common.json {
+        return print_json(&judged);
+    }
+    print!("{}", judged.to_text());
+    Ok(())
 }
 
 /// A bundle folder, or a policy of the registry.

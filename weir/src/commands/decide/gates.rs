@@ -53,3 +53,14 @@ impl Gates {
 fn cell(table: &KnobTable, key: &[Option<&str>], value: &str) -> Option<f64> {
     table.get(key)?.values[table.value(value)?]
 }
+
+/// What is counted.
+pub(super) mod events {
+    pub(in super::super) fn kept_away(model: &str) {
+        metrics::counter!("weir_decide_kept_away_total", "model" => model.to_owned()).increment(1);
+        tracing::debug!(
+            model,
+            "kept away from a request that seeks facts: it is shown to hallucinate more than is allowed"
+        );
+    }
+}

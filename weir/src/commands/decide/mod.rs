@@ -270,7 +270,13 @@ impl Sidecar {
     fn draw(&self, ask: &Ask, loaded: &Loaded, leaves: bool) -> Result<Assignment> {
         thread_local!(static SCRATCH: RefCell<Scratch> = RefCell::default());
         let actions = loaded.policy.actions();
-        let may_answer = |model: &str| ask.may_serve(model) && self.admits(ask, loaded, model);
+        let may_answer = |model: &str| {
+            let (may_serve, admits) = (ask.may_serve(model), self.admits(ask, loaded, model));
+            if may_serve && !admits {
+                gates::events::kept_away(model);
+            }
+            may_serve && admits
+        };
         let allowed: Vec<bool> = actions.iter().map(|action| may_answer(&action.model)).collect();
         if !allowed.contains(&true) {
             return Err(Failure::user(format!(
