@@ -7,7 +7,10 @@ use weir_policy_runtime::{Objective, Policy};
 use crate::baselines::{Domains, Target, best_models, observed_utility};
 use crate::draws::drawn_at;
 use crate::error::Result;
-use crate::ope::{self, EvaluationConfig, Logged, TableRow, cross_fitted_table, fold_of};
+use crate::ope::{
+    self, Bracket, ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, SequenceConfig, TableRow,
+    cross_fitted_table, fold_of,
+};
 use crate::report::{Comparison, DataSummary, HeldAgainst, KeptShare, Lineup};
 use crate::training_set::{Sample, TrainingSet};
 
@@ -112,6 +115,7 @@ pub(crate) fn lineup(
         Ok(Comparison { name: name.to_owned(), evaluation: evaluated(target)? })
     };
     let rows = exam.rows(candidate, config)?;
+    let quality_at_any_time = exam.quality_at_any_time(candidate, config)?;
     let mut candidate = ope::evaluate(&rows, config);
     let in_force = in_force
         .map(|PolicyInForce { id, policy }| -> Result<HeldAgainst> {
@@ -127,6 +131,7 @@ pub(crate) fn lineup(
     }
     Ok(Lineup {
         logging: ope::logging_value(&exam.rows(&Target::Uniform, config)?, config),
+        quality_at_any_time: quality_at_any_time.filter(|_| candidate.estimates.is_some()),
         candidate,
         in_force,
         baselines: vec![
@@ -183,6 +188,7 @@ impl<'a> Exam<'a> {
             kept.push((index, reward.is_some()));
             if let Some(reward) = reward {
                 usable.push((index, reward));
+                summary.estimated_propensities += usize::from(sample.propensity_is_estimated);
                 summary.kept_for_session += usize::from(drawn_at[index] != index);
             }
         }
@@ -229,6 +235,54 @@ impl<'a> Exam<'a> {
             });
         }
         Ok(rows)
+    }
+
+    /// The target's quality a session minus what was earned, at every moment of these logs together: for logs whose policies were changed
+    /// because of what they showed. Of quality, since its range is known.
+    fn quality_at_any_time(&self, target: &Target<'_>, config: &EvaluationConfig) -> Result<Option<Estimate>> {
+        let actions = self.seen.len();
+        let sequence_config = SequenceConfig { confidence: config.confidence, ..SequenceConfig::default() };
+        let mut sequence = ConfidenceSequence::of_difference(sequence_config);
+        let cells = self.cells.iter().max().map_or(0, |cell| cell + 1);
+        let mut table = ProgressiveTable::new(cells, actions, 0.5);
+        let mut scratch = weir_policy_runtime::Scratch::default();
+        let (mut probabilities, mut guesses) = (vec![0.0; actions], Vec::new());
+        let (mut of_target, mut earned) = (Vec::new(), Vec::new());
+        for rows in self.rows_by_cluster() {
+            of_target.clear();
+            earned.clear();
+            for &row in &rows {
+                let (sample, drawn_at) = (self.samples[row], self.drawn_at[row]);
+                let (Some(quality), Some(propensity)) = (sample.quality, sample.propensity) else { continue };
+                target.probabilities(drawn_at, drawn_at.allowed.as_deref(), &mut scratch, &mut probabilities)?;
+                table.guess(self.cells[row], &mut guesses);
+                of_target.push(match &sample.logged_distribution {
+                    Some(logged) => {
+                        Bracket::of(sample.action, quality, &probabilities, logged, &guesses, &sequence_config)
+                    }
+                    None => {
+                        let weight = probabilities[sample.action] / propensity;
+                        Bracket::without_guesses(weight, quality, &sequence_config)
+                    }
+                });
+                earned.push(Bracket::of_logging(quality, &sequence_config));
+            }
+            sequence.push_pair(&of_target, &earned);
+            for &row in &rows {
+                if let Some(quality) = self.samples[row].quality {
+                    table.learn(self.cells[row], self.samples[row].action, quality);
+                }
+            }
+        }
+        Ok(sequence.interval())
+    }
+
+    /// Rows of each cluster, in the order in which clusters begin.
+    fn rows_by_cluster(&self) -> Vec<Vec<usize>> {
+        let count = self.clusters.iter().max().map_or(0, |cluster| cluster + 1);
+        let mut clusters = vec![Vec::new(); count];
+        self.clusters.iter().enumerate().for_each(|(row, cluster)| clusters[*cluster].push(row));
+        clusters
     }
 
     /// The target's probability of choices that this decision's log says nothing about: logged with less than the floor,

@@ -21,6 +21,7 @@ mod backend;
 mod baselines;
 mod draws;
 mod error;
+mod estimated_propensities;
 mod evaluate;
 mod feature_fit;
 pub mod hallucination;
@@ -37,6 +38,7 @@ mod train;
 mod training_set;
 
 pub use error::{LearnError, Result};
+pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
 pub use report::{Comparison, DataSummary, EstimatorSummary, HeldAgainst, KeptShare, Lineup, Report};

@@ -30,6 +30,9 @@ pub struct DataSummary {
     /// Evaluated ones whose model was drawn at an earlier turn of their session and kept; so would another policy's be.
     #[serde(default)]
     pub kept_for_session: usize,
+    /// Evaluated ones whose propensity was estimated: weaker evidence.
+    #[serde(default)]
+    pub estimated_propensities: usize,
     /// How much of what each model was chosen for could be evaluated.
     #[serde(default)]
     pub kept_by_model: Vec<KeptShare>,
@@ -70,6 +73,13 @@ impl DataSummary {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
+        if self.estimated_propensities > 0 {
+            notes.push(format!(
+                "{} of them have propensities that were estimated from how often the router chose each model: what else it saw when it \
+                 chose is in none of these values.",
+                self.estimated_propensities
+            ));
+        }
         if self.kept_for_session > 0 {
             notes.push(format!(
                 "{} of them kept the model that their session drew earlier: every policy is judged as drawing once for a \
@@ -135,6 +145,10 @@ pub struct Lineup {
     pub logging: Option<Estimate>,
     /// The candidate.
     pub candidate: Evaluation,
+    /// The candidate's quality a session minus what was earned, by an interval that holds at every moment of the logs together. None
+    /// where support is insufficient.
+    #[serde(default)]
+    pub quality_at_any_time: Option<Estimate>,
     /// The policy in force, if there was one: a candidate is "better" only if it is better than this too.
     #[serde(default)]
     pub in_force: Option<HeldAgainst>,
@@ -142,6 +156,18 @@ pub struct Lineup {
     pub baselines: Vec<Comparison>,
     /// The decisions.
     pub data: DataSummary,
+}
+
+impl Lineup {
+    /// The verdict as a registry reads it. What rests on estimated propensities says so, and is not "better" for it.
+    #[must_use]
+    pub fn verdict(&self) -> String {
+        let words = self.candidate.verdict.words();
+        if self.data.estimated_propensities > 0 {
+            return format!("{words} on estimated propensities");
+        }
+        words.to_owned()
+    }
 }
 
 /// An estimator's score beside those of trivial baselines.
@@ -193,7 +219,7 @@ impl Report {
     pub fn to_markdown(&self) -> String {
         let mut out = String::new();
         let candidate = &self.lineup.candidate;
-        line(&mut out, format_args!("# Candidate policy: {}\n", candidate.verdict.words()));
+        line(&mut out, format_args!("# Candidate policy: {}\n", self.verdict));
         if let Verdict::InsufficientSupport { reasons } = &candidate.verdict {
             reasons.iter().for_each(|reason| line(&mut out, format_args!("- {reason}")));
             out.push('\n');
@@ -235,6 +261,15 @@ impl Report {
             }
         }
         out.push('\n');
+        if let Some(quality) = &self.lineup.quality_at_any_time {
+            line(
+                out,
+                format_args!(
+                    "Quality a session, difference to logging: {}, at every moment of the logs together, however often one looks.\n",
+                    interval(quality)
+                ),
+            );
+        }
         if let Some(difference) = in_force.and_then(|held| held.difference.as_ref()) {
             line(out, format_args!("Difference to the policy in force: {}.\n", interval(difference)));
         }

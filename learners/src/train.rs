@@ -92,11 +92,11 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
-        verdict = lineup.candidate.verdict.words(),
+        verdict = lineup.verdict(),
         "candidate policy trained"
     );
     let report = Report {
-        verdict: lineup.candidate.verdict.words().to_owned(),
+        verdict: lineup.verdict(),
         seed: config.seed,
         objective: config.objective,
         exploration: spec.exploration,

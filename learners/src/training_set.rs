@@ -27,6 +27,8 @@ pub struct Sample {
     pub intended: Option<usize>,
     /// Logged probability of the intended model, if the router logs one.
     pub propensity: Option<f64>,
+    /// The router logged none; it was [estimated](crate::estimate_propensities) from how often it chose each model.
+    pub propensity_is_estimated: bool,
     /// Logged probability of every action, where the router logs its candidates' probabilities.
     pub logged_distribution: Option<Vec<f64>>,
     /// Which actions could have been chosen, where the router logs its candidates; `None` is all.
@@ -180,6 +182,7 @@ fn read_batch(
         let embedding_model = embedding.as_ref().and(embedding_model).map(str::to_owned);
         let (allowed, logged_distribution) = candidate_set(candidates, row, models)?;
         samples.push(Sample {
+            propensity_is_estimated: false,
             context: OwnedContext {
                 domain: text_at(&domain, row),
                 complexity: text_at(&complexity, row),

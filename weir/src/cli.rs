@@ -560,6 +560,9 @@ pub enum LearnKind {
         /// Only requests whose gateway tag NAME has this VALUE (for example split=train).
         #[arg(long, value_name = "NAME=VALUE")]
         tag: Option<String>,
+        /// Where the router logged no propensities, take how often it chose each model: weaker evidence, which takes --force to approve.
+        #[arg(long)]
+        estimate_propensities: bool,
         /// Blocks of a pool's prefix cache, all instances together: the bundle then brings a table of retention, learned from
         /// the last day (`weir fleet retention` tries it).
         #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -596,6 +599,9 @@ pub struct EvaluateArgs {
     /// group_target_probability.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "matrix"])]
     pub rounds: Option<PathBuf>,
+    /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
+    #[arg(long, conflicts_with_all = ["rounds", "matrix"])]
+    pub estimate_propensities: bool,
     /// With --rounds: least and largest reward that can occur, for intervals that hold at every moment.
     #[arg(
         long,

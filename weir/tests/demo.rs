@@ -48,7 +48,7 @@ fn the_loop_closes_and_says_who_promoted_what() {
     every_event_is_in_its_table_once(&summary);
     // So short a log may be too little to judge by; what is promoted must be what was shown to be better.
     let verdict = summary["verdict"].as_str().expect("a verdict");
-    assert!(["better", "not shown", "insufficient support", "not judged"].contains(&verdict), "{summary}");
+    assert!(["better", "worse", "not shown", "insufficient support", "not judged"].contains(&verdict), "{summary}");
     assert_eq!(summary["approved_by"].is_string(), verdict == "better", "{summary}");
     assert!(summary["policy_id"].is_null() || summary["policy_id"] == summary["candidate_id"], "{summary}");
     assert!(summary["policy_id"].is_null() || summary["approved_by"].is_string(), "{summary}");

@@ -300,3 +300,81 @@ fn a_bundle_brings_a_table_of_retention_where_the_cache_is_named_and_prompts_hav
     let said = refused(folder, &[&learn[..4], &["--kv-blocks", "2000", "--kv-pool", "elsewhere"]].concat());
     assert!(said.contains("prefix_block_hashes"), "{said}");
 }
+
+/// Decisions of another system in a file: every estimator, and a refusal that says how to mend it.
+#[test]
+fn a_file_of_decisions_is_judged_by_every_estimator() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // Two models drawn evenly; the target always takes the second, which is right in four of five and the first in two of five.
+    let mut csv = String::from("reward,propensity,target_probability,q_logged,q_policy,cluster\n");
+    for n in 0..1_000 {
+        let second = n % 2 == 1;
+        let reward = if second { n % 10 != 1 } else { n % 10 < 4 };
+        let (target, guess) = if second { (1.0, 0.8) } else { (0.0, 0.4) };
+        csv.push_str(&format!("{},0.5,{target},{guess},0.8,s{}\n", u8::from(reward), n / 2));
+    }
+    std::fs::write(folder.join("rounds.csv"), &csv).unwrap();
+    let judged =
+        json(folder, &["evaluate", "--rounds", "rounds.csv", "--reward-range", "0,1", "--weight-max", "2", "--json"]);
+    assert_eq!(
+        (&judged["verdict"], &judged["rounds"]),
+        (&serde_json::json!("better"), &serde_json::json!(1_000)),
+        "{judged}"
+    );
+    for one in judged["methods"].as_array().unwrap() {
+        // In exact proportion to the probabilities, so each estimator that alters no weight gives the closed form.
+        if one["is_consistent"] == serde_json::json!(true) {
+            assert!((one["value"].as_f64().unwrap() - 0.8).abs() < 1e-9, "{one}");
+        }
+    }
+    let text = done(folder, &["evaluate", "--rounds", "rounds.csv", "--bootstraps", "200", "--reward-range", "0,1"]);
+    assert!(text.starts_with("1000 decisions: better\n") && text.contains("SWITCH-DR"), "{text}");
+    assert!(text.contains("DM                 0.8000 (0.8000 to 0.8000) (shown, never decisive)"), "{text}");
+    assert!(text.contains("at every moment together"), "{text}");
+
+    std::fs::write(folder.join("few.jsonl"), "{\"reward\":1,\"propensity\":0.5,\"target_probability\":1}\n").unwrap();
+    let text = done(folder, &["evaluate", "--rounds", "few.jsonl"]);
+    assert!(text.starts_with("1 decisions: insufficient support\n") && !text.contains("IPS"), "{text}");
+    std::fs::write(folder.join("bad.csv"), "reward,target_probability\n1,0.5\n").unwrap();
+    for (arguments, why) in [
+        (&["--rounds", "bad.csv"][..], "there is no column `propensity`"),
+        (&["--rounds", "nowhere.csv"], "there is no such file"),
+        (&["--rounds", "rounds.txt"], "there is no such file"),
+        (&["--rounds", "rounds.csv", "--reward-range", "1,2"], "outside the range of 1 to 2"),
+        (&["--rounds", "rounds.csv", "--reward-range", "2,1"], "the least and the largest reward"),
+        (&["--rounds", "rounds.csv", "--reward-range", "0,1", "--weight-max", "1.5"], "above the largest one of 1.5"),
+        (&["--rounds", "rounds.csv", "--confidence", "0.2"], "from 0.5 to below 1"),
+    ] {
+        let said = refused(folder, &[&["evaluate"][..], arguments].concat());
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// A router that logs no propensities can be judged by how often it chose each model, and the verdict says so.
+#[test]
+fn estimated_propensities_are_labelled_and_take_a_person_s_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated_with(folder, "600", |request| {
+        for field in ["propensity", "candidates"] {
+            request.as_object_mut().unwrap().remove(field);
+        }
+    });
+    done(folder, &["policy", "keygen", "key"]);
+    let without = json(folder, &["learn", "policy", "--key", "key", "--json"]);
+    assert_eq!(without["verdict"], "insufficient support", "{}", without["report"]["reasons"]);
+    let with = json(folder, &["learn", "policy", "--key", "key", "--seed", "8", "--estimate-propensities", "--json"]);
+    let verdict = with["verdict"].as_str().unwrap();
+    assert!(verdict.ends_with(" on estimated propensities"), "{verdict}");
+    assert_eq!(with["report"]["data"]["estimated_propensities"], with["report"]["data"]["evaluated"]);
+    let id = with["policy_id"].as_str().unwrap();
+    let said = refused(folder, &["policy", "approve", id, "--actor", "ann"]);
+    assert!(said.contains("--force") && said.contains("on estimated propensities"), "{said}");
+    // The simulated router draws evenly, whatever the request: there the estimates are the truth.
+    let judged = json(folder, &["evaluate", id, "--estimate-propensities", "--json"]);
+    let logging = &judged["report"]["logging"];
+    assert!(logging["value"].as_f64().is_some(), "{judged}");
+    let text = done(folder, &["evaluate", id, "--estimate-propensities"]);
+    assert!(text.contains("have propensities that were estimated"), "{text}");
+}

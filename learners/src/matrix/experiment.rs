@@ -224,6 +224,7 @@ fn uniform_logs(
             let action = rng.random_range(0..models);
             let cell = matrix.cell(query, action);
             logs.push(Sample {
+                propensity_is_estimated: false,
                 context: context(matrix, query, embeddings),
                 action,
                 executed_as_intended: true,

@@ -27,7 +27,7 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
     match (&args.matrix, &args.bundle) {
         (Some(folder), None) => matrix(common, folder, &args).await,
         (Some(folder), Some(bundle)) => bundle_on_matrix(common, folder, bundle, args.seed).await,
-        (None, Some(bundle)) => logged(common, bundle, args.seed).await,
+        (None, Some(bundle)) => logged(common, bundle, &args).await,
         (None, None) => Err(Failure::user(
             "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, or logged decisions with --rounds FILE",
         )),
@@ -117,22 +117,25 @@ async fn part_of(folder: &Path, policy: &Policy) -> Result<Matrix> {
     )))
 }
 
-async fn logged(common: &Common, named: &str, seed: u64) -> Result<()> {
+async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let bundle = find(&config, named).await?;
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
     let mut set = weir_learners::training_set(&store).await?;
+    if args.estimate_propensities {
+        weir_learners::estimate_propensities(&mut set);
+    }
     training::keep_unseen(&mut set, &bundle.manifest.lineage)?;
     let registry = Registry::open(&store, services::trust(&config)?).await?;
     let in_force = InForce::of(&registry, Some(&bundle.id)).await?;
-    let evaluation = EvaluationConfig { seed, ..EvaluationConfig::default() };
+    let evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
     let in_force = in_force.as_ref().map(InForce::as_learners_see_it);
     let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &evaluation)?;
     if common.json {
         return print_json(&serde_json::json!({ "policy_id": bundle.id, "report": lineup }));
     }
-    println!("policy {}: {}", bundle.id, lineup.candidate.verdict.words());
+    println!("policy {}: {}", bundle.id, lineup.verdict());
     let held = lineup.in_force.as_ref();
     let rows = std::iter::once(("candidate", &lineup.candidate))
         .chain(held.map(|held| ("policy in force", &held.evaluation)))
@@ -158,6 +161,12 @@ async fn logged(common: &Common, named: &str, seed: u64) -> Result<()> {
         println!(
             "difference to the policy in force {:+.4} ({:+.4} to {:+.4})",
             difference.value, difference.low, difference.high
+        );
+    }
+    if let Some(quality) = lineup.quality_at_any_time {
+        println!(
+            "quality a session, difference to logging {:+.4} ({:+.4} to {:+.4}) at every moment of the logs together",
+            quality.value, quality.low, quality.high
         );
     }
     println!("{}", lineup.data.sentence());

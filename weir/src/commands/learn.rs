@@ -19,10 +19,10 @@ use crate::{services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag, kv_blocks, kv_pool, kv_pinned } => {
+        LearnKind::Policy { key, name, seed, tag, estimate_propensities, kv_blocks, kv_pool, kv_pinned } => {
             let key = SigningKey::read(&key)?;
             let cache = kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned });
-            policy(common, &key, &name, seed, tag.as_deref(), cache).await
+            policy(common, &key, &name, seed, Logs { tag: tag.as_deref(), estimate_propensities }, cache).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -30,18 +30,27 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     }
 }
 
+/// Which logs to learn from.
+struct Logs<'a> {
+    tag: Option<&'a str>,
+    estimate_propensities: bool,
+}
+
 async fn policy(
     common: &Common,
     key: &SigningKey,
     name: &str,
     seed: u64,
-    tag: Option<&str>,
+    logs: Logs<'_>,
     cache: Option<KvCache>,
 ) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
-    let tag = tag.map(parse_tag).transpose()?;
-    let set = weir_learners::training_set_tagged(&store, tag.clone()).await?;
+    let tag = logs.tag.map(parse_tag).transpose()?;
+    let mut set = weir_learners::training_set_tagged(&store, tag.clone()).await?;
+    if logs.estimate_propensities {
+        weir_learners::estimate_propensities(&mut set);
+    }
     let train = TrainConfig {
         seed,
         objective: Objective { quality: config.objective.quality, usd: config.objective.usd },
@@ -65,16 +74,16 @@ async fn policy(
     if common.json {
         return print_json(&serde_json::json!({
             "policy_id": proposal.bundle.id,
-            "verdict": report.lineup.candidate.verdict.words(),
+            "verdict": report.verdict,
             "report": report,
         }));
     }
     println!("{}", report.to_markdown());
-    let (id, verdict) = (&proposal.bundle.id, &report.lineup.candidate.verdict);
-    if *verdict == Verdict::Better {
+    let id = &proposal.bundle.id;
+    if report.verdict == Verdict::Better.words() {
         println!("proposed {id}; `weir policy approve {}` makes it the active one", id.short());
     } else {
-        println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", verdict.words());
+        println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", report.verdict);
     }
     Ok(())
 }
