@@ -103,7 +103,8 @@ mod tests {
     }
 
     fn set(samples: Vec<Sample>) -> TrainingSet {
-        let action = |model: &str| Action { model: model.to_owned(), ..Action::default() };
+        let action =
+            |model: &str| Action { model: model.to_owned(), input_usd_per_mtok: None, output_usd_per_mtok: None };
         TrainingSet { actions: vec![action("a"), action("b")], samples, ..TrainingSet::default() }
     }
 

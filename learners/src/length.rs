@@ -175,6 +175,7 @@ mod tests {
 
     fn completion(domain: &str, tokens: u32, time_ms: i64) -> Sample {
         Sample {
+            propensity_is_estimated: false,
             context: OwnedContext { domain: Some(domain.to_owned()), ..OwnedContext::default() },
             action: 0,
             executed_as_intended: true,

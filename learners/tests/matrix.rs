@@ -92,6 +92,7 @@ fn logs(matrix: &Matrix, queries: &[usize]) -> TrainingSet {
         let query = queries[time_ms % queries.len()];
         let action = rng.random_range(0..models);
         samples.push(Sample {
+            propensity_is_estimated: false,
             context: OwnedContext {
                 domain: Some(matrix.queries[query].domain.clone()),
                 embedding: Some(hash_embedding(&matrix.queries[query].text, 64)),

@@ -32,6 +32,7 @@ fn logs(seed: u64, sessions: usize, gain: bool) -> TrainingSet {
             let good = rng.random::<f64>() < mean_quality(domain, action, gain);
             let prompt_tokens = rng.random_range(50..2000);
             samples.push(Sample {
+                propensity_is_estimated: false,
                 context: OwnedContext {
                     domain: Some(DOMAINS[domain].to_owned()),
                     prompt_tokens: Some(prompt_tokens),
