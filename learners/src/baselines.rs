@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use weir_policy_runtime::{Action, Objective, Policy, Scratch};
+use weir_policy_runtime::{Action, Policy, Scratch};
 
 use crate::error::{LearnError, Result};
 use crate::ope::{TableRow, cross_fitted_table};
+use crate::outcome::Outcome;
 use crate::training_set::Sample;
 
 /// Something that gives every action a probability.
@@ -97,13 +98,6 @@ impl Domains {
     }
 }
 
-/// The utility that followed a decision, where it was observed.
-pub(crate) fn observed_utility(sample: &Sample, objective: &Objective) -> Option<f64> {
-    let quality = if objective.quality == 0.0 { Some(0.0) } else { sample.quality };
-    let cost_usd = if objective.usd == 0.0 { Some(0.0) } else { sample.cost_usd };
-    Some(objective.utility(quality?, cost_usd?))
-}
-
 /// The best single model and the best model of each domain, chosen on the samples at `train` by shrunken mean utility.
 ///
 /// Plain means: where the logging policy favoured a model on easy requests, they favour it too.
@@ -111,13 +105,13 @@ pub(crate) fn best_models<'a>(
     samples: &[Sample],
     train: &[usize],
     actions: usize,
-    objective: &Objective,
+    outcome: &Outcome,
 ) -> (Target<'a>, Target<'a>) {
     let domains = Domains::new(samples);
     let row = |cell: usize, sample: &Sample| TableRow {
         cell,
         action: sample.action,
-        reward: observed_utility(sample, objective),
+        reward: outcome.value(sample),
         cluster: 0,
     };
     let ranked = |means: &[f64]| {

@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
-use weir_policy_runtime::{Objective, Policy};
+use weir_policy_runtime::Policy;
 
-use crate::baselines::{Domains, Target, best_models, observed_utility};
+use crate::baselines::{Domains, Target, best_models};
 use crate::draws::drawn_at;
 use crate::error::Result;
 use crate::ope::{
     self, Bracket, ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, SequenceConfig, TableRow,
-    cross_fitted_table, fold_of,
+    Verdict, cross_fitted_table, fold_of,
 };
-use crate::report::{Comparison, DataSummary, HeldAgainst, KeptShare, Lineup};
+use crate::outcome::{Outcome, Part};
+use crate::report::{Comparison, DataSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Standing};
 use crate::training_set::{Sample, TrainingSet};
 
 /// Folds of the cross-fitted reward table.
@@ -41,13 +42,13 @@ pub fn evaluate_policy(
     set: &TrainingSet,
     policy: &Policy,
     in_force: Option<PolicyInForce<'_>>,
+    outcome: &Outcome,
     config: &EvaluationConfig,
 ) -> Result<Lineup> {
     let set = aligned(set, policy);
     let (train, holdout) = halves(&set.samples);
     let config = explored(config, policy.spec().exploration.floor, policy.actions().len(), in_force);
-    let objective = &policy.spec().objective;
-    lineup(&set, &Target::learned(policy, &set.actions), in_force, (&train, &holdout), objective, &config)
+    lineup(&set, &Target::learned(policy, &set.actions), in_force, (&train, &holdout), outcome, &config)
 }
 
 /// The configuration for logs of policies with such an exploration floor, and of the policy in force.
@@ -97,42 +98,53 @@ fn halves(samples: &[Sample]) -> (Vec<usize>, Vec<usize>) {
     (0..samples.len()).partition(|&index| fold_of(clusters[index], 2) == 0)
 }
 
-/// Judges `candidate`, the policy in force and the baselines on the samples at `holdout`; baselines are chosen on those
-/// at `train`.
+/// Judges `candidate`, the policy in force and the baselines on the samples at `holdout`, by `outcome` and by each of its parts;
+/// baselines are chosen on those at `train`.
 pub(crate) fn lineup(
     set: &TrainingSet,
     candidate: &Target<'_>,
     in_force: Option<PolicyInForce<'_>>,
     (train, holdout): (&[usize], &[usize]),
-    objective: &Objective,
+    outcome: &Outcome,
     config: &EvaluationConfig,
 ) -> Result<Lineup> {
+    let config = &EvaluationConfig { margin: config.margin.max(outcome.margin), ..config.clone() };
     let actions = set.actions.len();
-    let (best_single, best_by_domain) = best_models(&set.samples, train, actions, objective);
-    let exam = Exam::new(set, holdout, objective);
-    let evaluated = |target: &Target<'_>| exam.rows(target, config).map(|rows| ope::evaluate(&rows, config));
+    let (best_single, best_by_domain) = best_models(&set.samples, train, actions, outcome);
+    let draws = Draws { set, holdout, drawn_at: drawn_at(&set.samples) };
+    let exam = Exam::new(&draws, |sample| outcome.value(sample));
     let named = |name: &str, target: &Target<'_>| -> Result<Comparison> {
-        Ok(Comparison { name: name.to_owned(), evaluation: evaluated(target)? })
+        let rows = exam.rows(&draws.of(target)?, config);
+        Ok(Comparison { name: name.to_owned(), evaluation: ope::evaluate(&rows, config) })
     };
-    let rows = exam.rows(candidate, config)?;
-    let quality_at_any_time = exam.quality_at_any_time(candidate, config)?;
+    let of_candidate = draws.of(candidate)?;
+    let of_force =
+        in_force.map(|PolicyInForce { policy, .. }| draws.of(&Target::learned(policy, &set.actions))).transpose()?;
+    let rows = exam.rows(&of_candidate, config);
+    let quality_at_any_time = exam.quality_at_any_time(&of_candidate, config);
     let mut candidate = ope::evaluate(&rows, config);
-    let in_force = in_force
-        .map(|PolicyInForce { id, policy }| -> Result<HeldAgainst> {
-            let other = exam.rows(&Target::learned(policy, &set.actions), config)?;
-            let evaluation = ope::evaluate(&other, config);
-            let both = candidate.estimates.is_some() && evaluation.estimates.is_some();
-            let difference = both.then(|| ope::paired_difference(&rows, &other, config));
-            Ok(HeldAgainst { policy_id: id.to_owned(), evaluation, difference })
-        })
-        .transpose()?;
+    let in_force = in_force.zip(of_force.as_ref()).map(|(PolicyInForce { id, .. }, of_force)| {
+        let other = exam.rows(of_force, config);
+        let evaluation = ope::evaluate(&other, config);
+        let both = candidate.estimates.is_some() && evaluation.estimates.is_some();
+        let difference = both.then(|| ope::paired_difference(&rows, &other, config));
+        HeldAgainst { policy_id: id.to_owned(), evaluation, difference }
+    });
     if let Some(HeldAgainst { evaluation, difference, .. }) = &in_force {
         candidate = ope::held_against(candidate, evaluation, difference.as_ref(), config);
     }
+    let mut parts = Vec::new();
+    if candidate.estimates.is_some() {
+        let judged = |part| part_judged(&draws, part, outcome, (&of_candidate, of_force.as_ref()), config);
+        parts.extend(outcome.parts().map(judged));
+        candidate.verdict = within_guardrails(candidate.verdict, &parts);
+    }
+    let uniform = draws.of(&Target::Uniform)?;
     Ok(Lineup {
-        logging: ope::logging_value(&exam.rows(&Target::Uniform, config)?, config),
+        logging: ope::logging_value(&exam.rows(&uniform, config), config),
         quality_at_any_time: quality_at_any_time.filter(|_| candidate.estimates.is_some()),
         candidate,
+        parts,
         in_force,
         baselines: vec![
             named("uniform", &Target::Uniform)?,
@@ -143,6 +155,68 @@ pub(crate) fn lineup(
     })
 }
 
+/// One part of the outcome, in its own unit: on the decisions whose part was observed. A guardrail is held against the policy in force,
+/// where there is one, else against what was logged.
+fn part_judged(
+    draws: &Draws<'_>,
+    part: Part,
+    outcome: &Outcome,
+    (candidate, in_force): (&Choices, Option<&Choices>),
+    config: &EvaluationConfig,
+) -> PartJudged {
+    let exam = Exam::new(draws, |sample| part.of(sample));
+    let rows = exam.rows(candidate, config);
+    let found = ope::evaluate(&rows, config).estimates;
+    let against = match in_force {
+        Some(in_force) => {
+            let other = exam.rows(in_force, config);
+            let is_supported = found.is_some() && ope::evaluate(&other, config).estimates.is_some();
+            is_supported.then(|| ope::paired_difference(&rows, &other, config))
+        }
+        None => found.as_ref().map(|found| found.difference),
+    };
+    let guardrail = outcome.guardrails.get(&part).map(|&worse_by_at_most| Guardrail {
+        worse_by_at_most,
+        against,
+        standing: match against {
+            // Worse is less quality, and more of what costs.
+            Some(Estimate { low, high, .. }) => {
+                let (least, most) = if part.sign() > 0.0 { (-high, -low) } else { (low, high) };
+                if most <= worse_by_at_most {
+                    Standing::Kept
+                } else if least > worse_by_at_most {
+                    Standing::Broken
+                } else {
+                    Standing::NotShown
+                }
+            }
+            None => Standing::NotShown,
+        },
+    });
+    PartJudged {
+        part,
+        weight: outcome.weight(part),
+        decisions: rows.len(),
+        logging: found.as_ref().map(|found| found.logging),
+        value: found.as_ref().map(|found| found.dr),
+        difference: found.map(|found| found.difference),
+        guardrail,
+    }
+}
+
+/// A policy is better only if every guardrail is shown to be kept, and worse if one is shown to be broken.
+fn within_guardrails(verdict: Verdict, parts: &[PartJudged]) -> Verdict {
+    let stands =
+        |standing| parts.iter().filter_map(|part| part.guardrail.as_ref()).any(|rail| rail.standing == standing);
+    if stands(Standing::Broken) {
+        return Verdict::Worse;
+    }
+    if verdict == Verdict::Better && stands(Standing::NotShown) {
+        return Verdict::NotShown;
+    }
+    verdict
+}
+
 fn first_model<'a>(set: &'a TrainingSet, target: &Target<'_>) -> &'a str {
     match target {
         Target::Ranking(ranking) => ranking.first().map_or("none", |&action| set.actions[action].model.as_str()),
@@ -150,11 +224,36 @@ fn first_model<'a>(set: &'a TrainingSet, target: &Target<'_>) -> &'a str {
     }
 }
 
-/// The decisions that can be evaluated, each with its cross-fitted utilities.
+/// Held-out decisions, and what each was drawn from.
+struct Draws<'a> {
+    set: &'a TrainingSet,
+    holdout: &'a [usize],
+    /// For each sample, the one whose context its model was drawn from.
+    drawn_at: Vec<usize>,
+}
+
+/// A target's probabilities of every action for each held-out decision, one after the other.
+struct Choices(Vec<f64>);
+
+impl Draws<'_> {
+    /// What `target` would do at each: from the context that its model was drawn from.
+    fn of(&self, target: &Target<'_>) -> Result<Choices> {
+        let actions = self.set.actions.len();
+        let mut scratch = weir_policy_runtime::Scratch::default();
+        let mut all = vec![0.0; self.holdout.len() * actions];
+        for (&index, probabilities) in self.holdout.iter().zip(all.chunks_exact_mut(actions)) {
+            let drawn_at = &self.set.samples[self.drawn_at[index]];
+            target.probabilities(drawn_at, drawn_at.allowed.as_deref(), &mut scratch, probabilities)?;
+        }
+        Ok(Choices(all))
+    }
+}
+
+/// The decisions that can be evaluated, each with its cross-fitted rewards.
 struct Exam<'a> {
     samples: Vec<&'a Sample>,
-    /// For each, the decision whose context its model was drawn from.
-    drawn_at: Vec<&'a Sample>,
+    /// Where each stands among the held-out decisions.
+    places: Vec<usize>,
     rewards: Vec<f64>,
     clusters: Vec<usize>,
     cells: Vec<usize>,
@@ -165,16 +264,16 @@ struct Exam<'a> {
 }
 
 impl<'a> Exam<'a> {
-    fn new(set: &'a TrainingSet, holdout: &[usize], objective: &Objective) -> Self {
+    fn new(draws: &Draws<'a>, reward_of: impl Fn(&Sample) -> Option<f64>) -> Self {
+        let set = draws.set;
         let actions = set.actions.len();
         let domains = Domains::new(&set.samples);
-        let drawn_at = drawn_at(&set.samples);
         let mut summary = DataSummary { tables: set.tables.clone(), ..DataSummary::default() };
         let mut usable = Vec::new();
         let mut kept = Vec::new();
-        for &index in holdout {
+        for (place, &index) in draws.holdout.iter().enumerate() {
             let sample = &set.samples[index];
-            let reward = observed_utility(sample, objective);
+            let reward = reward_of(sample);
             let consistent = sample.draw_is_consistent();
             summary.decisions += 1;
             summary.without_propensity += usize::from(sample.propensity.is_none());
@@ -187,17 +286,17 @@ impl<'a> Exam<'a> {
             let reward = reward.filter(|_| sample.executed_as_intended);
             kept.push((index, reward.is_some()));
             if let Some(reward) = reward {
-                usable.push((index, reward));
+                usable.push((place, index, reward));
                 summary.estimated_propensities += usize::from(sample.propensity_is_estimated);
-                summary.kept_for_session += usize::from(drawn_at[index] != index);
+                summary.kept_for_session += usize::from(draws.drawn_at[index] != index);
             }
         }
         summary.evaluated = usable.len();
         summary.kept_by_model = kept_by_model(set, &kept);
-        let clusters = dense_clusters(&set.samples, usable.iter().map(|(index, _)| *index));
-        let samples: Vec<&Sample> = usable.iter().map(|(index, _)| &set.samples[*index]).collect();
-        let drawn_at = usable.iter().map(|(index, _)| &set.samples[drawn_at[*index]]).collect();
-        let rewards: Vec<f64> = usable.iter().map(|(_, reward)| *reward).collect();
+        let clusters = dense_clusters(&set.samples, usable.iter().map(|(_, index, _)| *index));
+        let samples: Vec<&Sample> = usable.iter().map(|(_, index, _)| &set.samples[*index]).collect();
+        let rewards: Vec<f64> = usable.iter().map(|(.., reward)| *reward).collect();
+        let places = usable.iter().map(|(place, ..)| *place).collect();
         let cells: Vec<usize> = samples.iter().map(|sample| domains.cell(sample)).collect();
         let mut seen = vec![false; actions];
         samples.iter().for_each(|sample| seen[sample.action] = true);
@@ -210,55 +309,54 @@ impl<'a> Exam<'a> {
             })
             .collect();
         let tables = cross_fitted_table(&rows, domains.count(), actions, FOLDS);
-        Self { samples, drawn_at, rewards, clusters, cells, tables, seen, summary }
+        Self { samples, places, rewards, clusters, cells, tables, seen, summary }
     }
 
-    /// The decisions as `target` would have made them: each from the context that its model was drawn from.
-    fn rows(&self, target: &Target<'_>, config: &EvaluationConfig) -> Result<Vec<Logged>> {
-        let actions = self.seen.len();
-        let mut scratch = weir_policy_runtime::Scratch::default();
-        let mut probabilities = vec![0.0; actions];
-        let mut rows = Vec::with_capacity(self.samples.len());
-        for (row, sample) in self.samples.iter().enumerate() {
-            let drawn_at = self.drawn_at[row];
-            target.probabilities(drawn_at, drawn_at.allowed.as_deref(), &mut scratch, &mut probabilities)?;
+    /// The decisions as a target with these choices would have made them.
+    fn rows(&self, choices: &Choices, config: &EvaluationConfig) -> Vec<Logged> {
+        let row = |(row, sample): (usize, &&Sample)| {
+            let probabilities = self.probabilities(choices, row);
+            let actions = probabilities.len();
             let table = &self.tables[fold_of(self.clusters[row], FOLDS)];
             let q_hat = &table[self.cells[row] * actions..(self.cells[row] + 1) * actions];
-            rows.push(Logged {
+            Logged {
                 propensity: sample.propensity.unwrap_or(f64::NAN),
                 reward: self.rewards[row],
                 target_probability: probabilities[sample.action],
                 q_hat_logged: q_hat[sample.action],
                 q_hat_policy: probabilities.iter().zip(q_hat).map(|(p, q)| p * q).sum(),
-                unsupported_mass: Some(self.unsupported(&probabilities, sample, config.limits.propensity_floor)),
+                unsupported_mass: Some(self.unsupported(probabilities, sample, config.limits.propensity_floor)),
                 cluster: self.clusters[row],
-            });
-        }
-        Ok(rows)
+            }
+        };
+        self.samples.iter().enumerate().map(row).collect()
+    }
+
+    fn probabilities<'c>(&self, choices: &'c Choices, row: usize) -> &'c [f64] {
+        let actions = self.seen.len();
+        &choices.0[self.places[row] * actions..(self.places[row] + 1) * actions]
     }
 
     /// The target's quality a session minus what was earned, at every moment of these logs together: for logs whose policies were changed
     /// because of what they showed. Of quality, since its range is known.
-    fn quality_at_any_time(&self, target: &Target<'_>, config: &EvaluationConfig) -> Result<Option<Estimate>> {
+    fn quality_at_any_time(&self, choices: &Choices, config: &EvaluationConfig) -> Option<Estimate> {
         let actions = self.seen.len();
         let sequence_config = SequenceConfig { confidence: config.confidence, ..SequenceConfig::default() };
         let mut sequence = ConfidenceSequence::of_difference(sequence_config);
         let cells = self.cells.iter().max().map_or(0, |cell| cell + 1);
         let mut table = ProgressiveTable::new(cells, actions, 0.5);
-        let mut scratch = weir_policy_runtime::Scratch::default();
-        let (mut probabilities, mut guesses) = (vec![0.0; actions], Vec::new());
+        let mut guesses = Vec::new();
         let (mut of_target, mut earned) = (Vec::new(), Vec::new());
         for rows in self.rows_by_cluster() {
             of_target.clear();
             earned.clear();
             for &row in &rows {
-                let (sample, drawn_at) = (self.samples[row], self.drawn_at[row]);
+                let (sample, probabilities) = (self.samples[row], self.probabilities(choices, row));
                 let (Some(quality), Some(propensity)) = (sample.quality, sample.propensity) else { continue };
-                target.probabilities(drawn_at, drawn_at.allowed.as_deref(), &mut scratch, &mut probabilities)?;
                 table.guess(self.cells[row], &mut guesses);
                 of_target.push(match &sample.logged_distribution {
                     Some(logged) => {
-                        Bracket::of(sample.action, quality, &probabilities, logged, &guesses, &sequence_config)
+                        Bracket::of(sample.action, quality, probabilities, logged, &guesses, &sequence_config)
                     }
                     None => {
                         let weight = probabilities[sample.action] / propensity;
@@ -274,7 +372,7 @@ impl<'a> Exam<'a> {
                 }
             }
         }
-        Ok(sequence.interval())
+        sequence.interval()
     }
 
     /// Rows of each cluster, in the order in which clusters begin.

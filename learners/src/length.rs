@@ -175,20 +175,13 @@ mod tests {
 
     fn completion(domain: &str, tokens: u32, time_ms: i64) -> Sample {
         Sample {
-            propensity_is_estimated: false,
             context: OwnedContext { domain: Some(domain.to_owned()), ..OwnedContext::default() },
             action: 0,
             executed_as_intended: true,
-            intended: None,
-            propensity: None,
-            logged_distribution: None,
-            allowed: None,
-            quality: None,
-            cost_usd: None,
             completion_tokens: Some(tokens),
-            policy: None,
             cluster: time_ms.to_string(),
             time_ms,
+            ..Sample::default()
         }
     }
 

@@ -30,6 +30,7 @@ pub mod length;
 pub mod matrix;
 mod network;
 pub mod ope;
+mod outcome;
 mod parquet_table;
 mod report;
 mod reward_model;
@@ -41,7 +42,11 @@ pub use error::{LearnError, Result};
 pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
-pub use report::{Comparison, DataSummary, EstimatorSummary, HeldAgainst, KeptShare, Lineup, Report};
+pub use outcome::{Outcome, Part};
+pub use report::{
+    Comparison, DataSummary, EstimatorSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Report, Standing,
+    part_interval,
+};
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
 pub use train::{Candidate, TrainConfig, is_holdout, train_policy};
-pub use training_set::{Sample, TrainingSet, read_training_set, training_set, training_set_tagged};
+pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

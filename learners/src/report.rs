@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Objective};
 
 use crate::ope::{Estimate, Evaluation, Verdict};
+use crate::outcome::{Outcome, Part};
 use crate::reward_model::RewardModelMetrics;
 
 /// Where the evaluated decisions come from, and what was left out.
@@ -149,6 +150,9 @@ pub struct Lineup {
     /// where support is insufficient.
     #[serde(default)]
     pub quality_at_any_time: Option<Estimate>,
+    /// The candidate in each part of the outcome, in the part's own unit; empty where support is insufficient.
+    #[serde(default)]
+    pub parts: Vec<PartJudged>,
     /// The policy in force, if there was one: a candidate is "better" only if it is better than this too.
     #[serde(default)]
     pub in_force: Option<HeldAgainst>,
@@ -156,6 +160,85 @@ pub struct Lineup {
     pub baselines: Vec<Comparison>,
     /// The decisions.
     pub data: DataSummary,
+}
+
+/// A candidate in one part of the outcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartJudged {
+    /// Which one.
+    pub part: Part,
+    /// Value of a unit of it.
+    pub weight: f64,
+    /// Decisions that could be judged by it.
+    pub decisions: usize,
+    /// What the logging policy had on them.
+    pub logging: Option<Estimate>,
+    /// What the candidate would have had.
+    pub value: Option<Estimate>,
+    /// The candidate's minus what was logged.
+    pub difference: Option<Estimate>,
+    /// The operator's limit on it, where there is one.
+    pub guardrail: Option<Guardrail>,
+}
+
+/// A limit on how much worse a part may become.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Guardrail {
+    /// In the part's unit.
+    pub worse_by_at_most: f64,
+    /// The candidate's minus that of the policy in force, or of what was logged where there is none.
+    pub against: Option<Estimate>,
+    /// Whether it is kept.
+    pub standing: Standing,
+}
+
+/// Whether a guardrail is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The whole interval lies within it.
+    Kept,
+    /// Part of it does, or nothing is known.
+    NotShown,
+    /// The whole interval lies beyond it.
+    Broken,
+}
+
+impl Standing {
+    /// In words.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::NotShown => "not shown to be kept",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+impl PartJudged {
+    /// A line on the guardrail, where there is one.
+    #[must_use]
+    pub fn guardrail_sentence(&self) -> Option<String> {
+        let Guardrail { worse_by_at_most, against, standing } = self.guardrail.as_ref()?;
+        let against =
+            against.as_ref().map_or_else(|| "unknown".to_owned(), |against| part_interval(self.part, against));
+        Some(format!(
+            "{} may become worse by {worse_by_at_most}: difference {against}, {}",
+            self.part,
+            standing.words()
+        ))
+    }
+}
+
+/// An interval with digits enough for the part: requests cost fractions of a cent.
+#[must_use]
+pub fn part_interval(part: Part, estimate: &Estimate) -> String {
+    if part == Part::Usd {
+        let shown = fixed::<6>;
+        return format!("{} ({} to {})", shown(estimate.value), shown(estimate.low), shown(estimate.high));
+    }
+    interval(estimate)
 }
 
 impl Lineup {
@@ -186,8 +269,11 @@ pub struct Report {
     pub verdict: String,
     /// Seed of the training.
     pub seed: u64,
-    /// What was maximised.
+    /// What a policy maximises when it decides: the parts that it can foresee.
     pub objective: Objective,
+    /// What it is judged by. Reports of older versions know the objective alone.
+    #[serde(default)]
+    pub outcome: Option<Outcome>,
     /// How far the candidate strays from its best guess.
     pub exploration: Exploration,
     /// Decisions trained on.
@@ -224,12 +310,53 @@ impl Report {
             reasons.iter().for_each(|reason| line(&mut out, format_args!("- {reason}")));
             out.push('\n');
         }
-        let Objective { quality, usd } = self.objective;
-        line(&mut out, format_args!("Value is {quality} x quality - {usd} x USD per request.\n"));
+        line(&mut out, format_args!("Value is {} per request.\n", self.formula()));
         self.values(&mut out);
+        self.parts(&mut out);
         self.data(&mut out);
         self.models(&mut out);
         out
+    }
+
+    /// Of the value, in words.
+    fn formula(&self) -> String {
+        let outcome = self.outcome.clone().unwrap_or_else(|| self.objective.into());
+        let costs = Part::ALL.into_iter().filter(|part| *part != Part::Quality && outcome.weight(*part) > 0.0);
+        let costs: Vec<String> =
+            costs.map(|part| format!(" - {} x {}", outcome.weight(part), part.in_words())).collect();
+        format!("{} x quality{}", outcome.weight(Part::Quality), costs.concat())
+    }
+
+    fn parts(&self, out: &mut String) {
+        if self.lineup.parts.is_empty() {
+            return;
+        }
+        line(out, format_args!("| part | decisions | candidate | logging policy | difference |"));
+        line(out, format_args!("|---|---:|---|---|---|"));
+        for part in &self.lineup.parts {
+            let shown = |estimate: &Option<Estimate>| {
+                estimate
+                    .as_ref()
+                    .map_or_else(|| "insufficient support".to_owned(), |found| part_interval(part.part, found))
+            };
+            line(
+                out,
+                format_args!(
+                    "| {} | {} | {} | {} | {} |",
+                    part.part.in_words(),
+                    part.decisions,
+                    shown(&part.value),
+                    shown(&part.logging),
+                    shown(&part.difference)
+                ),
+            );
+        }
+        out.push('\n');
+        let rails: Vec<String> = self.lineup.parts.iter().filter_map(PartJudged::guardrail_sentence).collect();
+        rails.iter().for_each(|rail| line(out, format_args!("- guardrail: {rail}")));
+        if !rails.is_empty() {
+            out.push('\n');
+        }
     }
 
     fn values(&self, out: &mut String) {

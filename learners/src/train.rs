@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, sticky_uniform};
 
-use crate::baselines::{Target, observed_utility};
+use crate::baselines::Target;
 use crate::error::{LearnError, Result};
 use crate::evaluate::{PolicyInForce, explored, lineup};
 use crate::feature_fit::fit_features;
 use crate::ope::EvaluationConfig;
+use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::reward_model::{self, RewardModelConfig};
 use crate::training_set::{Sample, TrainingSet};
@@ -20,8 +21,8 @@ use crate::training_set::{Sample, TrainingSet};
 pub struct TrainConfig {
     /// Seed of the starting weights and the batch order.
     pub seed: u64,
-    /// What to maximise.
-    pub objective: Objective,
+    /// What to maximise, and what to judge by.
+    pub outcome: Outcome,
     /// γ of inverse-gap weighting; none takes `sqrt(K n)` for `K` actions and `n` training rows, the rate of SquareCB's
     /// regret bound (Foster and Rakhlin 2020, theorem 1) with its constant left out.
     pub gamma: Option<f64>,
@@ -39,7 +40,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             seed: 0,
-            objective: Objective { quality: 1.0, usd: 0.0 },
+            outcome: Objective { quality: 1.0, usd: 0.0 }.into(),
             gamma: None,
             floor: 0.05,
             holdout_share: 0.3,
@@ -80,7 +81,7 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
         features,
         actions: set.actions.clone(),
         exploration: Exploration { gamma, floor: config.floor },
-        objective: config.objective,
+        objective: config.outcome.objective(),
         heads: Heads::QualityLogitsThenLnCostUsd,
     };
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
@@ -88,7 +89,7 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
     let policy = Policy::new(spec.clone(), network).map_err(unusable)?;
     let evaluation = explored(&config.evaluation, config.floor, actions, in_force);
     let target = Target::learned(&policy, &set.actions);
-    let lineup = lineup(set, &target, in_force, (&train, &holdout), &config.objective, &evaluation)?;
+    let lineup = lineup(set, &target, in_force, (&train, &holdout), &config.outcome, &evaluation)?;
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -98,7 +99,8 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
     let report = Report {
         verdict: lineup.verdict(),
         seed: config.seed,
-        objective: config.objective,
+        objective: config.outcome.objective(),
+        outcome: Some(config.outcome.clone()),
         exploration: spec.exploration,
         train_decisions: train.len(),
         lineup,
@@ -122,8 +124,8 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
             set.actions.len()
         )));
     }
-    if !set.samples.iter().any(|sample| observed_utility(sample, &config.objective).is_some()) {
-        return Err(LearnError::NotEnoughData("no decision has the rewards that the objective weighs".to_owned()));
+    if !set.samples.iter().any(|sample| config.outcome.value(sample).is_some()) {
+        return Err(LearnError::NotEnoughData("no decision has all the parts that the outcome weighs".to_owned()));
     }
     Ok(())
 }

@@ -37,6 +37,12 @@ pub struct Sample {
     pub quality: Option<f64>,
     /// Cost in USD.
     pub cost_usd: Option<f64>,
+    /// From arrival to the last token, seconds.
+    pub latency_s: Option<f64>,
+    /// 1 where a check found a hallucination or the answer was unsafe, 0 where something looked and found neither; see [`Wanted::risk`].
+    pub risk: Option<f64>,
+    /// Energy that the router reports, watt-hours.
+    pub energy_wh: Option<f64>,
     /// Completion length, tokens.
     pub completion_tokens: Option<u32>,
     /// The policy that chose, if the router logs it.
@@ -78,6 +84,20 @@ pub struct TrainingSet {
 
 const TRAINING_SET_SQL: &str = include_str!("sql/training_set.sql");
 
+const WITH_RISK_SQL: &str = include_str!("sql/training_set_with_risk.sql");
+
+/// What [`WITH_RISK_SQL`] calls the decisions.
+const DECISIONS: &str = "decisions";
+
+/// Which decisions to read, and what of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// Only requests whose gateway tag of that name has that value.
+    pub tag: Option<(String, String)>,
+    /// Also the risk of each answer, which takes the view of all outcomes.
+    pub risk: bool,
+}
+
 /// Tables whose versions name the data of a training set.
 const SOURCE_TABLES: [&str; 2] = ["requests", "feedback"];
 
@@ -86,18 +106,18 @@ const SOURCE_TABLES: [&str; 2] = ["requests", "feedback"];
 /// # Errors
 /// When the store or the views cannot be read.
 pub async fn training_set(store: &Store) -> Result<TrainingSet> {
-    training_set_tagged(store, None).await
+    training_set_of(store, &Wanted::default()).await
 }
 
-/// The same, of the requests whose gateway tag of that name has that value.
+/// The same, of what is wanted.
 ///
 /// # Errors
 /// As [`training_set`].
-pub async fn training_set_tagged(store: &Store, tag: Option<(String, String)>) -> Result<TrainingSet> {
+pub async fn training_set_of(store: &Store, wanted: &Wanted) -> Result<TrainingSet> {
     let (session, mut tables) = weir_features::session_with_versions(store)
         .await
         .map_err(|error| LearnError::Unreadable { what: "the feature views".to_owned(), why: error.to_string() })?;
-    let mut set = read_training_set(&session, tag).await?;
+    let mut set = read_training_set(&session, wanted).await?;
     // The session's own versions: rows that are committed while it is read are neither read nor named.
     tables.retain(|name, _| SOURCE_TABLES.contains(&name.as_str()));
     set.tables = tables;
@@ -108,10 +128,15 @@ pub async fn training_set_tagged(store: &Store, tag: Option<(String, String)>) -
 ///
 /// # Errors
 /// When the views lack a column that the query names.
-pub async fn read_training_set(session: &SessionContext, tag: Option<(String, String)>) -> Result<TrainingSet> {
+pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Result<TrainingSet> {
     let mut rows = session.sql(TRAINING_SET_SQL).await?;
-    if let Some((name, value)) = tag {
+    if let Some((name, value)) = &wanted.tag {
         rows = rows.filter(array_has(map_extract(col("gateway_tags"), lit(name)), lit(value)))?;
+    }
+    if wanted.risk {
+        session.deregister_table(DECISIONS)?;
+        session.register_table(DECISIONS, rows.into_view())?;
+        rows = session.sql(WITH_RISK_SQL).await?;
     }
     let batches = rows.collect().await?;
     let models = model_names(&batches)?;
@@ -171,6 +196,8 @@ fn read_batch(
         (flag("fact_check")?, flag("multimodal")?, flag("executed_as_intended")?);
     let number = |name| column(batch, name, &DataType::Float64);
     let (propensity, quality, cost) = (number("propensity")?, number("quality")?, number("cost_usd")?);
+    let (latency, energy) = (number("latency_s")?, number("energy_wh")?);
+    let risk = batch.column_by_name("risk").map(|_| number("risk")).transpose()?;
     let vectors = lists(batch, "embedding", &DataType::Float32)?;
     let candidates = candidates(batch)?;
 
@@ -205,6 +232,9 @@ fn read_batch(
             allowed,
             quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
             cost_usd: number_at(&cost, row).filter(|cost| *cost >= 0.0),
+            latency_s: number_at(&latency, row),
+            risk: risk.as_ref().and_then(|risk| number_at(risk, row)),
+            energy_wh: number_at(&energy, row),
             completion_tokens: count_at(&completion, row),
             policy: text_at(&policy, row),
             cluster: text_at(&cluster, row).unwrap_or_default(),

@@ -92,7 +92,6 @@ fn logs(matrix: &Matrix, queries: &[usize]) -> TrainingSet {
         let query = queries[time_ms % queries.len()];
         let action = rng.random_range(0..models);
         samples.push(Sample {
-            propensity_is_estimated: false,
             context: OwnedContext {
                 domain: Some(matrix.queries[query].domain.clone()),
                 embedding: Some(hash_embedding(&matrix.queries[query].text, 64)),
@@ -100,16 +99,12 @@ fn logs(matrix: &Matrix, queries: &[usize]) -> TrainingSet {
             },
             action,
             executed_as_intended: true,
-            intended: None,
             propensity: Some(1.0 / models as f64),
-            logged_distribution: None,
-            allowed: None,
             quality: Some(matrix.quality[matrix.cell(query, action)]),
             cost_usd: Some(matrix.cost_usd[matrix.cell(query, action)]),
-            completion_tokens: None,
-            policy: None,
             cluster: matrix.queries[query].id.clone(),
             time_ms: time_ms as i64,
+            ..Sample::default()
         });
     }
     TrainingSet { actions: matrix.models.clone(), samples, ..TrainingSet::default() }

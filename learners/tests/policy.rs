@@ -4,8 +4,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::ope::{Estimate, Verdict};
 use weir_learners::{
-    LearnError, PolicyInForce, Report, RewardModelConfig, Sample, TrainConfig, TrainingSet, evaluate_policy,
-    train_policy,
+    LearnError, Outcome, Part, PartJudged, PolicyInForce, Report, RewardModelConfig, Sample, Standing, TrainConfig,
+    TrainingSet, evaluate_policy, train_policy,
 };
 use weir_policy_runtime::{Action, Mlp, Objective, OwnedContext, Policy, Scratch};
 
@@ -32,7 +32,6 @@ fn logs(seed: u64, sessions: usize, gain: bool) -> TrainingSet {
             let good = rng.random::<f64>() < mean_quality(domain, action, gain);
             let prompt_tokens = rng.random_range(50..2000);
             samples.push(Sample {
-                propensity_is_estimated: false,
                 context: OwnedContext {
                     domain: Some(DOMAINS[domain].to_owned()),
                     prompt_tokens: Some(prompt_tokens),
@@ -41,16 +40,12 @@ fn logs(seed: u64, sessions: usize, gain: bool) -> TrainingSet {
                 },
                 action,
                 executed_as_intended: true,
-                intended: None,
                 propensity: Some(1.0 / 3.0),
-                logged_distribution: None,
-                allowed: None,
                 quality: Some(f64::from(u8::from(good))),
                 cost_usd: Some(f64::from(prompt_tokens) * 1e-6 / 10_f64.powi(action as i32)),
-                completion_tokens: None,
-                policy: None,
                 cluster: format!("session-{session}"),
                 time_ms: i64::from(turn) + 1000 * session as i64,
+                ..Sample::default()
             });
         }
     }
@@ -99,7 +94,7 @@ fn a_world_without_gain_hardly_ever_ends_with_better() {
 }
 
 #[test]
-fn a_candidate_that_is_no_better_than_the_policy_in_force_is_not_shown() {
+fn a_candidate_that_is_worse_than_the_policy_in_force_is_so_although_it_is_better_than_the_log() {
     let config = TrainConfig::default();
     let first = train_policy(&logs(1, 3000, true), &config, None).expect("training succeeds");
     assert_eq!(first.report.lineup.candidate.verdict, Verdict::Better, "it is better than the uniform log");
@@ -110,7 +105,7 @@ fn a_candidate_that_is_no_better_than_the_policy_in_force_is_not_shown() {
     let lineup = &second.report.lineup;
     let estimates = lineup.candidate.estimates.as_ref().expect("support is ample");
     assert!(estimates.difference.low > 0.05, "{:?}", estimates.difference);
-    assert_eq!(lineup.candidate.verdict, Verdict::NotShown);
+    assert_eq!(lineup.candidate.verdict, Verdict::Worse);
     let held = lineup.in_force.as_ref().expect("there was one");
     let difference = held.difference.expect("both are known");
     let by_hand = estimates.dr.value - held.evaluation.estimates.as_ref().expect("support is ample").dr.value;
@@ -120,6 +115,58 @@ fn a_candidate_that_is_no_better_than_the_policy_in_force_is_not_shown() {
     let shown = second.report.to_markdown();
     assert!(shown.contains("| policy in force (0123456789ab) | 0."), "{shown}");
     assert!(shown.contains("Difference to the policy in force: "), "{shown}");
+}
+
+/// An operator's file says what counts and what must not become worse; the same candidate is better or not by it.
+#[test]
+fn every_gain_is_told_in_its_parts_and_guardrails_decide() {
+    let with = |guardrails: &str| {
+        let outcome =
+            Outcome::from_toml(&format!("[weights]\nquality = 1\nusd = 0.001\n[guardrails]\n{guardrails}")).unwrap();
+        let config = TrainConfig { outcome, ..TrainConfig::default() };
+        train_policy(&logs(1, 3000, true), &config, None).expect("training succeeds").report
+    };
+    let generous = with("quality = 0.05\nusd = 0.01");
+    let lineup = &generous.lineup;
+    assert_eq!(lineup.candidate.verdict, Verdict::Better);
+    let part = |wanted: Part| lineup.parts.iter().find(|part| part.part == wanted).expect("it weighs something");
+    let (quality, usd) = (part(Part::Quality), part(Part::Usd));
+    let standing = |part: &PartJudged| part.guardrail.as_ref().unwrap().standing;
+    assert_eq!((standing(quality), standing(usd)), (Standing::Kept, Standing::Kept));
+    // The value is the sum of its parts, on the same decisions.
+    let (value, parts) = (
+        lineup.candidate.estimates.as_ref().unwrap().dr.value,
+        quality.value.unwrap().value - 0.001 * usd.value.unwrap().value,
+    );
+    assert!((value - parts).abs() < 1e-9, "{value} and {parts}");
+    let shown = generous.to_markdown();
+    assert!(shown.contains("Value is 1 x quality - 0.001 x USD per request."), "{shown}");
+    assert!(
+        shown.contains("- guardrail: usd may become worse by 0.01: difference 0.0") && shown.contains(", kept"),
+        "{shown}"
+    );
+    assert_eq!(Report::clone(&generous), serde_json::from_slice(&generous.to_json().unwrap()).unwrap());
+
+    // Nobody can show that quality rises by nothing less than 0; cost, of a policy that chooses what is good, moves by chance too.
+    let strict = with("latency_s = 1.0");
+    assert_eq!(strict.lineup.candidate.verdict, Verdict::NotShown, "no log tells latency");
+    assert!(strict.to_markdown().contains("latency_s may become worse by 1: difference unknown, not shown to be kept"));
+}
+
+#[test]
+fn a_broken_guardrail_makes_a_gain_worse() {
+    // Cost weighs nothing, and the best model is the dearest everywhere.
+    let mut set = logs(1, 3000, true);
+    for sample in &mut set.samples {
+        sample.quality = Some(if sample.action == 0 { 1.0 } else { 0.0 });
+    }
+    let outcome = Outcome::from_toml("[weights]\nquality = 1\n[guardrails]\nusd = 0.00001").unwrap();
+    let config = TrainConfig { outcome, ..TrainConfig::default() };
+    let report = train_policy(&set, &config, None).expect("training succeeds").report;
+    let estimates = report.lineup.candidate.estimates.as_ref().expect("support is ample");
+    assert!(estimates.difference.low > 0.5, "{:?}", estimates.difference);
+    assert_eq!(report.lineup.candidate.verdict, Verdict::Worse);
+    assert!(report.to_markdown().contains(", broken"), "{}", report.to_markdown());
 }
 
 #[test]
@@ -144,7 +191,9 @@ fn a_model_that_the_logs_never_show_is_no_support() {
     let mut fresh = logs(9, 2000, true);
     fresh.samples.retain(|sample| sample.action != 2);
     fresh.samples.iter_mut().for_each(|sample| sample.propensity = Some(0.5));
-    let refused = evaluate_policy(&fresh, &candidate.policy, None, &config.evaluation).expect("it scores").candidate;
+    let refused = evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation)
+        .expect("it scores")
+        .candidate;
     let Verdict::InsufficientSupport { reasons } = &refused.verdict else { panic!("{:?}", refused.verdict) };
     assert!(reasons.iter().any(|reason| reason.contains("or never")), "{reasons:?}");
     assert!((refused.support.unsupported_mass - 1.0 / 3.0).abs() < 0.1, "{:?}", refused.support);
@@ -184,8 +233,8 @@ fn sticky_logs(seed: u64, sessions: usize) -> TrainingSet {
 fn a_policy_on_a_log_of_kept_models_is_judged_as_drawing_at_the_first_turn() {
     let config = TrainConfig { floor: 0.01, ..TrainConfig::default() };
     let candidate = train_policy(&logs(1, 3000, true), &config, None).expect("training succeeds");
-    let lineup =
-        evaluate_policy(&sticky_logs(2, 3000), &candidate.policy, None, &config.evaluation).expect("it scores");
+    let lineup = evaluate_policy(&sticky_logs(2, 3000), &candidate.policy, None, &config.outcome, &config.evaluation)
+        .expect("it scores");
     let estimates = lineup.candidate.estimates.as_ref().expect("support is ample");
     // Closed form: the best model for law, kept for all four turns, is worth (0.85 + 3 * 0.5) / 4 = 0.5875; a draw at
     // every turn would be worth 0.85. The policy is not quite greedy.
@@ -263,7 +312,7 @@ fn too_few_sessions_give_a_candidate_without_numbers() {
 #[test]
 fn a_price_on_cost_moves_the_choice_to_cheaper_models() {
     let objective = Objective { quality: 0.0, usd: 1000.0 };
-    let config = TrainConfig { objective, ..TrainConfig::default() };
+    let config = TrainConfig { outcome: objective.into(), ..TrainConfig::default() };
     let candidate = train_policy(&logs(3, 1500, true), &config, None).expect("training succeeds");
     let context = OwnedContext { domain: Some("law".into()), prompt_tokens: Some(1000), ..OwnedContext::default() };
     let mut scratch = Scratch::default();
@@ -323,12 +372,16 @@ fn an_older_policy_is_evaluated_on_new_logs_whatever_order_their_models_have() {
     let config = TrainConfig::default();
     let candidate = train_policy(&logs(8, 2000, true), &config, None).expect("training succeeds");
     let fresh = logs(9, 2000, true);
-    let straight = evaluate_policy(&fresh, &candidate.policy, None, &config.evaluation).expect("it scores");
+    let straight =
+        evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation).expect("it scores");
     assert_eq!(straight.candidate.verdict, Verdict::Better);
     let mut turned = fresh.clone();
     turned.actions.reverse();
     turned.samples.iter_mut().for_each(|sample| sample.action = 2 - sample.action);
-    assert_eq!(evaluate_policy(&turned, &candidate.policy, None, &config.evaluation).expect("it scores"), straight);
+    assert_eq!(
+        evaluate_policy(&turned, &candidate.policy, None, &config.outcome, &config.evaluation).expect("it scores"),
+        straight
+    );
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::{Signer, SigningKey as Ed25519Key};
 use rand::RngCore;
-use weir_policy_runtime::{PolicyId, PublicKey, Signature, TrustedKeys, signing_message};
+use weir_policy_runtime::{PolicyId, PublicKey, Signature, TrustedKeys, outcome_signing_message, signing_message};
 
 use crate::{PublisherError, Result};
 
@@ -88,6 +88,13 @@ impl SigningKey {
     pub fn sign(&self, id: &PolicyId) -> Signature {
         let signature = self.secret.sign(&signing_message(id)).to_bytes();
         Signature::new(id.clone(), &self.public, &signature)
+    }
+
+    /// Signs an operator's outcome file.
+    #[must_use]
+    pub fn sign_outcome(&self, file: &[u8]) -> Signature {
+        let signature = self.secret.sign(&outcome_signing_message(file)).to_bytes();
+        Signature::new(PolicyId::of_manifest(file), &self.public, &signature)
     }
 }
 

@@ -41,5 +41,8 @@ pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, N
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
 pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Scratch};
-pub use signature::{PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys, signing_message, verify};
+pub use signature::{
+    OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,
+    outcome_signing_message, signing_message, verify,
+};
 pub use sticky::{sticky_uniform, sticky_uniform_of};

@@ -20,6 +20,15 @@ pub const SIGNING_PREFIX: &str = "weir policy bundle v1\n";
 
 const ALGORITHM: &str = "ed25519";
 
+/// Comes before the hash in what is signed for an operator's outcome file.
+pub const OUTCOME_SIGNING_PREFIX: &str = "weir outcome v1\n";
+
+/// The exact bytes that are signed for an outcome file: its hash is in the place of a policy's id.
+#[must_use]
+pub fn outcome_signing_message(file: &[u8]) -> Vec<u8> {
+    format!("{OUTCOME_SIGNING_PREFIX}{}", PolicyId::of_manifest(file)).into_bytes()
+}
+
 /// The exact bytes that are signed for a policy.
 #[must_use]
 pub fn signing_message(id: &PolicyId) -> Vec<u8> {
@@ -127,6 +136,10 @@ impl Signature {
     /// # Errors
     /// When it is for another policy, by another key, malformed, or wrong.
     pub fn check(&self, id: &PolicyId, key: &PublicKey) -> Result<(), SignatureError> {
+        self.check_message(id, &signing_message(id), key)
+    }
+
+    fn check_message(&self, id: &PolicyId, message: &[u8], key: &PublicKey) -> Result<(), SignatureError> {
         if self.policy_id != *id {
             return Err(SignatureError::OtherPolicy { expected: id.to_string(), found: self.policy_id.to_string() });
         }
@@ -140,7 +153,7 @@ impl Signature {
         hex::decode_to_slice(&self.signature, &mut bytes)
             .map_err(|_| SignatureError::Malformed { why: "the signature has not 128 hexadecimal digits".into() })?;
         key.0
-            .verify_strict(&signing_message(id), &ed25519_dalek::Signature::from_bytes(&bytes))
+            .verify_strict(message, &ed25519_dalek::Signature::from_bytes(&bytes))
             .map_err(|_| SignatureError::Wrong { id: id.to_string() })
     }
 }
@@ -163,12 +176,25 @@ impl TrustedKeys {
     /// # Errors
     /// When the signature's key is not among these, or as [`Signature::check`].
     pub fn verify(&self, id: &PolicyId, signature: &Signature) -> Result<String, SignatureError> {
-        let key = self
-            .0
-            .get(&signature.key_id)
-            .ok_or_else(|| SignatureError::UnknownKey { id: id.to_string(), key_id: signature.key_id.clone() })?;
+        let key = self.key(id, signature)?;
         signature.check(id, key)?;
         Ok(key.key_id())
+    }
+
+    /// Checks that one of the keys signed this outcome file; returns that key's id.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), with the file's hash for the id.
+    pub fn verify_outcome(&self, file: &[u8], signature: &Signature) -> Result<String, SignatureError> {
+        let id = PolicyId::of_manifest(file);
+        let key = self.key(&id, signature)?;
+        signature.check_message(&id, &outcome_signing_message(file), key)?;
+        Ok(key.key_id())
+    }
+
+    fn key(&self, id: &PolicyId, signature: &Signature) -> Result<&PublicKey, SignatureError> {
+        let unknown = || SignatureError::UnknownKey { id: id.to_string(), key_id: signature.key_id.clone() };
+        self.0.get(&signature.key_id).ok_or_else(unknown)
     }
 
     /// The keys, by id.

@@ -75,6 +75,11 @@ pub enum Command {
         #[command(subcommand)]
         command: PolicyCommand,
     },
+    /// What an outcome is worth here: an operator's signed file.
+    Outcome {
+        #[command(subcommand)]
+        command: OutcomeCommand,
+    },
     /// Training sets.
     Features {
         #[command(subcommand)]
@@ -538,6 +543,20 @@ fn moment_ms(text: &str) -> Result<i64, String> {
         Some(weir_store::UtcDay::parse(day)?.start_ms() + minutes * 60_000)
     };
     parsed().ok_or_else(|| "write a day (2026-11-22), or a day and a time in UTC (2026-11-22T08:30)".to_owned())
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum OutcomeCommand {
+    /// Check a file and sign it; the signature lies beside it.
+    Sign {
+        /// TOML: `[weights]` of quality, usd, latency_s, risk and energy_wh, `[guardrails]` of the same, `margin`.
+        file: PathBuf,
+        /// Signing key written by `weir policy keygen`.
+        #[arg(long)]
+        key: PathBuf,
+    },
+    /// What a file says, and which trusted key signed it.
+    Show { file: PathBuf },
 }
 
 #[derive(Debug, Clone, Args)]

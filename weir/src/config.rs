@@ -298,6 +298,8 @@ pub struct PolicySection {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ObjectiveSection {
+    /// A signed file that says what an outcome is worth; `quality` and `usd` then say nothing.
+    pub outcome: Option<PathBuf>,
     pub quality: f64,
     pub usd: f64,
     /// How greedy published policies are (higher explores less); left out, it follows the amount of data.
@@ -432,7 +434,7 @@ impl Default for PolicySection {
 }
 impl Default for ObjectiveSection {
     fn default() -> Self {
-        Self { quality: 1.0, usd: 15.0, gamma: None, floor: 0.02 }
+        Self { outcome: None, quality: 1.0, usd: 15.0, gamma: None, floor: 0.02 }
     }
 }
 
@@ -509,7 +511,7 @@ impl Config {
         if self.upkeep.target_file_bytes < 1 << 20 {
             return bad("upkeep.target_file_bytes is below 1 MiB: the files would be too small to merge".into());
         }
-        let ObjectiveSection { quality, usd, gamma, floor: _ } = self.objective;
+        let ObjectiveSection { quality, usd, gamma, .. } = self.objective;
         for (name, value) in [("quality", Some(quality)), ("usd", Some(usd)), ("gamma", gamma)] {
             if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
                 return bad(format!("objective.{name} is {}: give a number from 0", value.unwrap_or_default()));

@@ -12,6 +12,7 @@ mod error;
 mod http;
 mod knobs;
 mod lines;
+mod outcome;
 mod pipeline;
 mod policy_client;
 mod postgres;

@@ -356,7 +356,7 @@ fn a_file_of_decisions_is_judged_by_every_estimator() {
 fn estimated_propensities_are_labelled_and_take_a_person_s_word() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    simulated_with(folder, "600", |request| {
+    simulated_with(folder, "2400", |request| {
         for field in ["propensity", "candidates"] {
             request.as_object_mut().unwrap().remove(field);
         }
@@ -370,11 +370,49 @@ fn estimated_propensities_are_labelled_and_take_a_person_s_word() {
     assert_eq!(with["report"]["data"]["estimated_propensities"], with["report"]["data"]["evaluated"]);
     let id = with["policy_id"].as_str().unwrap();
     let said = refused(folder, &["policy", "approve", id, "--actor", "ann"]);
-    assert!(said.contains("--force") && said.contains("on estimated propensities"), "{said}");
+    assert!(said.contains("force") && said.contains("on estimated propensities"), "{said}");
     // The simulated router draws evenly, whatever the request: there the estimates are the truth.
     let judged = json(folder, &["evaluate", id, "--estimate-propensities", "--json"]);
-    let logging = &judged["report"]["logging"];
-    assert!(logging["value"].as_f64().is_some(), "{judged}");
+    let mean_weight = &judged["report"]["candidate"]["support"]["mean_weight"];
+    assert!(mean_weight["low"].as_f64().unwrap() < 1.0 && mean_weight["high"].as_f64().unwrap() > 1.0, "{judged}");
     let text = done(folder, &["evaluate", id, "--estimate-propensities"]);
     assert!(text.contains("have propensities that were estimated"), "{text}");
+}
+
+/// What an outcome is worth is an operator's signed file; without a trusted signature nothing is learned by it.
+#[test]
+fn an_outcome_file_is_signed_and_says_what_is_judged() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated(folder, "2400");
+    done(folder, &["policy", "keygen", "key"]);
+    let file = "name = \"support\"\n[weights]\nquality = 1.0\nusd = 15.0\nlatency_s = 0.001\n[guardrails]\nlatency_s = 30.0\nrisk = 0.5\n";
+    std::fs::write(folder.join("outcome.toml"), file).unwrap();
+    std::fs::write(
+        folder.join("weir.toml"),
+        "[objective]\noutcome = \"outcome.toml\"\n# Near to even, so that few sessions suffice.\ngamma = 10.0\n",
+    )
+    .unwrap();
+    let learn = ["learn", "policy", "--key", "key", "--json"];
+    assert!(refused(folder, &learn).contains("weir outcome sign"));
+    let said = done(folder, &["outcome", "sign", "outcome.toml", "--key", "key"]);
+    assert!(said.contains("a unit of latency (s) costs 0.001\nlatency (s) may become worse by 30"), "{said}");
+    assert!(done(folder, &["outcome", "show", "outcome.toml"]).contains("signed by "));
+
+    let report = &json(folder, &learn)["report"];
+    assert_eq!(report["outcome"]["weights"]["latency_s"], 0.001, "{report}");
+    let parts: Vec<&str> =
+        report["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
+    // Nobody checked an answer for hallucinations, so risk is unknown, and a limit on it is not shown to be kept.
+    assert_eq!(parts, ["quality", "usd", "latency_s", "risk"], "{report}");
+    assert_eq!(report["parts"][2]["guardrail"]["standing"], "kept", "{report}");
+    assert_eq!(report["parts"][3]["guardrail"]["standing"], "not_shown", "{report}");
+    assert_ne!(report["verdict"], "better");
+
+    // Another weight under the same signature is refused.
+    std::fs::write(folder.join("outcome.toml"), file.replace("15.0", "1.0")).unwrap();
+    let said = refused(folder, &learn);
+    assert!(said.contains("not to be trusted"), "{said}");
+    std::fs::write(folder.join("outcome.toml"), "[weights]\nbeauty = 1\n").unwrap();
+    assert!(refused(folder, &["outcome", "sign", "outcome.toml", "--key", "key"]).contains("not understood"));
 }

@@ -223,7 +223,9 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         panic!("the page says none");
     };
     let PolicySection { trusted_keys, kafka_topic, refresh_ms } = policy;
-    let ObjectiveSection { quality, usd, gamma, floor } = objective;
+    let ObjectiveSection { outcome: None, quality, usd, gamma, floor } = objective else {
+        panic!("the page says none")
+    };
     let EstimatorsSection { hallucination } = estimators;
     assert!(secrets.is_empty());
     assert!(type_conflicts.is_empty(), "the page says {{}}");
@@ -319,6 +321,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("policy.trusted_keys", path(&trusted_keys)),
         ("policy.kafka_topic", text(&kafka_topic)),
         ("policy.refresh_ms", refresh_ms.to_string()),
+        ("objective.outcome", none()),
         ("objective.quality", format!("{quality:?}")),
         ("objective.usd", format!("{usd:?}")),
         ("objective.gamma", gamma.map_or_else(none, |gamma| format!("{gamma:?}"))),

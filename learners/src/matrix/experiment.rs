@@ -224,20 +224,16 @@ fn uniform_logs(
             let action = rng.random_range(0..models);
             let cell = matrix.cell(query, action);
             logs.push(Sample {
-                propensity_is_estimated: false,
                 context: context(matrix, query, embeddings),
                 action,
                 executed_as_intended: true,
-                intended: None,
                 propensity: Some(1.0 / models as f64),
                 logged_distribution: Some(vec![1.0 / models as f64; models]),
-                allowed: None,
                 quality: Some(matrix.quality[cell]),
                 cost_usd: Some(matrix.cost_usd[cell]),
-                completion_tokens: None,
-                policy: None,
                 cluster: matrix.queries[query].id.clone(),
                 time_ms: (pass * queries.len() + query) as i64,
+                ..Sample::default()
             });
         }
     }

@@ -2,6 +2,8 @@
 -- Rewards are left-joined: a request that nobody judged has no quality, which is not a quality of zero.
 -- An answer from the semantic cache is no evidence about the model that was not called.
 SELECT
+    r.tenant,
+    r.request_id,
     r.arrival_ms,
     -- Decisions that may depend on each other. The repeats of one query of a replayed score matrix are sessions of their
     -- own, so that player's tag comes first; no other tag counts, since a gateway may tag every request by itself.
@@ -26,6 +28,8 @@ SELECT
     r.propensity,
     r.candidates,
     r.cost_usd,
+    r.e2e_us / 1e6 AS latency_s,
+    r.energy_joules / 3600 AS energy_wh,
     r.completion_tokens,
     r.gateway_tags,
     -- What one of our own estimators predicted is no outcome: a policy taught by it would learn the estimator's taste.

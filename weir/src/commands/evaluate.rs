@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use weir_learners::JudgeOptions;
 use weir_learners::matrix::{
     CoverageConfig, Matrix, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
+use weir_learners::{JudgeOptions, Part, PartJudged, Wanted, part_interval};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy};
 use weir_traffic::matrix::Split;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::training::InForce;
-use crate::{services, training};
+use crate::{outcome, services, training};
 
 /// Runs the evaluation that was asked for.
 pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
@@ -122,7 +122,13 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     let store = existing_store(&config).await?;
     let bundle = find(&config, named).await?;
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
-    let mut set = weir_learners::training_set(&store).await?;
+    // Without an operator's file a policy is judged by what it was trained for.
+    let outcome = match config.objective.outcome {
+        Some(_) => outcome::of(&config)?,
+        None => policy.spec().objective.into(),
+    };
+    let wanted = Wanted { tag: None, risk: outcome.parts().any(|part| part == Part::Risk) };
+    let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
     }
@@ -131,7 +137,7 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     let in_force = InForce::of(&registry, Some(&bundle.id)).await?;
     let evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
     let in_force = in_force.as_ref().map(InForce::as_learners_see_it);
-    let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &evaluation)?;
+    let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &outcome, &evaluation)?;
     if common.json {
         return print_json(&serde_json::json!({ "policy_id": bundle.id, "report": lineup }));
     }
@@ -168,6 +174,15 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
             "quality a session, difference to logging {:+.4} ({:+.4} to {:+.4}) at every moment of the logs together",
             quality.value, quality.low, quality.high
         );
+    }
+    for PartJudged { part, value, difference, .. } in &lineup.parts {
+        if let Some((value, difference)) = value.as_ref().zip(difference.as_ref()) {
+            let (value, difference) = (part_interval(*part, value), part_interval(*part, difference));
+            println!("  {:<24} value {value}, difference to logging {difference}", part.in_words());
+        }
+    }
+    for rail in lineup.parts.iter().filter_map(PartJudged::guardrail_sentence) {
+        println!("guardrail: {rail}");
     }
     println!("{}", lineup.data.sentence());
     lineup.data.notes().iter().for_each(|note| println!("{note}"));

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use weir_learners::ope::Verdict;
-use weir_learners::{TrainConfig, hallucination};
+use weir_learners::{Part, TrainConfig, Wanted, hallucination};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::Objective;
 
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind};
@@ -14,7 +13,7 @@ use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::retention::KvCache;
 use crate::training::{Beside, InForce};
-use crate::{services, training};
+use crate::{outcome, services, training};
 
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
@@ -47,13 +46,15 @@ async fn policy(
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
-    let mut set = weir_learners::training_set_tagged(&store, tag.clone()).await?;
+    let outcome = outcome::of(&config)?;
+    let wanted = Wanted { tag: tag.clone(), risk: outcome.parts().any(|part| part == Part::Risk) };
+    let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
     }
     let train = TrainConfig {
         seed,
-        objective: Objective { quality: config.objective.quality, usd: config.objective.usd },
+        outcome,
         gamma: config.objective.gamma,
         floor: config.objective.floor,
         ..TrainConfig::default()

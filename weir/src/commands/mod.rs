@@ -13,6 +13,7 @@ mod evaluate;
 mod features;
 mod fleet;
 mod learn;
+mod outcome;
 mod policy;
 mod positions;
 mod rebuild;
@@ -50,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(&common, args).await,
         Command::Estimate(args) => estimate::run(&common, args).await,
         Command::Decide(args) => decide::run(&common, args).await,
+        Command::Outcome { command } => outcome::run(&common, command),
         Command::Policy { command } => policy::run(&common, command).await,
         Command::Features { command } => features::run(&common, command).await,
         Command::Report { command } => report::run(&common, command).await,

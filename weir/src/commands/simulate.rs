@@ -1,12 +1,12 @@
 //! `weir simulate`: simulated traffic, as fast as the destination takes it.
 
-use weir_policy_runtime::Objective;
 use weir_traffic::UniformRouter;
 use weir_traffic::simulate::{Profile, SimConfig, Simulator, WorldKind};
 
 use super::{configuration, no_data_folder};
 use crate::cli::{Common, ProfileName, SimulateArgs, WorldName};
 use crate::error::Result;
+use crate::outcome;
 use crate::produce::{self, Output};
 use crate::progress::Progress;
 
@@ -21,7 +21,7 @@ pub async fn run(common: &Common, args: SimulateArgs) -> Result<()> {
         requests_per_s: args.rate,
         start_ms: args.start_ms,
         duration_ms: i64::from(args.seconds) * 1_000,
-        objective: Objective { quality: config.objective.quality, usd: config.objective.usd },
+        objective: outcome::of(&config)?.objective(),
         ..SimConfig::default()
     };
     let router = Box::new(UniformRouter::new(format!("simulate-{}", args.seed)));

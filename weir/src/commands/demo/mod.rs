@@ -160,7 +160,7 @@ impl Setup {
     fn train_config(&self) -> TrainConfig {
         let mut config = TrainConfig {
             seed: self.args.seed,
-            objective: self.objective,
+            outcome: self.objective.into(),
             gamma: self.config.objective.gamma,
             floor: self.config.objective.floor,
             ..TrainConfig::default()

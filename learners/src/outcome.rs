@@ -1,0 +1,194 @@
+//! What "better" means to an operator: weights of the parts of an outcome, how much worse each may become, and by how much a policy has
+//! to gain.
+//!
+//! A file, signed, so that a verdict can be traced to who said what it weighs. No weight is a constant of ours.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use weir_policy_runtime::Objective;
+
+use crate::error::{LearnError, Result};
+use crate::training_set::Sample;
+
+/// A part of a request's outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// What whoever used the answer says of it, 0 to 1; more is better.
+    Quality,
+    /// What it cost, US dollars.
+    Usd,
+    /// From arrival to the last token, seconds.
+    LatencyS,
+    /// 1 where a check found a hallucination or the answer was blocked or called unsafe, 0 where something looked and found nothing.
+    Risk,
+    /// Energy of the GPUs, watt-hours, where routers report it.
+    EnergyWh,
+}
+
+impl Part {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 5] = [Self::Quality, Self::Usd, Self::LatencyS, Self::Risk, Self::EnergyWh];
+
+    /// Its name in files and reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quality => "quality",
+            Self::Usd => "usd",
+            Self::LatencyS => "latency_s",
+            Self::Risk => "risk",
+            Self::EnergyWh => "energy_wh",
+        }
+    }
+
+    /// Its name in a sentence.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Quality => "quality",
+            Self::Usd => "USD",
+            Self::LatencyS => "latency (s)",
+            Self::Risk => "risk",
+            Self::EnergyWh => "energy (Wh)",
+        }
+    }
+
+    /// 1 where more is better, -1 where less is.
+    #[must_use]
+    pub fn sign(self) -> f64 {
+        if self == Self::Quality { 1.0 } else { -1.0 }
+    }
+
+    /// What was observed of it.
+    #[must_use]
+    pub fn of(self, sample: &Sample) -> Option<f64> {
+        match self {
+            Self::Quality => sample.quality,
+            Self::Usd => sample.cost_usd,
+            Self::LatencyS => sample.latency_s,
+            Self::Risk => sample.risk,
+            Self::EnergyWh => sample.energy_wh,
+        }
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What is maximised, and what must not become worse.
+///
+/// `value = weights.quality · quality - Σ weights.part · part` over the others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outcome {
+    /// What people call it.
+    #[serde(default)]
+    pub name: String,
+    /// Value of a unit of each part; what is left out weighs nothing.
+    pub weights: BTreeMap<Part, f64>,
+    /// By how many units each part may become worse on average. A policy is only better if the logs show that it keeps them.
+    #[serde(default)]
+    pub guardrails: BTreeMap<Part, f64>,
+    /// A policy is only better if it gains more than this, in units of value.
+    #[serde(default)]
+    pub margin: f64,
+}
+
+impl Outcome {
+    /// Reads the file's text, TOML.
+    ///
+    /// # Errors
+    /// [`LearnError::Config`] when it is none, or a number makes no sense.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let outcome: Self = toml::from_str(text)
+            .map_err(|error| LearnError::Config(format!("the outcome file is not understood: {}", error.message())))?;
+        outcome.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        let wrong = |what: String| Err(LearnError::Config(what));
+        let numbers = self.weights.iter().map(|entry| ("weights", entry));
+        for (table, (part, number)) in numbers.chain(self.guardrails.iter().map(|entry| ("guardrails", entry))) {
+            if !number.is_finite() || *number < 0.0 {
+                return wrong(format!("{table}.{part} is {number}: give a number from 0; what costs is subtracted"));
+            }
+        }
+        if !self.margin.is_finite() || self.margin < 0.0 {
+            return wrong(format!("margin is {}: give a number from 0", self.margin));
+        }
+        if self.weights.values().all(|weight| *weight == 0.0) {
+            return wrong("no part weighs anything: give weights.quality at least".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// The weight of a part.
+    #[must_use]
+    pub fn weight(&self, part: Part) -> f64 {
+        self.weights.get(&part).copied().unwrap_or_default()
+    }
+
+    /// Parts that weigh something or have a guardrail.
+    pub fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        Part::ALL.into_iter().filter(|part| self.weight(*part) > 0.0 || self.guardrails.contains_key(part))
+    }
+
+    /// The value that followed a decision; `None` where a part that weighs something is missing.
+    #[must_use]
+    pub fn value(&self, sample: &Sample) -> Option<f64> {
+        let weighed = Part::ALL.into_iter().filter(|part| self.weight(*part) > 0.0);
+        weighed.map(|part| Some(part.sign() * self.weight(part) * part.of(sample)?)).sum()
+    }
+
+    /// What a policy can foresee of it when it decides: quality and cost.
+    #[must_use]
+    pub fn objective(&self) -> Objective {
+        Objective { quality: self.weight(Part::Quality), usd: self.weight(Part::Usd) }
+    }
+}
+
+impl From<Objective> for Outcome {
+    fn from(objective: Objective) -> Self {
+        let weights = BTreeMap::from([(Part::Quality, objective.quality), (Part::Usd, objective.usd)]);
+        Self { name: String::new(), weights, guardrails: BTreeMap::new(), margin: 0.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "name = \"support\"\nmargin = 0.01\n[weights]\nquality = 1.0\nusd = 15\nlatency_s = 0.02\n[guardrails]\nrisk = 0.005\n";
+
+    #[test]
+    fn a_file_says_what_a_decision_was_worth() {
+        let outcome = Outcome::from_toml(FILE).unwrap();
+        let sample = Sample { quality: Some(0.8), cost_usd: Some(0.01), latency_s: Some(5.0), ..Sample::default() };
+        // 0.8 - 15 · 0.01 - 0.02 · 5
+        assert!((outcome.value(&sample).unwrap() - 0.55).abs() < 1e-12);
+        assert_eq!(outcome.value(&Sample { latency_s: None, ..sample.clone() }), None, "what is missing is missing");
+        assert_eq!(outcome.parts().collect::<Vec<_>>(), [Part::Quality, Part::Usd, Part::LatencyS, Part::Risk]);
+        assert_eq!(outcome.objective(), Objective { quality: 1.0, usd: 15.0 });
+    }
+
+    #[test]
+    fn files_that_make_no_sense_are_refused_with_what_to_give() {
+        for (text, why) in [
+            ("[weights]\nquality = -1", "weights.quality is -1"),
+            ("[weights]\nusd = 0", "no part weighs anything"),
+            ("[weights]\nbeauty = 1", "beauty"),
+            ("margin = nan\n[weights]\nquality = 1", "margin"),
+            ("[weights]\nquality = 1\n[guardrails]\nusd = inf", "guardrails.usd"),
+            ("weights = 3", "not understood"),
+        ] {
+            let said = Outcome::from_toml(text).unwrap_err().to_string();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+}
