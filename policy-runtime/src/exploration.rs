@@ -13,6 +13,9 @@ pub struct Exploration {
 }
 
 impl Exploration {
+    /// None at all: what looks best is taken, and what ties for best is drawn among itself.
+    pub const NONE: Self = Self { gamma: f64::INFINITY, floor: 0.0 };
+
     pub(crate) fn problem(&self) -> Option<&'static str> {
         if !self.gamma.is_finite() || self.gamma < 0.0 {
             return Some("exploration.gamma must be a finite number, zero or above");
@@ -47,13 +50,14 @@ pub fn floor_share(floor: f64, allowed_actions: usize) -> f64 {
 ///
 /// A score that is not finite cannot be compared: with γ > 0 its action gets its floor share only, and if no allowed
 /// score is finite all allowed actions are equally likely. A γ or floor outside its range is moved to the nearest
-/// legal value (a NaN γ to 0, a NaN floor to 1: both explore).
+/// legal value (a NaN γ to 0, a NaN floor to 1: both explore). An infinite γ is greedy.
 ///
 /// # Panics
 /// When the three slices differ in length.
 pub fn inverse_gap_weights(scores: &[f64], allowed: &[bool], gamma: f64, floor: f64, out: &mut [f64]) {
     assert!(scores.len() == allowed.len() && scores.len() == out.len(), "one score, one flag, one output per action");
-    let gamma = if gamma.is_nan() { 0.0 } else { gamma.clamp(0.0, f64::MAX) };
+    // An endless γ leaves nothing to what is not best: gaps are above 0 where it meets them.
+    let gamma = if gamma.is_nan() { 0.0 } else { gamma.max(0.0) };
     let floor = if floor.is_nan() { 1.0 } else { floor.clamp(0.0, 1.0) };
     out.fill(0.0);
     let allowed_actions = allowed.iter().filter(|flag| **flag).count();

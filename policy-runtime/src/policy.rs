@@ -133,6 +133,16 @@ impl Scratch {
         &self.propensity
     }
 
+    /// What the last decision is expected to cost beside always taking the best allowed action, in units of utility:
+    /// `Σ p(a) (u* - u(a))`. What exploration pays for evidence.
+    #[must_use]
+    pub fn expected_loss(&self) -> f64 {
+        let possible =
+            || self.utility.iter().zip(&self.propensity).filter(|(utility, p)| **p > 0.0 && utility.is_finite());
+        let best = possible().map(|(utility, _)| *utility).fold(f64::NEG_INFINITY, f64::max);
+        possible().map(|(utility, p)| p * (best - utility)).sum()
+    }
+
     fn fit(&mut self, policy: &Policy) {
         if self.input.len() != policy.width {
             self.input.resize(policy.width, 0.0);
@@ -251,6 +261,20 @@ impl Policy {
         allowed: &[bool],
         scratch: &'s mut Scratch,
     ) -> Result<&'s [f64], PolicyError> {
+        self.propensities_under(self.spec.exploration, context, allowed, scratch)
+    }
+
+    /// The same, under another exploration than the policy's own: [`Exploration::NONE`] takes what looks best.
+    ///
+    /// # Errors
+    /// As [`Policy::propensities`].
+    pub fn propensities_under<'s>(
+        &self,
+        Exploration { gamma, floor }: Exploration,
+        context: &Context<'_>,
+        allowed: &[bool],
+        scratch: &'s mut Scratch,
+    ) -> Result<&'s [f64], PolicyError> {
         let expected = self.spec.actions.len();
         if allowed.len() != expected {
             return Err(PolicyError::AllowedLength { expected, found: allowed.len() });
@@ -259,7 +283,6 @@ impl Policy {
             return Err(PolicyError::NothingAllowed);
         }
         self.score(context, scratch);
-        let Exploration { gamma, floor } = self.spec.exploration;
         inverse_gap_weights(&scratch.utility, allowed, gamma, floor, &mut scratch.propensity);
         Ok(&scratch.propensity)
     }
@@ -275,10 +298,25 @@ impl Policy {
         u: f64,
         scratch: &mut Scratch,
     ) -> Result<Decision, PolicyError> {
+        self.decide_under(self.spec.exploration, context, allowed, u, scratch)
+    }
+
+    /// The same, under another exploration than the policy's own.
+    ///
+    /// # Errors
+    /// As [`Policy::decide`].
+    pub fn decide_under(
+        &self,
+        exploration: Exploration,
+        context: &Context<'_>,
+        allowed: &[bool],
+        u: f64,
+        scratch: &mut Scratch,
+    ) -> Result<Decision, PolicyError> {
         if !(0.0..1.0).contains(&u) {
             return Err(PolicyError::Draw(u));
         }
-        let propensities = self.propensities(context, allowed, scratch)?;
+        let propensities = self.propensities_under(exploration, context, allowed, scratch)?;
         let action = inverse_cdf(propensities, u).ok_or(PolicyError::NothingAllowed)?;
         Ok(Decision { action, propensity: propensities[action] })
     }

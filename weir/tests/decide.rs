@@ -14,7 +14,22 @@ fn sidecar(folder: &std::path::Path) -> Running {
 }
 
 fn logging_to(folder: &std::path::Path, log: &str) -> Running {
-    Running::start(folder, &["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", log, "--salt", "test"])
+    Running::start(
+        folder,
+        &[
+            "decide",
+            "--policy",
+            "bundle",
+            "--listen",
+            "127.0.0.1:0",
+            "--log",
+            log,
+            "--salt",
+            "test",
+            "--explore",
+            "*=1000000",
+        ],
+    )
 }
 
 impl Running {
@@ -249,7 +264,19 @@ fn with_tables() -> Bundle {
 fn a_model_that_hallucinates_on_a_subject_is_kept_away_from_its_facts() {
     let folder = tempfile::tempdir().unwrap();
     support::signed(folder.path(), &with_tables());
-    let arguments = ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
+    let arguments = [
+        "decide",
+        "--policy",
+        "bundle",
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "d.jsonl",
+        "--salt",
+        "test",
+        "--explore",
+        "*=1000000",
+    ];
     let limits = ["--hallucination-max", "0.1", "--check", "0.5"];
     let sidecar = Running::start(folder.path(), &[&arguments[..], &limits[..]].concat());
     let candidates = |context: Value| {
@@ -322,4 +349,53 @@ fn the_tables_of_the_policy_in_force_are_handed_out() {
     assert_eq!((status, &table["rows"][0]["evidence"]), (200, &json!(900)), "{table}");
     let (status, none) = get("/v1/knobs/weather");
     assert_eq!(status, 404, "{none}");
+}
+
+/// Nobody is explored with who was not named, and a budget that is spent ends it, across a restart too.
+#[test]
+fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first model looks better.
+    support::signed(folder.path(), &support::bundle_with([1.0, 0.0, 0.0, 0.0]));
+    let start = |explore: &[&str]| {
+        let arguments =
+            ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
+        Running::start(folder.path(), &[&arguments[..], explore].concat())
+    };
+    let ask = |sidecar: &Running, n: u32, more: Value| {
+        let mut body = json!({ "session_id": format!("s{n}"), "tenant": "a", "context": { "fact_check": true } });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = sidecar.ask(&body);
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let explores = |answer: &Value| answer["propensity"].as_f64().unwrap() < 1.0;
+    {
+        let sidecar = start(&[]);
+        assert!((0..50).all(|n| !explores(&ask(&sidecar, n, json!({})))), "off by default");
+    }
+    let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["expected_loss"].as_f64().unwrap_or_default();
+    let spent = || -> f64 { std::fs::read_to_string(folder.path().join("d.jsonl")).unwrap().lines().map(loss).sum() };
+    assert_eq!(spent(), 0.0);
+    let one = {
+        let sidecar = start(&["--explore", "a=1000"]);
+        let answer = ask(&sidecar, 100, json!({}));
+        assert!(explores(&answer), "{answer}");
+        assert!(!explores(&ask(&sidecar, 101, json!({ "flagged": true }))), "never on flagged traffic");
+        assert!(!explores(&ask(&sidecar, 102, json!({ "tenant": "b" }))), "b has no budget");
+        spent()
+    };
+    assert!(one > 0.0, "exploring is expected to cost something");
+    // Room for nine more; what was spent before the restart counts.
+    let budget = format!("a={}", one * 9.5);
+    let explored = {
+        let sidecar = start(&["--explore", &budget]);
+        (200..260).filter(|n| explores(&ask(&sidecar, *n, json!({})))).count()
+    };
+    assert_eq!(explored, 9, "{budget}");
+    let sidecar = start(&["--explore", &budget]);
+    assert!(!explores(&ask(&sidecar, 300, json!({}))), "spent is spent");
+    // A session that was drawn keeps its model.
+    let (first, again) = (ask(&sidecar, 300, json!({})), ask(&sidecar, 300, json!({})));
+    assert_eq!(first["model"], again["model"]);
 }

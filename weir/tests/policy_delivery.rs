@@ -12,8 +12,19 @@ use weir_policy_publisher::keys::SigningKey;
 const CONFIG: &str = "[http]\nlisten = \"127.0.0.1:0\"\n[policy]\nrefresh_ms = 100\n";
 
 fn decide(folder: &Path, serving: &Running) -> Running {
-    let arguments =
-        ["decide", "--policy", serving.url(), "--listen", "127.0.0.1:0", "--log", "decisions.jsonl", "--salt", "s"];
+    let arguments = [
+        "decide",
+        "--policy",
+        serving.url(),
+        "--listen",
+        "127.0.0.1:0",
+        "--log",
+        "decisions.jsonl",
+        "--salt",
+        "s",
+        "--explore",
+        "*=1000000",
+    ];
     Running::start(folder, &[&arguments[..], &["--trusted-keys", "router-keys"]].concat())
 }
 

@@ -29,8 +29,13 @@ pub fn signed(folder: &Path, bundle: &Bundle) -> (SigningKey, PathBuf) {
     (key, place)
 }
 
-/// The policy itself.
+/// The policy itself, to which both models look alike.
 pub fn bundle() -> Bundle {
+    bundle_with([0.0; 4])
+}
+
+/// The same with these biases: logits of the quality of both models, then logarithms of their costs.
+pub fn bundle_with(biases: [f32; 4]) -> Bundle {
     let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
     let spec = PolicySpec {
         features: FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
@@ -40,7 +45,7 @@ pub fn bundle() -> Bundle {
         heads: Heads::QualityLogitsThenLnCostUsd,
     };
     let inputs = spec.features.width();
-    let network = Mlp::new(vec![Layer::new(inputs, vec![0.1; inputs * 4], vec![0.0; 4]).unwrap()]).unwrap();
+    let network = Mlp::new(vec![Layer::new(inputs, vec![0.1; inputs * 4], biases.to_vec()).unwrap()]).unwrap();
     let files = [(POLICY_FILE, spec.to_json().unwrap()), (WEIGHTS_FILE, network.to_safetensors().unwrap())];
     let files = files.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
     let manifest = Manifest::routing_policy("smallest", 0, Lineage::default(), serde_json::json!({}));

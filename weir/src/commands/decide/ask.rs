@@ -23,9 +23,14 @@ pub(super) struct Ask {
     pub context: OwnedContext,
     /// Models that may be chosen; all of the policy's when left out.
     pub candidates: Option<Vec<String>>,
+    /// The router holds the request for unsafe: it is not explored with.
+    pub flagged: Option<bool>,
 }
 
 impl Ask {
+    /// What a request without a tenant counts as.
+    pub(super) const NO_TENANT: &'static str = "default";
+
     /// Reads a request's body.
     ///
     /// # Errors
@@ -48,7 +53,7 @@ impl Ask {
     }
 
     pub(super) fn tenant(&self) -> &str {
-        self.tenant.as_deref().unwrap_or("default")
+        self.tenant.as_deref().unwrap_or(Self::NO_TENANT)
     }
 
     pub(super) fn may_serve(&self, model: &str) -> bool {
@@ -98,6 +103,7 @@ const ASK: &[(&str, Kind)] = &[
     ("tenant", Kind::Text),
     ("context", Kind::Object),
     ("candidates", Kind::Texts),
+    ("flagged", Kind::Flag),
 ];
 
 const CONTEXT: &[(&str, Kind)] = &[

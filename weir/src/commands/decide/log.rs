@@ -21,6 +21,8 @@ pub(super) struct Line<'a> {
     pub propensity: Option<f64>,
     pub policy_version: &'a str,
     pub candidates: &'a [Candidate],
+    /// What the draw is expected to cost beside taking what looks best, in units of utility; null where it did.
+    pub expected_loss: Option<f64>,
 }
 
 /// Where decisions are written.
@@ -84,6 +86,7 @@ mod tests {
             propensity: Some(1.0),
             policy_version: "sha256:0",
             candidates: &[],
+            expected_loss: None,
         }
     }
 

@@ -9,6 +9,7 @@
 //! something from it.
 
 mod ask;
+mod explore;
 mod follow;
 mod gates;
 mod log;
@@ -29,9 +30,10 @@ use tokio::sync::watch;
 use weir_policy_publisher::keys;
 use weir_policy_runtime::{KnobTable, Scratch, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
-use weir_store::Keyring;
+use weir_store::{Keyring, UtcDay};
 
 use self::ask::Ask;
+use self::explore::Explorer;
 use self::follow::Source;
 use self::gates::Gates;
 use self::log::{DecisionLog, Line};
@@ -64,6 +66,8 @@ struct Answer {
     /// Is the answer worth checking for hallucination? Only where `--check` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<bool>,
+    #[serde(skip)]
+    expected_loss: f64,
 }
 
 impl Answer {
@@ -75,15 +79,17 @@ impl Answer {
             sticky,
             candidates: drawn.candidates.clone(),
             check: None,
+            expected_loss: drawn.expected_loss,
         }
     }
 }
 
-/// Sessions and log together, under one lock: of two first turns of a session one is logged and kept, and the other is
+/// Sessions, log and what exploration has spent together, under one lock: of two first turns of a session one is logged and kept, and the other is
 /// answered with it.
 struct Desk {
     sessions: Sessions,
     log: DecisionLog,
+    explorer: Explorer,
 }
 
 struct Sidecar {
@@ -136,7 +142,11 @@ pub async fn run(common: &Common, args: DecideArgs) -> Result<()> {
     let source = Source::open(&args.policy, Trust::Signed(trusted))?;
     let salt = salt(args.salt)?;
     let listener = Listener::bind(&args.listen).await?;
-    let desk = Desk { sessions: Sessions::default(), log: DecisionLog::open(args.log.as_deref())? };
+    let mut explorer = Explorer::parse(&args.explore)?;
+    if let Some(log) = &args.log {
+        explorer.recall(log, UtcDay::today())?;
+    }
+    let desk = Desk { sessions: Sessions::default(), log: DecisionLog::open(args.log.as_deref())?, explorer };
     let desk = Arc::new(Mutex::new(desk));
     let (active_sender, active) = watch::channel(None);
     let stop = stop_on_signal();
@@ -284,10 +294,13 @@ impl Sidecar {
                 actions.iter().map(|action| action.model.as_str()).collect::<Vec<_>>().join(", ")
             )));
         }
+        let exploration = self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today());
         SCRATCH.with_borrow_mut(|scratch| {
             let uniform = self.uniform(ask, leaves);
-            let decision =
-                loaded.policy.decide(&ask.context.as_context(), &allowed, uniform, scratch).map_err(Failure::user)?;
+            let decision = loaded
+                .policy
+                .decide_under(exploration, &ask.context.as_context(), &allowed, uniform, scratch)
+                .map_err(Failure::user)?;
             let candidates = actions
                 .iter()
                 .zip(scratch.propensities())
@@ -299,6 +312,7 @@ impl Sidecar {
                 propensity: decision.propensity,
                 policy_id: loaded.id.to_string(),
                 candidates,
+                expected_loss: scratch.expected_loss(),
                 since_ms: now_ms(),
             })
         })
@@ -340,7 +354,10 @@ impl Desk {
             propensity: answer.propensity,
             policy_version: &answer.policy_id,
             candidates: &answer.candidates,
-        })
+            expected_loss: Some(answer.expected_loss).filter(|loss| *loss > 0.0),
+        })?;
+        self.explorer.charge(ask.tenant(), answer.expected_loss, UtcDay::today());
+        Ok(())
     }
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Assignment {
     pub policy_id: String,
     /// What it was drawn from.
     pub candidates: Vec<Candidate>,
+    /// What each request drawn so is expected to cost, in units of utility.
+    pub expected_loss: f64,
     pub since_ms: i64,
 }
 
@@ -65,6 +67,7 @@ mod tests {
             propensity: 0.5,
             policy_id: policy_id.into(),
             candidates: Vec::new(),
+            expected_loss: 0.0,
             since_ms: 0,
         }
     }

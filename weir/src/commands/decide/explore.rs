@@ -1,0 +1,167 @@
+//! Who may be explored with, and how much it may cost.
+//!
+//! Exploration is off until an operator names a tenant and a budget: what exploring may cost it a day, in units of the policy's own
+//! utility, as the policy expects it. A decision whose tenant has not been named, whose budget is spent, or whose request is flagged
+//! takes what looks best. What was spent is in the decision log, and a restart reads it back from there.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use serde::Deserialize;
+use weir_policy_runtime::Exploration;
+use weir_store::UtcDay;
+
+use super::ask::Ask;
+use crate::error::{Failure, Result};
+
+/// Stands for every tenant that is not named, each with a budget of its own.
+const ANY: &str = "*";
+
+/// Budgets, and what of them is spent today.
+#[derive(Debug, Default)]
+pub(super) struct Explorer {
+    per_day: HashMap<String, f64>,
+    day: Option<UtcDay>,
+    spent: HashMap<String, f64>,
+}
+
+impl Explorer {
+    /// From `TENANT=LOSS`, each.
+    pub(super) fn parse(budgets: &[String]) -> Result<Self> {
+        let mut per_day = HashMap::new();
+        for text in budgets {
+            let parsed = text.split_once('=').and_then(|(tenant, loss)| Some((tenant, loss.parse::<f64>().ok()?)));
+            let Some((tenant, loss)) =
+                parsed.filter(|(tenant, loss)| !tenant.is_empty() && loss.is_finite() && *loss >= 0.0)
+            else {
+                return Err(Failure::user(format!(
+                    "--explore {text} is not TENANT=LOSS, a tenant (or *) and what exploring may cost it a day in units of utility"
+                )));
+            };
+            per_day.insert(tenant.to_owned(), loss);
+        }
+        Ok(Self { per_day, ..Self::default() })
+    }
+
+    /// Takes up what the log says was spent today.
+    pub(super) fn recall(&mut self, log: &Path, today: UtcDay) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Spent {
+            decided_ms: i64,
+            tenant: Option<String>,
+            expected_loss: Option<f64>,
+        }
+        if self.per_day.is_empty() || !log.is_file() {
+            return Ok(());
+        }
+        let unreadable =
+            |error| Failure::user(format!("cannot read what exploration has spent from {}: {error}", log.display()));
+        let lines = BufReader::new(std::fs::File::open(log).map_err(unreadable)?).split(b'\n');
+        for line in lines {
+            // A line that a full disk cut off was no decision.
+            let Ok(spent) = serde_json::from_slice::<Spent>(&line.map_err(unreadable)?) else { continue };
+            if UtcDay::of_ms(spent.decided_ms) == today {
+                let tenant = spent.tenant.as_deref().unwrap_or(Ask::NO_TENANT);
+                self.charge(tenant, spent.expected_loss.unwrap_or_default(), today);
+            }
+        }
+        Ok(())
+    }
+
+    /// How the decision may be drawn: by the policy's own exploration, or not at all.
+    pub(super) fn allows(&mut self, ask: &Ask, policys: Exploration, today: UtcDay) -> Exploration {
+        if ask.flagged == Some(true) || self.left(ask.tenant(), today).is_none_or(|left| left <= 0.0) {
+            return Exploration::NONE;
+        }
+        policys
+    }
+
+    /// What is left of a tenant's budget today; `None` where it has none.
+    fn left(&mut self, tenant: &str, today: UtcDay) -> Option<f64> {
+        self.turn_to(today);
+        let budget = self.per_day.get(tenant).or_else(|| self.per_day.get(ANY))?;
+        Some(budget - self.spent.get(tenant).copied().unwrap_or_default())
+    }
+
+    /// Books what a decision is expected to cost.
+    pub(super) fn charge(&mut self, tenant: &str, expected_loss: f64, today: UtcDay) {
+        self.turn_to(today);
+        if expected_loss > 0.0 {
+            *self.spent.entry(tenant.to_owned()).or_default() += expected_loss;
+            events::charged(expected_loss);
+        }
+    }
+
+    fn turn_to(&mut self, today: UtcDay) {
+        if self.day != Some(today) {
+            self.day = Some(today);
+            self.spent.clear();
+        }
+    }
+}
+
+/// Counters of exploration, together.
+mod events {
+    pub(super) fn charged(expected_loss: f64) {
+        metrics::counter!("weir_decide_explored_total").increment(1);
+        metrics::histogram!("weir_decide_expected_loss").record(expected_loss);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICYS: Exploration = Exploration { gamma: 10.0, floor: 0.1 };
+
+    fn ask(body: &str) -> Ask {
+        Ask::parse(body.as_bytes()).unwrap()
+    }
+
+    fn today() -> UtcDay {
+        UtcDay::parse("2026-11-30").unwrap()
+    }
+
+    #[test]
+    fn only_named_tenants_are_explored_with_and_never_on_flagged_requests() {
+        let mut explorer = Explorer::parse(&["a=1.5".to_owned()]).unwrap();
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), POLICYS);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a", "flagged": true}"#), POLICYS, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), POLICYS, today()), Exploration::NONE);
+        assert_eq!(Explorer::parse(&[]).unwrap().allows(&ask("{}"), POLICYS, today()), Exploration::NONE);
+    }
+
+    #[test]
+    fn a_budget_ends_exploration_until_the_next_day() {
+        let mut explorer = Explorer::parse(&["*=1".to_owned()]).unwrap();
+        explorer.charge("a", 0.6, today());
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), POLICYS);
+        explorer.charge("a", 0.6, today());
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), POLICYS, today()), POLICYS, "each has its own");
+        let tomorrow = UtcDay::parse("2026-12-01").unwrap();
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, tomorrow), POLICYS);
+    }
+
+    #[test]
+    fn a_restart_knows_what_was_spent() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("decisions.jsonl");
+        let at = today().start_ms() + 1;
+        let lines = format!(
+            "{{\"decided_ms\":{at},\"tenant\":\"a\",\"expected_loss\":0.7}}\n{{\"decided_ms\":1,\"tenant\":\"a\",\"expected_loss\":9}}\n{{\"decided_ms\":{at},\"tenant\":\"a\",\"exp"
+        );
+        std::fs::write(&log, lines).unwrap();
+        let mut explorer = Explorer::parse(&["a=1".to_owned()]).unwrap();
+        explorer.recall(&log, today()).unwrap();
+        assert!((explorer.left("a", today()).unwrap() - 0.3).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_budget_that_is_none_is_refused_with_what_to_write() {
+        for text in ["a", "=1", "a=much", "a=-1", "a=inf"] {
+            assert!(Explorer::parse(&[text.to_owned()]).unwrap_err().to_string().contains("TENANT=LOSS"), "{text}");
+        }
+    }
+}
