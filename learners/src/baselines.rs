@@ -17,6 +17,9 @@ pub(crate) enum Target<'a> {
     Uniform,
     /// Always the first allowed action of a ranking.
     Ranking(Vec<usize>),
+    /// What a router takes by a selector of its own: its choice among the actions, and where that is not allowed, or is none of them,
+    /// the first that is.
+    Selected(&'a dyn Fn(&Sample) -> Option<usize>),
     /// By domain, the first allowed action of the domain's ranking; elsewhere of the general one.
     RankingByDomain { domains: BTreeMap<String, Vec<usize>>, elsewhere: Vec<usize> },
 }
@@ -59,6 +62,13 @@ impl<'a> Target<'a> {
                 out.iter_mut().zip(allowed).for_each(|(p, flag)| *p = if *flag { 1.0 / count } else { 0.0 });
             }
             Self::Ranking(ranking) => choose(ranking, allowed, out),
+            Self::Selected(select) => {
+                let first = (0..out.len()).collect::<Vec<_>>();
+                match select(sample).filter(|action| allowed[*action]) {
+                    Some(action) => choose(&[action], allowed, out),
+                    None => choose(&first, allowed, out),
+                }
+            }
             Self::RankingByDomain { domains, elsewhere } => {
                 let ranking = sample.context.domain.as_ref().and_then(|domain| domains.get(domain));
                 choose(ranking.unwrap_or(elsewhere), allowed, out);

@@ -155,6 +155,22 @@ pub(crate) fn lineup(
     })
 }
 
+/// Judges a target and holds it against another, on the samples at `holdout`.
+pub(crate) fn beside(
+    set: &TrainingSet,
+    (target, parent): (&Target<'_>, &Target<'_>),
+    holdout: &[usize],
+    outcome: &Outcome,
+    config: &EvaluationConfig,
+) -> Result<(ope::Evaluation, Option<Estimate>)> {
+    let draws = Draws { set, holdout, drawn_at: drawn_at(&set.samples) };
+    let exam = Exam::new(&draws, |sample| outcome.value(sample));
+    let (rows, others) = (exam.rows(&draws.of(target)?, config), exam.rows(&draws.of(parent)?, config));
+    let (evaluation, other) = (ope::evaluate(&rows, config), ope::evaluate(&others, config));
+    let both = evaluation.estimates.is_some() && other.estimates.is_some();
+    Ok((evaluation, both.then(|| ope::paired_difference(&rows, &others, config))))
+}
+
 /// One part of the outcome, in its own unit: on the decisions whose part was observed. A guardrail is held against the policy in force,
 /// where there is one, else against what was logged.
 fn part_judged(

@@ -23,6 +23,7 @@ mod draws;
 mod error;
 mod estimated_propensities;
 mod evaluate;
+pub mod exports;
 mod feature_fit;
 pub mod hallucination;
 mod judged_rounds;
@@ -48,5 +49,5 @@ pub use report::{
     part_interval,
 };
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
-pub use train::{Candidate, TrainConfig, is_holdout, train_policy};
+pub use train::{Candidate, TrainConfig, export_vllm_sr, is_holdout, train_policy};
 pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

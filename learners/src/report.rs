@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Objective};
 
+use crate::exports::ExportSummary;
 use crate::ope::{Estimate, Evaluation, Verdict};
 use crate::outcome::{Outcome, Part};
 use crate::reward_model::RewardModelMetrics;
@@ -286,6 +287,9 @@ pub struct Report {
     /// What else was learned, by name, beside trivial baselines: the hallucination estimator that runs in the stream, and
     /// the output-length quantiles.
     pub estimators: BTreeMap<String, EstimatorSummary>,
+    /// The policy in other routers' forms, each judged as it is exported.
+    #[serde(default)]
+    pub exports: Vec<ExportSummary>,
 }
 
 impl Report {
@@ -315,7 +319,37 @@ impl Report {
         self.parts(&mut out);
         self.data(&mut out);
         self.models(&mut out);
+        self.exports(&mut out);
         out
+    }
+
+    fn exports(&self, out: &mut String) {
+        if self.exports.is_empty() {
+            return;
+        }
+        line(out, format_args!("\n## Exports\n"));
+        line(out, format_args!("| file | chooses as its parent | predicted loss | value | difference to its parent |"));
+        line(out, format_args!("|---|---:|---:|---|---|"));
+        for export in &self.exports {
+            let value = export.evaluation.estimates.as_ref().map(|found| interval(&found.dr));
+            let difference = export.difference_to_parent.as_ref().map(interval);
+            let shown = |text: Option<String>| text.unwrap_or_else(|| "insufficient support".to_owned());
+            line(
+                out,
+                format_args!(
+                    "| {} | {:.1} % | {:.4} | {} | {} |",
+                    export.file,
+                    100.0 * export.agreement,
+                    export.predicted_loss,
+                    shown(value),
+                    shown(difference)
+                ),
+            );
+        }
+        line(
+            out,
+            format_args!("\nDistilled from {} decisions; judged are the exported bytes.", self.exports[0].decisions),
+        );
     }
 
     /// Of the value, in words.

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, sticky_uniform};
+use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, Scratch, sticky_uniform};
 
 use crate::baselines::Target;
 use crate::error::{LearnError, Result};
-use crate::evaluate::{PolicyInForce, explored, lineup};
+use crate::evaluate::{PolicyInForce, beside, explored, lineup};
+use crate::exports::ExportSummary;
+use crate::exports::vllm_sr::{self, DistilConfig};
 use crate::feature_fit::fit_features;
 use crate::ope::EvaluationConfig;
 use crate::outcome::Outcome;
@@ -106,8 +108,66 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
         lineup,
         reward_model: metrics,
         estimators: BTreeMap::new(),
+        exports: Vec::new(),
     };
     Ok(Candidate { spec, weights, policy, report })
+}
+
+/// The candidate in the forms that vLLM Semantic Router loads, distilled from what it was trained on and judged on the rest as the bytes
+/// that are exported; adds the files' summaries to its report.
+///
+/// # Errors
+/// As [`vllm_sr::distil`], and when a policy cannot score a logged decision.
+pub fn export_vllm_sr(
+    set: &TrainingSet,
+    candidate: &mut Candidate,
+    config: &TrainConfig,
+    distil: &DistilConfig,
+) -> Result<BTreeMap<String, Vec<u8>>> {
+    let (train, holdout) = split(&set.samples, config);
+    let parent = candidate.policy.clone();
+    let distilled = vllm_sr::distil(&parent, &set.samples, &train, distil)?;
+    let evaluation = explored(&config.evaluation, config.floor, set.actions.len(), None);
+    let place = |model: &str| set.actions.iter().position(|action| action.model == model);
+    let mut files = BTreeMap::from([(vllm_sr::GOLDEN_FILE.to_owned(), distilled.golden)]);
+    for (file, artifact) in [(vllm_sr::MLP_FILE, distilled.mlp), (vllm_sr::SVM_FILE, distilled.svm)] {
+        let selector = artifact.selector()?;
+        let choice = |sample: &Sample| selector.choice(&vllm_sr::input(&sample.context, distil.embedding_dim));
+        let (agreement, predicted_loss) = beside_its_parent(&parent, set, &holdout, &choice);
+        let select = |sample: &Sample| place(&artifact.model_names()[choice(sample)]);
+        let targets = (&Target::Selected(&select), &Target::learned(&parent, &set.actions));
+        let (judged, difference_to_parent) = beside(set, targets, &holdout, &config.outcome, &evaluation)?;
+        candidate.report.exports.push(ExportSummary {
+            file: file.to_owned(),
+            decisions: train.len(),
+            agreement,
+            predicted_loss,
+            evaluation: judged,
+            difference_to_parent,
+        });
+        files.insert(file.to_owned(), artifact.to_json());
+    }
+    Ok(files)
+}
+
+/// Share of choices that are what the parent likes best, and what they lose by its predictions.
+fn beside_its_parent(
+    parent: &Policy,
+    set: &TrainingSet,
+    rows: &[usize],
+    choice: &dyn Fn(&Sample) -> usize,
+) -> (f64, f64) {
+    let mut scratch = Scratch::default();
+    let (mut agreed, mut lost) = (0.0, 0.0);
+    for &row in rows {
+        let sample = &set.samples[row];
+        let utility = parent.predict(&sample.context.as_context(), &mut scratch).utility;
+        let loss = utility.iter().copied().fold(f64::NEG_INFINITY, f64::max) - utility[choice(sample)];
+        agreed += f64::from(u8::from(loss <= 0.0));
+        lost += loss;
+    }
+    let n = rows.len().max(1) as f64;
+    (agreed / n, lost / n)
 }
 
 fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {

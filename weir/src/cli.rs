@@ -579,6 +579,10 @@ pub enum LearnKind {
         /// Only requests whose gateway tag NAME has this VALUE (for example split=train).
         #[arg(long, value_name = "NAME=VALUE")]
         tag: Option<String>,
+        /// Also write the policy in the forms that vLLM Semantic Router loads, for a router whose embeddings have so many dimensions (768
+        /// for mmBERT, 1024 for qwen3): exports/vllm-sr/ in the bundle, distilled and judged as they are.
+        #[arg(long, value_name = "DIMENSIONS", value_parser = clap::value_parser!(u32).range(1..=8192))]
+        vllm_sr: Option<u32>,
         /// Where the router logged no propensities, take how often it chose each model: weaker evidence, which takes --force to approve.
         #[arg(long)]
         estimate_propensities: bool,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::length::{OutputLength, fit_output_length};
 use weir_learners::{Candidate, EstimatorSummary, LearnError, PolicyInForce, TrainConfig, TrainingSet};
 use weir_policy_publisher::Registry;
@@ -32,6 +33,8 @@ pub struct Beside {
     pub estimator: Option<EstimatorSummary>,
     /// Files that the bundle holds beside the policy: tables for other knobs.
     pub knobs: BTreeMap<String, Vec<u8>>,
+    /// Dimensions of the embeddings of the vLLM Semantic Router that is to load the policy too.
+    pub vllm_sr: Option<u32>,
 }
 
 /// The policy that decides now.
@@ -73,6 +76,10 @@ pub fn train(
     let estimators = &mut candidate.report.estimators;
     estimators.extend(beside.estimator.clone().map(|estimator| ("hallucination".to_owned(), estimator)));
     let mut files: BTreeMap<String, Vec<u8>> = beside.knobs.clone();
+    if let Some(dimensions) = beside.vllm_sr {
+        let distil = DistilConfig::of(dimensions as usize, config.seed);
+        files.extend(weir_learners::export_vllm_sr(set, &mut candidate, config, &distil)?);
+    }
     files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
     files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
     match fit_output_length(set) {

@@ -10,6 +10,7 @@ use arrow::json::ReaderBuilder;
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use support::weir;
+use weir_learners::exports::vllm_sr::Artifact;
 use weir_policy_runtime::{Bundle, Lineage, Manifest};
 use weir_schemas::{Contract, Feedback, Request};
 use weir_store::{Store, TableSpec};
@@ -399,8 +400,16 @@ fn an_outcome_file_is_signed_and_says_what_is_judged() {
     assert!(said.contains("a unit of latency (s) costs 0.001\nlatency (s) may become worse by 30"), "{said}");
     assert!(done(folder, &["outcome", "show", "outcome.toml"]).contains("signed by "));
 
-    let report = &json(folder, &learn)["report"];
+    let learned = json(folder, &[&learn[..], &["--vllm-sr", "768"]].concat());
+    let report = &learned["report"];
     assert_eq!(report["outcome"]["weights"]["latency_s"], 0.001, "{report}");
+    // The bundle brings the files that vLLM Semantic Router loads, judged as they are.
+    done(folder, &["policy", "export", learned["policy_id"].as_str().unwrap(), "out"]);
+    let read = |file: &str| std::fs::read(folder.join("out").join(file)).expect(file);
+    let artifact = Artifact::from_json(&read(report["exports"][0]["file"].as_str().unwrap())).expect("it loads");
+    assert_eq!(artifact.model_names().len(), 5, "the simulated fleet's models");
+    assert!(report["exports"][0]["agreement"].as_f64().unwrap() > 0.5, "{report}");
+    assert!(read("exports/vllm-sr/golden.json").starts_with(b"[{\"input\":["));
     let parts: Vec<&str> =
         report["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
     // Nobody checked an answer for hallucinations, so risk is unknown, and a limit on it is not shown to be kept.

@@ -18,10 +18,13 @@ use crate::{outcome, services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag, estimate_propensities, kv_blocks, kv_pool, kv_pinned } => {
+        LearnKind::Policy { key, name, seed, tag, vllm_sr, estimate_propensities, kv_blocks, kv_pool, kv_pinned } => {
             let key = SigningKey::read(&key)?;
-            let cache = kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned });
-            policy(common, &key, &name, seed, Logs { tag: tag.as_deref(), estimate_propensities }, cache).await
+            let with = With {
+                cache: kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned }),
+                vllm_sr,
+            };
+            policy(common, &key, &name, seed, Logs { tag: tag.as_deref(), estimate_propensities }, with).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -35,14 +38,14 @@ struct Logs<'a> {
     estimate_propensities: bool,
 }
 
-async fn policy(
-    common: &Common,
-    key: &SigningKey,
-    name: &str,
-    seed: u64,
-    logs: Logs<'_>,
+/// What the bundle is to bring beside the policy.
+struct With {
     cache: Option<KvCache>,
-) -> Result<()> {
+    /// Dimensions of a vLLM Semantic Router's embeddings.
+    vllm_sr: Option<u32>,
+}
+
+async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: Logs<'_>, with: With) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
@@ -65,7 +68,8 @@ async fn policy(
     let beside = Beside {
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
-        knobs: crate::knobs::files(&store, cache).await?,
+        knobs: crate::knobs::files(&store, with.cache).await?,
+        vllm_sr: with.vllm_sr,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;
