@@ -12,12 +12,14 @@ use weir_learners::matrix::{MatrixConfig, MatrixReport, load_llmrouter, load_llm
 use crate::usage::Mark;
 
 /// Key of the last line, and how the report's name of that policy begins.
-const POLICIES: [(&str, &str); 6] = [
+const POLICIES: [(&str, &str); 8] = [
     ("ours", "learned policy"),
     ("best_single", "best single model"),
     ("per_domain", "best model per domain, all scores"),
     ("per_domain_same_logs", "best model per domain, same logs"),
     ("knn", "nearest neighbours, all scores"),
+    ("k_means", "clusters, all scores"),
+    ("matrix_factorisation", "matrix factorisation, all scores"),
     ("oracle", "oracle"),
 ];
 
@@ -78,6 +80,8 @@ fn summary(report: &MatrixReport) -> Result<Map<String, Value>, Box<dyn Error>> 
             return Err(format!("the report on {} has no {name}", report.matrix).into());
         }
     }
+    let areas = report.areas.iter().map(|area| (area.policy.clone(), json!(area.aiq)));
+    set.insert("aiq".to_owned(), Value::Object(areas.collect()));
     set.insert("half_price".to_owned(), Value::Object(half_price));
     set.insert("confidence".to_owned(), json!(report.config.confidence));
     set.insert("logged_decisions".to_owned(), json!(report.logged_decisions));

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
 use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, OwnedContext, Policy, Scratch};
 
+use super::area::areas;
+use super::classic::{cluster_means, factored};
 use super::coverage::{self, CoverageConfig};
 use super::data::{Matrix, MatrixQuery};
 use super::policies::{Choices, Guesses, domain_means, nearest_means, truth};
@@ -35,6 +37,12 @@ pub struct MatrixConfig {
     pub ensemble: usize,
     /// Neighbours of the k-nearest-neighbour baseline.
     pub neighbours: usize,
+    /// Clusters of the k-means baseline.
+    pub clusters: usize,
+    /// Factors of the matrix-factorisation baseline.
+    pub factors: usize,
+    /// Ridge of that one, a query.
+    pub ridge: f64,
     /// Resamples of the queries for the intervals.
     pub bootstraps: usize,
     /// Coverage that the intervals aim for.
@@ -53,6 +61,9 @@ impl Default for MatrixConfig {
             reward_model: RewardModelConfig::default(),
             ensemble: 1,
             neighbours: 40,
+            clusters: 32,
+            factors: 4,
+            ridge: 1e-3,
             bootstraps: 2000,
             confidence: 0.95,
             coverage: Some(CoverageConfig::default()),
@@ -168,6 +179,8 @@ impl Exam<'_> {
         };
         let full_information = domain_means(matrix, train);
         let nearest = nearest_means(matrix, train, self.embeddings, config.neighbours);
+        let clustered = cluster_means(matrix, train, self.embeddings, config.clusters, config.seed);
+        let factored = factored(matrix, train, self.embeddings, config.factors, config.ridge);
         let oracle = truth(matrix);
 
         let mut arms: Vec<Arm> =
@@ -182,6 +195,8 @@ impl Exam<'_> {
             }
             arm("best model per domain, all scores", &full_information, train);
             arm("nearest neighbours, all scores", &nearest, train);
+            arm("clusters, all scores", &clustered, train);
+            arm("matrix factorisation, all scores", &factored, train);
             arm("oracle", &oracle, test);
             if let Some(model) = affordable(budget) {
                 let name = format!("best single model ({})", matrix.models[model].model);
@@ -189,6 +204,15 @@ impl Exam<'_> {
             }
         }
         arms.push(Arm::uniform());
+        let mut curves = vec![("learned policy", learned)];
+        curves.extend(from_logs.map(|from_logs| ("best model per domain, same logs", from_logs)));
+        curves.extend([
+            ("best model per domain, all scores", &full_information),
+            ("nearest neighbours, all scores", &nearest),
+            ("clusters, all scores", &clustered),
+            ("matrix factorisation, all scores", &factored),
+            ("oracle", &oracle),
+        ]);
         Ok(MatrixReport {
             matrix: matrix.name.clone(),
             cost_note: matrix.cost_note.clone(),
@@ -199,6 +223,7 @@ impl Exam<'_> {
             best_single: matrix.models[best_single].model.clone(),
             best_single_usd: full_usd,
             config: config.clone(),
+            areas: areas(matrix, test, &curves, config),
             scores: score_arms(matrix, test, best_single, &arms, config),
             coverage: config.coverage.as_ref().map(|coverage| coverage::measure(matrix, test, learned, coverage)),
         })

@@ -7,12 +7,15 @@
 //! The logs only ever show what a router would have logged; the full matrix is used for judging, and for the baselines,
 //! which are thereby stronger than anything that could be learned from the same logs.
 
+mod area;
+mod classic;
 mod coverage;
 mod data;
 mod experiment;
 mod policies;
 mod report;
 
+pub use area::AreaScore;
 pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
 pub use data::{Matrix, MatrixQuery, load_llmrouter, load_llmrouter_nq};
 pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};

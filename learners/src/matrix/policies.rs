@@ -10,7 +10,7 @@ pub(super) struct Guesses {
 
 impl Guesses {
     /// The best guess at an exchange rate of `usd` quality per dollar, ties to the cheaper model.
-    fn choose(&self, matrix: &Matrix, query: usize, usd: f64) -> usize {
+    pub(super) fn choose(&self, matrix: &Matrix, query: usize, usd: f64) -> usize {
         let utility = |model: usize| {
             let cell = matrix.cell(query, model);
             (self.quality[cell] - usd * self.cost_usd[cell], -self.cost_usd[cell])

@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use super::area::AreaScore;
 use super::coverage::CoverageReport;
 use super::data::Matrix;
 use super::experiment::MatrixConfig;
@@ -53,6 +54,8 @@ pub struct MatrixReport {
     pub config: MatrixConfig,
     /// Every policy.
     pub scores: Vec<PolicyScore>,
+    /// Quality over the whole range of costs, by policy.
+    pub areas: Vec<AreaScore>,
     /// How often off-policy intervals hold the truth.
     pub coverage: Option<CoverageReport>,
 }
@@ -86,6 +89,11 @@ impl MatrixReport {
                 interval(&score.quality_over_best_single),
                 score.cost_usd.value / self.best_single_usd
             ));
+        }
+        line("\n| policy | quality over all costs (AIQ) | over single models |".to_owned());
+        line("|---|---|---|".to_owned());
+        for area in &self.areas {
+            line(format!("| {} | {} | {} |", area.policy, interval(&area.aiq), interval(&area.over_single_models)));
         }
         if let Some(coverage) = &self.coverage {
             line(String::new());
