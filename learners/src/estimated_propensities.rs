@@ -13,6 +13,9 @@ const FOLDS: usize = 5;
 /// Decisions that the coarser frequencies count for in a finer one.
 const PRIOR_DECISIONS: f64 = 20.0;
 
+/// What was chosen more rarely than this is no support, and its frequency hardly known: such decisions stay without one.
+const LEAST: f64 = 0.001;
+
 /// Situations, from coarse to fine: all, the policy that chose, its choices in a domain, and those of a complexity.
 const LEVELS: usize = 4;
 
@@ -39,10 +42,10 @@ pub fn estimate_propensities(set: &mut TrainingSet) -> usize {
     for (sample, cluster) in set.samples.iter_mut().zip(&clusters) {
         let Some(chosen) = sample.chosen().filter(|_| sample.propensity.is_none()) else { continue };
         let distribution = frequencies(&counts[fold_of(*cluster, FOLDS)], sample, actions);
-        sample.propensity = Some(distribution[chosen]).filter(|propensity| *propensity > 0.0);
+        sample.propensity = Some(distribution[chosen]).filter(|propensity| *propensity >= LEAST);
         sample.logged_distribution = Some(distribution);
         sample.propensity_is_estimated = true;
-        estimated += 1;
+        estimated += usize::from(sample.propensity.is_some());
     }
     estimated
 }
@@ -52,7 +55,8 @@ fn keys(sample: &Sample) -> [String; LEVELS] {
     let policy = part(&sample.policy);
     let domain = format!("{policy}\u{1f}{}", part(&sample.context.domain));
     let complexity = format!("{domain}\u{1f}{}", part(&sample.context.complexity));
-    [String::new(), format!("{policy}\u{1f}"), format!("{domain}\u{1f}"), complexity]
+    // A level's number keeps it apart from a coarser one where a part is missing.
+    ["0".to_owned(), format!("1{policy}"), format!("2{domain}"), format!("3{complexity}")]
 }
 
 /// From even shares down to the finest situation; models that could not be chosen get none.
@@ -122,6 +126,19 @@ mod tests {
             assert!((distribution.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             assert_eq!(sample.propensity, Some(distribution[sample.action]));
         }
+    }
+
+    #[test]
+    fn a_situation_without_a_complexity_is_not_the_whole_domain() {
+        let without = (0..500).map(|n| sample(n, "law", 0));
+        let hard = (500..1_000).map(|n| {
+            let mut hard = sample(n, "law", 1);
+            hard.context.complexity = Some("hard".to_owned());
+            hard
+        });
+        let mut set = set(without.chain(hard).collect());
+        estimate_propensities(&mut set);
+        assert!(set.samples[0].propensity.unwrap() > 0.95 && set.samples[999].propensity.unwrap() > 0.95);
     }
 
     #[test]

@@ -121,8 +121,10 @@ pub(crate) fn lineup(
     let of_force =
         in_force.map(|PolicyInForce { policy, .. }| draws.of(&Target::learned(policy, &set.actions))).transpose()?;
     let rows = exam.rows(&of_candidate, config);
-    let quality_at_any_time = exam.quality_at_any_time(&of_candidate, config);
     let mut candidate = ope::evaluate(&rows, config);
+    // Probabilities that were estimated from the whole log are not those that each moment knew.
+    let is_sound = candidate.estimates.is_some() && exam.summary.estimated_propensities == 0;
+    let quality_at_any_time = is_sound.then(|| exam.quality_at_any_time(&of_candidate, config)).flatten();
     let in_force = in_force.zip(of_force.as_ref()).map(|(PolicyInForce { id, .. }, of_force)| {
         let other = exam.rows(of_force, config);
         let evaluation = ope::evaluate(&other, config);
@@ -198,9 +200,11 @@ fn part_judged(
             // Worse is less quality, and more of what costs.
             Some(Estimate { low, high, .. }) => {
                 let (least, most) = if part.sign() > 0.0 { (-high, -low) } else { (low, high) };
-                if most <= worse_by_at_most {
+                // Two equal policies differ by what summing leaves.
+                let rounding = found.as_ref().map_or(0.0, |found| ope::rounding(&[found.dr, found.logging]));
+                if most <= worse_by_at_most + rounding {
                     Standing::Kept
-                } else if least > worse_by_at_most {
+                } else if least > worse_by_at_most + rounding {
                     Standing::Broken
                 } else {
                     Standing::NotShown

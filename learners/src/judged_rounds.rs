@@ -120,7 +120,7 @@ pub fn judge_rounds(rounds: &Rounds, options: &JudgeOptions) -> Result<JudgedRou
 fn within_ranges(rounds: &Rounds, rows: &[Logged], options: &JudgeOptions) -> Result<()> {
     if let Some((low, high)) = options.reward_range {
         let (least, most) = rounds.reward_range();
-        if !(low < high && low <= least && most <= high) {
+        if !(low.is_finite() && high.is_finite() && low < high && low <= least && most <= high) {
             return Err(LearnError::Config(format!(
                 "rewards lie between {least} and {most}, outside the range of {low} to {high}: give the range that can occur"
             )));

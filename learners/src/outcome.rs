@@ -22,15 +22,19 @@ pub enum Part {
     Usd,
     /// From arrival to the last token, seconds.
     LatencyS,
-    /// 1 where a check found a hallucination or the answer was blocked or called unsafe, 0 where something looked and found nothing.
-    Risk,
+    /// 1 where a check found a hallucination, 0 where one found none; unknown where none looked.
+    Hallucination,
+    /// 1 where the request or its answer was blocked or called unsafe, 0 where its status says that it was not, or someone that it was
+    /// safe.
+    Unsafe,
     /// Energy of the GPUs, watt-hours, where routers report it.
     EnergyWh,
 }
 
 impl Part {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Quality, Self::Usd, Self::LatencyS, Self::Risk, Self::EnergyWh];
+    pub const ALL: [Self; 6] =
+        [Self::Quality, Self::Usd, Self::LatencyS, Self::Hallucination, Self::Unsafe, Self::EnergyWh];
 
     /// Its name in files and reports.
     #[must_use]
@@ -39,7 +43,8 @@ impl Part {
             Self::Quality => "quality",
             Self::Usd => "usd",
             Self::LatencyS => "latency_s",
-            Self::Risk => "risk",
+            Self::Hallucination => "hallucination",
+            Self::Unsafe => "unsafe",
             Self::EnergyWh => "energy_wh",
         }
     }
@@ -51,7 +56,8 @@ impl Part {
             Self::Quality => "quality",
             Self::Usd => "USD",
             Self::LatencyS => "latency (s)",
-            Self::Risk => "risk",
+            Self::Hallucination => "hallucinations",
+            Self::Unsafe => "unsafe answers",
             Self::EnergyWh => "energy (Wh)",
         }
     }
@@ -69,7 +75,8 @@ impl Part {
             Self::Quality => sample.quality,
             Self::Usd => sample.cost_usd,
             Self::LatencyS => sample.latency_s,
-            Self::Risk => sample.risk,
+            Self::Hallucination => sample.hallucination,
+            Self::Unsafe => sample.is_unsafe,
             Self::EnergyWh => sample.energy_wh,
         }
     }
@@ -139,6 +146,12 @@ impl Outcome {
         Part::ALL.into_iter().filter(|part| self.weight(*part) > 0.0 || self.guardrails.contains_key(part))
     }
 
+    /// Does it look at risk, for which all outcomes have to be read?
+    #[must_use]
+    pub fn looks_at_risk(&self) -> bool {
+        self.parts().any(|part| matches!(part, Part::Hallucination | Part::Unsafe))
+    }
+
     /// The value that followed a decision; `None` where a part that weighs something is missing.
     #[must_use]
     pub fn value(&self, sample: &Sample) -> Option<f64> {
@@ -164,7 +177,7 @@ impl From<Objective> for Outcome {
 mod tests {
     use super::*;
 
-    const FILE: &str = "name = \"support\"\nmargin = 0.01\n[weights]\nquality = 1.0\nusd = 15\nlatency_s = 0.02\n[guardrails]\nrisk = 0.005\n";
+    const FILE: &str = "name = \"support\"\nmargin = 0.01\n[weights]\nquality = 1.0\nusd = 15\nlatency_s = 0.02\n[guardrails]\nunsafe = 0.005\n";
 
     #[test]
     fn a_file_says_what_a_decision_was_worth() {
@@ -173,7 +186,7 @@ mod tests {
         // 0.8 - 15 · 0.01 - 0.02 · 5
         assert!((outcome.value(&sample).unwrap() - 0.55).abs() < 1e-12);
         assert_eq!(outcome.value(&Sample { latency_s: None, ..sample.clone() }), None, "what is missing is missing");
-        assert_eq!(outcome.parts().collect::<Vec<_>>(), [Part::Quality, Part::Usd, Part::LatencyS, Part::Risk]);
+        assert_eq!(outcome.parts().collect::<Vec<_>>(), [Part::Quality, Part::Usd, Part::LatencyS, Part::Unsafe]);
         assert_eq!(outcome.objective(), Objective { quality: 1.0, usd: 15.0 });
     }
 

@@ -331,7 +331,7 @@ impl Report {
         line(out, format_args!("| file | chooses as its parent | predicted loss | value | difference to its parent |"));
         line(out, format_args!("|---|---:|---:|---|---|"));
         for export in &self.exports {
-            let value = export.evaluation.estimates.as_ref().map(|found| interval(&found.dr));
+            let value = export.estimates.as_ref().map(|found| interval(&found.dr));
             let difference = export.difference_to_parent.as_ref().map(interval);
             let shown = |text: Option<String>| text.unwrap_or_else(|| "insufficient support".to_owned());
             line(

@@ -130,7 +130,8 @@ pub fn export_vllm_sr(
     let evaluation = explored(&config.evaluation, config.floor, set.actions.len(), None);
     let place = |model: &str| set.actions.iter().position(|action| action.model == model);
     let mut files = BTreeMap::from([(vllm_sr::GOLDEN_FILE.to_owned(), distilled.golden)]);
-    for (file, artifact) in [(vllm_sr::MLP_FILE, distilled.mlp), (vllm_sr::SVM_FILE, distilled.svm)] {
+    let linear = distilled.svm.map(|svm| (vllm_sr::SVM_FILE, svm));
+    for (file, artifact) in [(vllm_sr::MLP_FILE, distilled.mlp)].into_iter().chain(linear) {
         let selector = artifact.selector()?;
         let choice = |sample: &Sample| selector.choice(&vllm_sr::input(&sample.context, distil.embedding_dim));
         let (agreement, predicted_loss) = beside_its_parent(&parent, set, &holdout, &choice);
@@ -139,10 +140,10 @@ pub fn export_vllm_sr(
         let (judged, difference_to_parent) = beside(set, targets, &holdout, &config.outcome, &evaluation)?;
         candidate.report.exports.push(ExportSummary {
             file: file.to_owned(),
-            decisions: train.len(),
+            decisions: distilled.decisions,
             agreement,
             predicted_loss,
-            evaluation: judged,
+            estimates: judged.estimates,
             difference_to_parent,
         });
         files.insert(file.to_owned(), artifact.to_json());
@@ -183,6 +184,12 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
             "the logs name {} model(s), and a choice needs at least two",
             set.actions.len()
         )));
+    }
+    let Objective { quality, usd } = config.outcome.objective();
+    if quality == 0.0 && usd == 0.0 {
+        return wrong(
+            "the outcome weighs neither quality nor cost, which are what a policy can foresee: give weights.quality or weights.usd",
+        );
     }
     if !set.samples.iter().any(|sample| config.outcome.value(sample).is_some()) {
         return Err(LearnError::NotEnoughData("no decision has all the parts that the outcome weighs".to_owned()));

@@ -39,8 +39,10 @@ pub struct Sample {
     pub cost_usd: Option<f64>,
     /// From arrival to the last token, seconds.
     pub latency_s: Option<f64>,
-    /// 1 where a check found a hallucination or the answer was unsafe, 0 where something looked and found neither; see [`Wanted::risk`].
-    pub risk: Option<f64>,
+    /// 1 where a check found a hallucination, 0 where one found none; see [`Wanted::risk`].
+    pub hallucination: Option<f64>,
+    /// 1 where the request was blocked or called unsafe, 0 where something says that it was not; see [`Wanted::risk`].
+    pub is_unsafe: Option<f64>,
     /// Energy that the router reports, watt-hours.
     pub energy_wh: Option<f64>,
     /// Completion length, tokens.
@@ -197,7 +199,8 @@ fn read_batch(
     let number = |name| column(batch, name, &DataType::Float64);
     let (propensity, quality, cost) = (number("propensity")?, number("quality")?, number("cost_usd")?);
     let (latency, energy) = (number("latency_s")?, number("energy_wh")?);
-    let risk = batch.column_by_name("risk").map(|_| number("risk")).transpose()?;
+    let risk = |name| batch.column_by_name(name).map(|_| number(name)).transpose();
+    let (hallucination, is_unsafe) = (risk("hallucination")?, risk("is_unsafe")?);
     let vectors = lists(batch, "embedding", &DataType::Float32)?;
     let candidates = candidates(batch)?;
 
@@ -233,7 +236,8 @@ fn read_batch(
             quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
             cost_usd: number_at(&cost, row).filter(|cost| *cost >= 0.0),
             latency_s: number_at(&latency, row),
-            risk: risk.as_ref().and_then(|risk| number_at(risk, row)),
+            hallucination: hallucination.as_ref().and_then(|column| number_at(column, row)),
+            is_unsafe: is_unsafe.as_ref().and_then(|column| number_at(column, row)),
             energy_wh: number_at(&energy, row),
             completion_tokens: count_at(&completion, row),
             policy: text_at(&policy, row),

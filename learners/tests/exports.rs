@@ -55,7 +55,7 @@ fn an_exported_policy_is_judged_as_the_bytes_that_the_router_loads() {
     for (file, at_least) in [(MLP_FILE, 0.9), (SVM_FILE, 0.8)] {
         let summary = candidate.report.exports.iter().find(|one| one.file == file).expect("it is in the report");
         assert!(summary.agreement > at_least, "{file} agrees with its parent in {}", summary.agreement);
-        let found = summary.evaluation.estimates.as_ref().expect("support is ample");
+        let found = summary.estimates.as_ref().expect("support is ample");
         // The router takes the best where the parent explores a little, so it may even earn more.
         assert!(found.dr.value > parent - 0.05, "{file} is worth {}, its parent {parent}", found.dr.value);
         assert!(summary.difference_to_parent.is_some() && summary.predicted_loss < 0.05);
@@ -63,7 +63,7 @@ fn an_exported_policy_is_judged_as_the_bytes_that_the_router_loads() {
     // By domain alone, the hard third would go to the wrong model.
     let by_domain = candidate.report.lineup.baselines.iter().find(|one| one.name == "best model per domain").unwrap();
     let by_domain = by_domain.evaluation.estimates.as_ref().unwrap().dr.value;
-    let mlp = candidate.report.exports[0].evaluation.estimates.as_ref().unwrap().dr.value;
+    let mlp = candidate.report.exports[0].estimates.as_ref().unwrap().dr.value;
     assert!(mlp > by_domain + 0.03, "{mlp} and {by_domain} by domain");
 
     let again = export_vllm_sr(&set, &mut candidate.clone(), &config, &DistilConfig::of(DIM, 1)).unwrap();
@@ -112,17 +112,21 @@ fn golden_vectors_are_what_the_router_s_rule_gives() {
     let files = export_vllm_sr(&set, &mut candidate, &config, &DistilConfig::of(DIM, 2)).unwrap();
     let read = |file: &str| -> Value { serde_json::from_slice(&files[file]).unwrap() };
     let golden = read(GOLDEN_FILE);
-    assert!(golden.as_array().unwrap().len() >= 8);
+    assert_eq!(golden.as_array().unwrap().len(), 2 * CATEGORIES.len(), "each category twice");
+    let logged: Vec<f64> =
+        set.samples.iter().map(|sample| f64::from(sample.context.embedding.as_ref().unwrap()[1])).collect();
+    let shown: Vec<f64> = golden.as_array().unwrap().iter().map(|row| row["input"][1].as_f64().unwrap()).collect();
+    assert!(shown.iter().all(|x| !logged.contains(x)), "no logged embedding leaves");
     for row in golden.as_array().unwrap() {
         let input: Vec<f64> = row["input"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
         assert_eq!(input.len(), DIM + CATEGORIES.len());
-        for (file, scores, choice) in [(MLP_FILE, "mlp_scores", "mlp_choice"), (SVM_FILE, "svm_scores", "svm_choice")] {
+        for (file, told) in [(MLP_FILE, &row["mlp"]), (SVM_FILE, &row["svm"])] {
             let (found, chosen) = as_the_router_does(&read(file), &input);
-            for (ours, theirs) in row[scores].as_array().unwrap().iter().zip(&found) {
+            for (ours, theirs) in told["scores"].as_array().unwrap().iter().zip(&found) {
                 // Ours are in single precision, as the router's network is.
                 assert!((ours.as_f64().unwrap() - theirs).abs() < 1e-4, "{file}: {ours} and {theirs}");
             }
-            assert_eq!(row[choice], chosen, "{file}");
+            assert_eq!(told["choice"], chosen, "{file}");
         }
     }
 }
@@ -158,4 +162,32 @@ fn files_that_a_router_would_choke_on_are_refused() {
     let mut candidate = train_policy(&set, &TrainConfig::default(), None).unwrap();
     let wrong = export_vllm_sr(&set, &mut candidate, &TrainConfig::default(), &DistilConfig::of(768, 1)).unwrap_err();
     assert!(wrong.to_string().contains("8 dimensions"), "{wrong}");
+}
+
+/// A router feeds real embeddings whether or not the logs had any; what was never seen must not choose.
+#[test]
+fn what_the_logs_never_showed_weighs_nothing() {
+    let mut set = logs(4, 2_000);
+    set.samples.iter_mut().for_each(|sample| sample.context.embedding = None);
+    let config = TrainConfig::default();
+    let mut candidate = train_policy(&set, &config, None).unwrap();
+    let files = export_vllm_sr(&set, &mut candidate, &config, &DistilConfig::of(768, 1)).unwrap();
+    assert!(!files.contains_key(SVM_FILE), "the length that the router divides by is not known");
+    let artifact = Artifact::from_json(&files[MLP_FILE]).unwrap();
+    let selector = artifact.selector().unwrap();
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    for domain in ["law", "computer science", "zoology", "history"] {
+        let plain = input(&OwnedContext { domain: Some(domain.to_owned()), ..OwnedContext::default() }, 768);
+        let mut real = plain.clone();
+        real[..768].iter_mut().for_each(|x| *x = rng.random_range(-1.0..1.0));
+        assert_eq!(selector.scores(&real), selector.scores(&plain), "{domain}");
+    }
+    // A category that nobody asked about gets the average, which is between the others.
+    let of = |domain: &str| {
+        let context = OwnedContext { domain: Some(domain.to_owned()), ..OwnedContext::default() };
+        selector.scores(&input(&context, 768))[0]
+    };
+    let seen = ["law", "computer science", "zoology"].map(of);
+    let (low, high) = seen.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
+    assert!(of("history") > low - 0.1 && of("history") < high + 0.1, "{} beside {seen:?}", of("history"));
 }

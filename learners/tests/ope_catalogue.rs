@@ -100,6 +100,12 @@ fn columns_that_cannot_be_evaluated_are_refused_by_name() {
     assert!(refused(vec![reward.clone(), text, ("target_probability", whole())]).contains("has to be a number"));
     let alone = vec![reward, ("propensity", whole()), ("target_probability", whole()), ("q_logged", whole())];
     assert!(refused(alone).contains("give both or none"));
+    let above = ("target_probability", number(vec![Some(0.5), Some(1.5)]));
+    let said = refused(vec![("reward", whole()), ("propensity", whole()), above]);
+    assert!(said.contains("row 2 has a `target_probability` of 1.5"), "{said}");
+    let groups = [("group_propensity", number(vec![Some(0.0), Some(0.5)])), ("group_target_probability", whole())];
+    let all = [("reward", whole()), ("propensity", whole()), ("target_probability", whole())];
+    assert!(refused([&all[..], &groups[..]].concat()).contains("row 1 has a `group_propensity` of 0"));
     assert!(matches!(Rounds::from_batches(&[]), Err(LearnError::BadRounds(_))));
 }
 

@@ -479,3 +479,31 @@ fn outcomes_outlive_their_rows() {
         assert_eq!(again, weir_features::Remembered::default());
     });
 }
+
+/// Feedback is kept for fewer days than requests: what was judged stays judged, while the rows tell of more requests.
+#[test]
+fn of_each_count_the_side_says_that_observed_more() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(reputations(folder.path()).await);
+        let store = Store::open(folder.path().to_str().expect("a plain path")).await.expect("the folder opens");
+        weir_features::remember(&store, UtcDay::today()).await.expect("puts down");
+        let mut feedback = store.existing("feedback").await.expect("opens").expect("is there");
+        feedback.keep_up(&Upkeep { keep_days: Some(1), ..Upkeep::default() }).await.expect("is kept up");
+        let late: Vec<Value> = (0..500)
+            .map(|n| {
+                let more = json!({ "executed_model": "a", "intended_model": "a", "domain": "law", "fact_check": true, "http_status": 200 });
+                at(&format!("replayed {n}"), 1, more)
+            })
+            .collect();
+        append(&store, Request::contract(), 20_000, &late).await;
+        let ctx = weir_sql::open(&store).await.expect("the session opens");
+        let sql = "SELECT model, domain, verdicts, hallucinations, unchecked FROM model_reputation ORDER BY 1, 2";
+        let rows = weir_sql::query(&ctx, sql).await.expect("it answers");
+        let said = arrow::util::pretty::pretty_format_batches(&rows).expect("prints").to_string();
+        // The figures of `reputation.slt`, and the unchecked ones that came later.
+        assert!(said.contains("| a     | code   | 400      | 36             | 0 "), "{said}");
+        assert!(said.contains("| a     | law    | 400      | 40             | 501 "), "{said}");
+    });
+}

@@ -549,7 +549,7 @@ fn moment_ms(text: &str) -> Result<i64, String> {
 pub enum OutcomeCommand {
     /// Check a file and sign it; the signature lies beside it.
     Sign {
-        /// TOML: `[weights]` of quality, usd, latency_s, risk and energy_wh, `[guardrails]` of the same, `margin`.
+        /// TOML: `[weights]` of quality, usd, latency_s, hallucination, unsafe and energy_wh, `[guardrails]` of the same, `margin`.
         file: PathBuf,
         /// Signing key written by `weir policy keygen`.
         #[arg(long)]

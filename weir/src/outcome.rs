@@ -4,21 +4,43 @@ use std::path::{Path, PathBuf};
 
 use weir_learners::Outcome;
 use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::{Objective, Signature, Standing, Trust};
+use weir_policy_runtime::{Objective, PolicyId, Signature, Standing, Trust};
 
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::services;
 
+/// What an outcome is worth, and where that comes from.
+pub struct InForce {
+    pub outcome: Outcome,
+    /// Hash of the file and who signed it, for a policy's lineage; none where it is two weights of the configuration.
+    pub source: Option<Source>,
+}
+
+/// A signed file.
+pub struct Source {
+    /// `sha256:` and the digits of the file's hash.
+    pub hash: String,
+    /// The key that signed it.
+    pub signed_by: String,
+}
+
 /// What the configuration says an outcome is worth: the signed file, or the two weights of `[objective]`.
 ///
 /// # Errors
 /// When the file cannot be read, makes no sense, or no trusted key signed it.
-pub fn of(config: &Config) -> Result<Outcome> {
+pub fn of(config: &Config) -> Result<InForce> {
     let Some(path) = &config.objective.outcome else {
-        return Ok(Objective { quality: config.objective.quality, usd: config.objective.usd }.into());
+        let outcome = Objective { quality: config.objective.quality, usd: config.objective.usd }.into();
+        return Ok(InForce { outcome, source: None });
     };
-    Ok(read(path, &services::trust(config)?)?.0)
+    let (outcome, standing) = read(path, &services::trust(config)?)?;
+    let hash = PolicyId::of_manifest(&file(path)?).to_string();
+    let source = match standing {
+        Standing::SignedBy(signed_by) => Some(Source { hash, signed_by }),
+        Standing::Unsigned => None,
+    };
+    Ok(InForce { outcome, source })
 }
 
 /// Reads and verifies a file; says which key signed it.

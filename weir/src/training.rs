@@ -15,6 +15,7 @@ use weir_policy_runtime::{
 };
 
 use crate::error::{Failure, Result};
+use crate::outcome;
 
 /// The release, and the commit that it was built from (`unknown` outside a checkout; see `build.rs`).
 const CODE_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("WEIR_COMMIT"));
@@ -33,6 +34,8 @@ pub struct Beside {
     pub estimator: Option<EstimatorSummary>,
     /// Files that the bundle holds beside the policy: tables for other knobs.
     pub knobs: BTreeMap<String, Vec<u8>>,
+    /// The signed file that says what an outcome is worth.
+    pub outcome: Option<outcome::Source>,
     /// Dimensions of the embeddings of the vLLM Semantic Router that is to load the policy too.
     pub vllm_sr: Option<u32>,
 }
@@ -97,6 +100,10 @@ pub fn train(
     let mut data = BTreeMap::from([(HOLDOUT_SHARE.to_owned(), config.holdout_share.to_string())]);
     if let Some((name, value)) = tag {
         data.insert(TAG.to_owned(), format!("{name}={value}"));
+    }
+    if let Some(outcome::Source { hash, signed_by }) = &beside.outcome {
+        data.insert("outcome".to_owned(), hash.clone());
+        data.insert("outcome_signed_by".to_owned(), signed_by.clone());
     }
     let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: config.seed, data };
     let metrics = serde_json::to_value(&candidate.report.lineup).map_err(Failure::ours)?;

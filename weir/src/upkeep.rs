@@ -37,7 +37,9 @@ pub async fn remember(store: &Store, config: &Config, table: &str) -> Result<()>
     if [Request::contract().name, Feedback::contract().name].contains(&table)
         && let Some(keep_days) = config.retention.get(table)
     {
-        weir_features::remember(store, UtcDay::today().minus_days(*keep_days)).await?;
+        // One day more than goes today: midnight may fall between this and the removal.
+        let first_kept = UtcDay::today().minus_days(keep_days.saturating_sub(1));
+        weir_features::remember(store, first_kept).await?;
     }
     Ok(())
 }

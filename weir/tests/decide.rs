@@ -351,6 +351,12 @@ fn the_tables_of_the_policy_in_force_are_handed_out() {
     assert_eq!(status, 404, "{none}");
 }
 
+/// The beginning of the log: what came after is forgotten.
+fn first_lines(folder: &std::path::Path, count: usize) -> String {
+    let log = std::fs::read_to_string(folder.join("d.jsonl")).unwrap();
+    log.lines().take(count).map(|line| format!("{line}\n")).collect()
+}
+
 /// Nobody is explored with who was not named, and a budget that is spent ends it, across a restart too.
 #[test]
 fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
@@ -373,6 +379,12 @@ fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
     {
         let sidecar = start(&[]);
         assert!((0..50).all(|n| !explores(&ask(&sidecar, n, json!({})))), "off by default");
+        // Who reads the log must see that the other one had no chance.
+        let candidates = ask(&sidecar, 0, json!({}))["candidates"].clone();
+        assert_eq!(
+            candidates,
+            json!([{ "model": "small", "propensity": 1.0 }, { "model": "large", "propensity": 0.0 }])
+        );
     }
     let loss = |line: &str| serde_json::from_str::<Value>(line).unwrap()["expected_loss"].as_f64().unwrap_or_default();
     let spent = || -> f64 { std::fs::read_to_string(folder.path().join("d.jsonl")).unwrap().lines().map(loss).sum() };
@@ -385,6 +397,18 @@ fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
         assert!(!explores(&ask(&sidecar, 102, json!({ "tenant": "b" }))), "b has no budget");
         spent()
     };
+    {
+        let sidecar = start(&["--explore", "a=1000"]);
+        let drawn = (400..).find(|n| ask(&sidecar, *n, json!({}))["model"] == "large").unwrap();
+        let flagged = ask(&sidecar, drawn, json!({ "flagged": true }));
+        assert_eq!(
+            (&flagged["model"], &flagged["propensity"]),
+            (&json!("small"), &Value::Null),
+            "not by the explored one"
+        );
+        assert_eq!(ask(&sidecar, drawn, json!({}))["model"], "large", "the session goes on");
+    }
+    std::fs::write(folder.path().join("d.jsonl"), first_lines(folder.path(), 54)).unwrap();
     assert!(one > 0.0, "exploring is expected to cost something");
     // Room for nine more; what was spent before the restart counts.
     let budget = format!("a={}", one * 9.5);

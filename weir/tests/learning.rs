@@ -387,7 +387,7 @@ fn an_outcome_file_is_signed_and_says_what_is_judged() {
     let folder = folder.path();
     simulated(folder, "2400");
     done(folder, &["policy", "keygen", "key"]);
-    let file = "name = \"support\"\n[weights]\nquality = 1.0\nusd = 15.0\nlatency_s = 0.001\n[guardrails]\nlatency_s = 30.0\nrisk = 0.5\n";
+    let file = "name = \"support\"\n[weights]\nquality = 1.0\nusd = 15.0\nlatency_s = 0.001\n[guardrails]\nlatency_s = 30.0\nhallucination = 0.5\nunsafe = 0.5\n";
     std::fs::write(folder.join("outcome.toml"), file).unwrap();
     std::fs::write(
         folder.join("weir.toml"),
@@ -406,16 +406,20 @@ fn an_outcome_file_is_signed_and_says_what_is_judged() {
     // The bundle brings the files that vLLM Semantic Router loads, judged as they are.
     done(folder, &["policy", "export", learned["policy_id"].as_str().unwrap(), "out"]);
     let read = |file: &str| std::fs::read(folder.join("out").join(file)).expect(file);
+    // And says by whose file it was judged.
+    let manifest: Value = serde_json::from_slice(&read("manifest.json")).unwrap();
+    assert!(manifest["lineage"]["data"]["outcome"].as_str().unwrap().starts_with("sha256:"), "{manifest}");
+    assert!(manifest["lineage"]["data"]["outcome_signed_by"].is_string(), "{manifest}");
     let artifact = Artifact::from_json(&read(report["exports"][0]["file"].as_str().unwrap())).expect("it loads");
     assert_eq!(artifact.model_names().len(), 5, "the simulated fleet's models");
     assert!(report["exports"][0]["agreement"].as_f64().unwrap() > 0.5, "{report}");
     assert!(read("exports/vllm-sr/golden.json").starts_with(b"[{\"input\":["));
     let parts: Vec<&str> =
         report["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
-    // Nobody checked an answer for hallucinations, so risk is unknown, and a limit on it is not shown to be kept.
-    assert_eq!(parts, ["quality", "usd", "latency_s", "risk"], "{report}");
-    assert_eq!(report["parts"][2]["guardrail"]["standing"], "kept", "{report}");
-    assert_eq!(report["parts"][3]["guardrail"]["standing"], "not_shown", "{report}");
+    // Nobody checked an answer for hallucinations, so that is unknown, and a limit on it is not shown to be kept.
+    assert_eq!(parts, ["quality", "usd", "latency_s", "hallucination", "unsafe"], "{report}");
+    let standings = [2, 3, 4].map(|at| report["parts"][at]["guardrail"]["standing"].as_str().unwrap().to_owned());
+    assert_eq!(standings, ["kept", "not_shown", "kept"], "{report}");
     assert_ne!(report["verdict"], "better");
 
     // Another weight under the same signature is refused.

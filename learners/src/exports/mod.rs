@@ -4,7 +4,7 @@ pub mod vllm_sr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ope::{Estimate, Evaluation};
+use crate::ope::{Estimate, Estimates};
 
 /// What became of a policy in another router's form. What is judged are the exported bytes, read back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,8 @@ pub struct ExportSummary {
     pub agreement: f64,
     /// There, mean utility by its parent's own predictions that its choices lose beside its parent's best.
     pub predicted_loss: f64,
-    /// What it would have earned, off-policy, on held-out decisions.
-    pub evaluation: Evaluation,
+    /// What it would have earned, off-policy, on held-out decisions; none where support is insufficient. No verdict: that is its parent's.
+    pub estimates: Option<Estimates>,
     /// Its value minus its parent's, decision by decision; none where one of them is not known.
     pub difference_to_parent: Option<Estimate>,
 }

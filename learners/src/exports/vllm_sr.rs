@@ -4,7 +4,7 @@
 //! learns its parent's utilities (costs are in them) from those two alone, and is judged as it is exported. Formats: `mlp_selector.rs` and
 //! `svm.rs` of the router, read in November 2026.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{MlpScratch, OwnedContext, Policy, Scratch};
@@ -39,9 +39,6 @@ pub const MLP_FILE: &str = "exports/vllm-sr/mlp_model.json";
 pub const SVM_FILE: &str = "exports/vllm-sr/svm_model.json";
 /// Inputs with the outputs and choices that a router must come to.
 pub const GOLDEN_FILE: &str = "exports/vllm-sr/golden.json";
-
-/// Inputs in the golden file.
-const GOLDEN_ROWS: usize = 16;
 
 /// A selector as the router loads it.
 #[derive(Debug, Clone, PartialEq)]
@@ -268,12 +265,17 @@ impl DistilConfig {
     }
 }
 
-/// Both students of a policy.
+/// Decisions that students learn from at most: more teach little, and each takes its embedding's room.
+const DECISIONS_MAX: usize = 50_000;
+
+/// The students of a policy.
 pub struct Distilled {
+    /// Decisions that they learned from.
+    pub decisions: usize,
     /// The network.
     pub mlp: Artifact,
-    /// The linear one.
-    pub svm: Artifact,
+    /// The linear one; none where the logs hold no embedding, since the router divides by a length that is then not known.
+    pub svm: Option<Artifact>,
     /// `golden.json`.
     pub golden: Vec<u8>,
 }
@@ -286,6 +288,7 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
     if rows.is_empty() {
         return Err(LearnError::NotEnoughData("no decision is left to distil from".to_owned()));
     }
+    let rows: Vec<usize> = rows.iter().copied().step_by(rows.len().div_ceil(DECISIONS_MAX)).collect();
     let logged = rows.iter().find_map(|row| samples[*row].context.embedding.as_ref().map(Vec::len));
     if let Some(logged) = logged.filter(|logged| *logged != config.embedding_dim) {
         return Err(LearnError::Config(format!(
@@ -298,7 +301,7 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
     let mut values = Vec::with_capacity(rows.len() * width);
     let mut utilities: Vec<f32> = Vec::with_capacity(rows.len() * outputs);
     let mut scratch = Scratch::default();
-    for &row in rows {
+    for &row in &rows {
         values.extend(input(&samples[row].context, config.embedding_dim));
         let predicted = parent.predict(&samples[row].context.as_context(), &mut scratch).utility;
         utilities.extend(predicted.iter().map(|utility| *utility as f32));
@@ -308,13 +311,40 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
     let scale = Standard::of(&plain, config.embedding_dim);
     let mut layers = student(&scale.applied(&plain), &utilities, outputs, &config.hidden, config)?;
     scale.fold_into(&mut layers[0]);
-    let mlp = Artifact::Mlp(mlp_file(&layers, &names, config));
-    let linear = student(&normalised(&plain), &utilities, outputs, &[], config)?;
-    let svm = Artifact::Svm(svm_file(&linear[0], &names));
-    // What was written is what is judged.
-    let (mlp, svm) = (Artifact::from_json(&mlp.to_json())?, Artifact::from_json(&svm.to_json())?);
-    let golden = golden(&plain, &mlp, &svm)?;
-    Ok(Distilled { mlp, svm, golden })
+    still_where_nothing_was_seen(&mut layers[0], &plain, config.embedding_dim);
+    let mlp = Artifact::from_json(&Artifact::Mlp(mlp_file(&layers, &names, config)).to_json())?;
+    let svm = match logged {
+        Some(_) => {
+            let mut linear = student(&normalised(&plain), &utilities, outputs, &[], config)?;
+            still_where_nothing_was_seen(&mut linear[0], &plain, config.embedding_dim);
+            // What was written is what is judged.
+            Some(Artifact::from_json(&Artifact::Svm(svm_file(&linear[0], &names)).to_json())?)
+        }
+        None => None,
+    };
+    let golden = golden(&golden_inputs(&scale, config), &mlp, svm.as_ref())?;
+    Ok(Distilled { decisions: rows.len(), mlp, svm, golden })
+}
+
+/// Training leaves the starting weights of an input that was always zero, and a router would feed them: dimensions that were never
+/// seen weigh nothing, and a category that was never seen is taken for the average of those that were.
+fn still_where_nothing_was_seen(first: &mut PlainLayer, inputs: &Inputs, embedding_dim: usize) {
+    let mut seen = vec![0.0_f32; inputs.width];
+    for row in inputs.values.chunks_exact(inputs.width) {
+        seen.iter_mut().zip(row).for_each(|(count, x)| *count += f32::from(u8::from(*x != 0.0)));
+    }
+    let (of_embedding, of_categories) = seen.split_at(embedding_dim);
+    let total: f32 = of_categories.iter().sum();
+    for row in first.weight.chunks_exact_mut(first.inputs) {
+        let (embedding, categories) = row.split_at_mut(embedding_dim);
+        embedding.iter_mut().zip(of_embedding).filter(|(_, seen)| **seen == 0.0).for_each(|(weight, _)| *weight = 0.0);
+        let average = categories.iter().zip(of_categories).map(|(weight, seen)| weight * seen).sum::<f32>() / total;
+        categories
+            .iter_mut()
+            .zip(of_categories)
+            .filter(|(_, seen)| **seen == 0.0)
+            .for_each(|(weight, _)| *weight = average);
+    }
 }
 
 fn student(
@@ -446,28 +476,38 @@ fn svm_file(layer: &PlainLayer, names: &[String]) -> SvmFile {
     }
 }
 
-fn golden(inputs: &Inputs, mlp: &Artifact, svm: &Artifact) -> Result<Vec<u8>> {
-    #[derive(Serialize)]
-    struct Row {
-        input: Vec<f32>,
-        mlp_scores: Vec<f64>,
-        mlp_choice: String,
-        svm_scores: Vec<f64>,
-        svm_choice: String,
+/// Inputs like those that were logged, and none of them: an embedding tells of its text. Each category twice, dimensions drawn with the
+/// logs' means and spreads.
+fn golden_inputs(scale: &Standard, config: &DistilConfig) -> Inputs {
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+    let width = config.embedding_dim + CATEGORIES.len();
+    let mut values = Vec::with_capacity(2 * CATEGORIES.len() * width);
+    for row in 0..2 * CATEGORIES.len() {
+        let draw = |(mean, spread): (&f32, &f32)| mean + spread * rng.random_range(-1.7..1.7_f32);
+        values.extend(scale.mean.iter().zip(&scale.spread).take(config.embedding_dim).map(draw));
+        values.extend((0..CATEGORIES.len()).map(|category| f32::from(u8::from(category == row % CATEGORIES.len()))));
     }
-    let (of_mlp, of_svm) = (mlp.selector()?, svm.selector()?);
-    let rows = inputs.values.len() / inputs.width;
-    let step = rows.div_ceil(GOLDEN_ROWS).max(1);
-    let row = |at: usize| {
-        let input = &inputs.values[at * inputs.width..(at + 1) * inputs.width];
-        Row {
-            input: input.to_vec(),
-            mlp_scores: of_mlp.scores(input),
-            mlp_choice: mlp.model_names()[of_mlp.choice(input)].clone(),
-            svm_scores: of_svm.scores(input),
-            svm_choice: svm.model_names()[of_svm.choice(input)].clone(),
-        }
-    };
-    let golden: Vec<Row> = (0..rows).step_by(step).map(row).collect();
+    Inputs { width, values }
+}
+
+fn golden(inputs: &Inputs, mlp: &Artifact, svm: Option<&Artifact>) -> Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Told {
+        scores: Vec<f64>,
+        choice: String,
+    }
+    #[derive(Serialize)]
+    struct Row<'a> {
+        input: &'a [f32],
+        mlp: Told,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        svm: Option<Told>,
+    }
+    fn told(selector: &Selector<'_>, input: &[f32]) -> Told {
+        Told { scores: selector.scores(input), choice: selector.artifact.model_names()[selector.choice(input)].clone() }
+    }
+    let (of_mlp, of_svm) = (mlp.selector()?, svm.map(Artifact::selector).transpose()?);
+    let row = |input| Row { input, mlp: told(&of_mlp, input), svm: of_svm.as_ref().map(|of_svm| told(of_svm, input)) };
+    let golden: Vec<Row<'_>> = inputs.values.chunks_exact(inputs.width).map(row).collect();
     serde_json::to_vec(&golden).map_err(|error| LearnError::Artefact(error.to_string()))
 }

@@ -132,9 +132,14 @@ pub fn evaluate(rows: &[Logged], config: &EvaluationConfig) -> Evaluation {
 /// Largest relative error that summing may leave in a difference: two equal policies differ by that much and no more.
 const ROUNDING: f64 = 1e-9;
 
+/// What summing may leave in a difference of values like these.
+pub(crate) fn rounding(values: &[Estimate]) -> f64 {
+    ROUNDING * values.iter().map(|value| value.value.abs()).sum::<f64>()
+}
+
 /// Does the whole interval lie above the margin, or below what is opposite of it, by more than rounding can do?
 fn told_by(difference: &Estimate, margin: f64, estimates: &Estimates) -> Verdict {
-    let bound = margin + ROUNDING * (estimates.dr.value.abs() + estimates.logging.value.abs());
+    let bound = margin + rounding(&[estimates.dr, estimates.logging]);
     if difference.low > bound {
         Verdict::Better
     } else if difference.high < -bound {

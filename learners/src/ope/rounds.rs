@@ -54,7 +54,7 @@ impl Rounds {
             _ => Err(bad(format!("one of `{one}` and `{other}` is there and the other is not: give both or none"))),
         };
         let (cluster, clusters) = clusters(&batch)?;
-        Ok(Self {
+        let rounds = Self {
             reward: needed("reward")?,
             propensity: needed("propensity")?,
             target: needed("target_probability")?,
@@ -63,7 +63,17 @@ impl Rounds {
             unsupported: numbers(&batch, "unsupported_mass")?,
             cluster,
             clusters,
-        })
+        };
+        // A logged probability that is none is told by the evaluation, which refuses for it.
+        are_shares("target_probability", &rounds.target, 0.0)?;
+        if let Some(mass) = &rounds.unsupported {
+            are_shares("unsupported_mass", mass, 0.0)?;
+        }
+        if let Some([propensity, target]) = &rounds.groups {
+            are_shares("group_propensity", propensity, f64::MIN_POSITIVE)?;
+            are_shares("group_target_probability", target, 0.0)?;
+        }
+        Ok(rounds)
     }
 
     /// Decisions in the order of the rows.
@@ -130,6 +140,16 @@ impl From<&[Logged]> for Rounds {
 
 fn bad(why: impl Into<String>) -> LearnError {
     LearnError::BadRounds(why.into())
+}
+
+fn are_shares(name: &str, column: &Float64Array, least: f64) -> Result<()> {
+    match column.values().iter().position(|value| !(least..=1.0).contains(value)) {
+        Some(row) => {
+            let zero = if least > 0.0 { "above 0" } else { "from 0" };
+            Err(bad(format!("row {} has a `{name}` of {}: a probability lies {zero} to 1", row + 1, column.value(row))))
+        }
+        None => Ok(()),
+    }
 }
 
 fn numbers(batch: &RecordBatch, name: &str) -> Result<Option<Float64Array>> {

@@ -212,12 +212,18 @@ impl Side {
     fn lower_bound(&self, alpha: f64) -> Option<f64> {
         let count = (self.count > 0).then_some(self.count as f64)?;
         let deviation = self.scale() * boundary(self.variance, self.rho, alpha);
+        // What is not a number bounds nothing.
         Some((self.sum / count - deviation / count).max(self.means.0))
     }
 }
 
 /// The sum of deviations that is exceeded, ever, with probability `alpha` at most, at variance `v`.
 fn boundary(v: f64, rho: f64, alpha: f64) -> f64 {
+    // Past this the gamma functions are rounding alone. One weight of millions has made the bound worthless already.
+    const LARGEST: f64 = 1e9;
+    if !(v + rho < LARGEST) {
+        return f64::INFINITY;
+    }
     let threshold = -alpha.ln();
     let (mut low, mut high) = (0.0, 1.0 + (2.0 * (v + rho) * threshold).sqrt());
     while log_mixture(high, v, rho) < threshold {
@@ -266,6 +272,17 @@ mod tests {
             assert!((log_mixture(u, v, 3.0) - 40.0_f64.ln()).abs() < 1e-6, "{v}: {u}");
         }
         assert!(boundary(100.0, 3.0, 0.025) < boundary(100.0, 3.0, 0.01));
+    }
+
+    #[test]
+    fn a_weight_beyond_all_measure_leaves_no_bound_and_no_panic() {
+        let config = SequenceConfig::default();
+        let mut sequence = ConfidenceSequence::of_value(config);
+        for weight in [1.0, 1e12, 1e200, f64::INFINITY] {
+            sequence.push(&[Bracket::without_guesses(weight, 0.5, &config)]);
+            let Estimate { low, high, .. } = sequence.interval().unwrap();
+            assert!(low <= high || low.is_nan() || high.is_nan(), "{weight}: {low} {high}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use weir_learners::matrix::{
     CoverageConfig, Matrix, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
-use weir_learners::{JudgeOptions, Part, PartJudged, Wanted, part_interval};
+use weir_learners::{JudgeOptions, PartJudged, Wanted, part_interval};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy};
 use weir_traffic::matrix::Split;
@@ -124,10 +124,10 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
     // Without an operator's file a policy is judged by what it was trained for.
     let outcome = match config.objective.outcome {
-        Some(_) => outcome::of(&config)?,
+        Some(_) => outcome::of(&config)?.outcome,
         None => policy.spec().objective.into(),
     };
-    let wanted = Wanted { tag: None, risk: outcome.parts().any(|part| part == Part::Risk) };
+    let wanted = Wanted { tag: None, risk: outcome.looks_at_risk() };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);

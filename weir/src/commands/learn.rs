@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use weir_learners::ope::Verdict;
-use weir_learners::{Part, TrainConfig, Wanted, hallucination};
+use weir_learners::{TrainConfig, Wanted, hallucination};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 
@@ -49,8 +49,8 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: 
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
-    let outcome = outcome::of(&config)?;
-    let wanted = Wanted { tag: tag.clone(), risk: outcome.parts().any(|part| part == Part::Risk) };
+    let outcome::InForce { outcome, source } = outcome::of(&config)?;
+    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk() };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
@@ -70,6 +70,7 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: 
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
         knobs: crate::knobs::files(&store, with.cache).await?,
         vllm_sr: with.vllm_sr,
+        outcome: source,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;

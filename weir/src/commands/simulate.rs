@@ -21,7 +21,7 @@ pub async fn run(common: &Common, args: SimulateArgs) -> Result<()> {
         requests_per_s: args.rate,
         start_ms: args.start_ms,
         duration_ms: i64::from(args.seconds) * 1_000,
-        objective: outcome::of(&config)?.objective(),
+        objective: outcome::of(&config)?.outcome.objective(),
         ..SimConfig::default()
     };
     let router = Box::new(UniformRouter::new(format!("simulate-{}", args.seed)));

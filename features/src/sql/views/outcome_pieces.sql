@@ -1,59 +1,112 @@
 -- Outcomes by hour, tenant, model, domain and kind of traffic, as far back as memory goes: from the raw rows that are kept, and from
--- `outcome_memory` for days whose rows are not. Of each tenant's day the side counts that has observed more; what came after a day
--- was put down is in the rows alone.
+-- `outcome_memory` for what is no longer told by rows. Of each count the side says that has observed more: rows may have gone for
+-- their age, those of requests or those of feedback, and what came after a day was put down is in the rows alone.
+WITH sides AS (
+  SELECT *, FALSE AS is_memory FROM live_outcome_pieces
+  UNION ALL
+  SELECT *, TRUE AS is_memory FROM outcome_memory
+),
+counted AS (
+  SELECT
+    window_start_ms,
+    tenant,
+    model,
+    domain,
+    is_fact_seeking,
+    coalesce(sum(requests) FILTER (WHERE NOT is_memory), 0) AS live_requests,
+    coalesce(sum(requests) FILTER (WHERE is_memory), 0) AS remembered_requests,
+    coalesce(sum(judged) FILTER (WHERE NOT is_memory), 0) AS live_judged,
+    coalesce(sum(judged) FILTER (WHERE is_memory), 0) AS remembered_judged,
+    coalesce(sum(successes) FILTER (WHERE NOT is_memory), 0) AS live_successes,
+    coalesce(sum(successes) FILTER (WHERE is_memory), 0) AS remembered_successes,
+    coalesce(sum(hallucination_observed) FILTER (WHERE NOT is_memory), 0) AS live_hallucination_observed,
+    coalesce(sum(hallucination_observed) FILTER (WHERE is_memory), 0) AS remembered_hallucination_observed,
+    coalesce(sum(hallucination_failures) FILTER (WHERE NOT is_memory), 0) AS live_hallucination_failures,
+    coalesce(sum(hallucination_failures) FILTER (WHERE is_memory), 0) AS remembered_hallucination_failures,
+    coalesce(sum(wrong_tool_observed) FILTER (WHERE NOT is_memory), 0) AS live_wrong_tool_observed,
+    coalesce(sum(wrong_tool_observed) FILTER (WHERE is_memory), 0) AS remembered_wrong_tool_observed,
+    coalesce(sum(wrong_tool_failures) FILTER (WHERE NOT is_memory), 0) AS live_wrong_tool_failures,
+    coalesce(sum(wrong_tool_failures) FILTER (WHERE is_memory), 0) AS remembered_wrong_tool_failures,
+    coalesce(sum(bad_arguments_observed) FILTER (WHERE NOT is_memory), 0) AS live_bad_arguments_observed,
+    coalesce(sum(bad_arguments_observed) FILTER (WHERE is_memory), 0) AS remembered_bad_arguments_observed,
+    coalesce(sum(bad_arguments_failures) FILTER (WHERE NOT is_memory), 0) AS live_bad_arguments_failures,
+    coalesce(sum(bad_arguments_failures) FILTER (WHERE is_memory), 0) AS remembered_bad_arguments_failures,
+    coalesce(sum(tool_error_observed) FILTER (WHERE NOT is_memory), 0) AS live_tool_error_observed,
+    coalesce(sum(tool_error_observed) FILTER (WHERE is_memory), 0) AS remembered_tool_error_observed,
+    coalesce(sum(tool_error_failures) FILTER (WHERE NOT is_memory), 0) AS live_tool_error_failures,
+    coalesce(sum(tool_error_failures) FILTER (WHERE is_memory), 0) AS remembered_tool_error_failures,
+    coalesce(sum(retry_loop_observed) FILTER (WHERE NOT is_memory), 0) AS live_retry_loop_observed,
+    coalesce(sum(retry_loop_observed) FILTER (WHERE is_memory), 0) AS remembered_retry_loop_observed,
+    coalesce(sum(retry_loop_failures) FILTER (WHERE NOT is_memory), 0) AS live_retry_loop_failures,
+    coalesce(sum(retry_loop_failures) FILTER (WHERE is_memory), 0) AS remembered_retry_loop_failures,
+    coalesce(sum(refusal_observed) FILTER (WHERE NOT is_memory), 0) AS live_refusal_observed,
+    coalesce(sum(refusal_observed) FILTER (WHERE is_memory), 0) AS remembered_refusal_observed,
+    coalesce(sum(refusal_failures) FILTER (WHERE NOT is_memory), 0) AS live_refusal_failures,
+    coalesce(sum(refusal_failures) FILTER (WHERE is_memory), 0) AS remembered_refusal_failures,
+    coalesce(sum(time_out_observed) FILTER (WHERE NOT is_memory), 0) AS live_time_out_observed,
+    coalesce(sum(time_out_observed) FILTER (WHERE is_memory), 0) AS remembered_time_out_observed,
+    coalesce(sum(time_out_failures) FILTER (WHERE NOT is_memory), 0) AS live_time_out_failures,
+    coalesce(sum(time_out_failures) FILTER (WHERE is_memory), 0) AS remembered_time_out_failures,
+    coalesce(sum(truncation_observed) FILTER (WHERE NOT is_memory), 0) AS live_truncation_observed,
+    coalesce(sum(truncation_observed) FILTER (WHERE is_memory), 0) AS remembered_truncation_observed,
+    coalesce(sum(truncation_failures) FILTER (WHERE NOT is_memory), 0) AS live_truncation_failures,
+    coalesce(sum(truncation_failures) FILTER (WHERE is_memory), 0) AS remembered_truncation_failures,
+    coalesce(sum(schema_violation_observed) FILTER (WHERE NOT is_memory), 0) AS live_schema_violation_observed,
+    coalesce(sum(schema_violation_observed) FILTER (WHERE is_memory), 0) AS remembered_schema_violation_observed,
+    coalesce(sum(schema_violation_failures) FILTER (WHERE NOT is_memory), 0) AS live_schema_violation_failures,
+    coalesce(sum(schema_violation_failures) FILTER (WHERE is_memory), 0) AS remembered_schema_violation_failures,
+    coalesce(sum(dissatisfaction_observed) FILTER (WHERE NOT is_memory), 0) AS live_dissatisfaction_observed,
+    coalesce(sum(dissatisfaction_observed) FILTER (WHERE is_memory), 0) AS remembered_dissatisfaction_observed,
+    coalesce(sum(dissatisfaction_failures) FILTER (WHERE NOT is_memory), 0) AS live_dissatisfaction_failures,
+    coalesce(sum(dissatisfaction_failures) FILTER (WHERE is_memory), 0) AS remembered_dissatisfaction_failures,
+    coalesce(sum(safety_observed) FILTER (WHERE NOT is_memory), 0) AS live_safety_observed,
+    coalesce(sum(safety_observed) FILTER (WHERE is_memory), 0) AS remembered_safety_observed,
+    coalesce(sum(safety_failures) FILTER (WHERE NOT is_memory), 0) AS live_safety_failures,
+    coalesce(sum(safety_failures) FILTER (WHERE is_memory), 0) AS remembered_safety_failures,
+    coalesce(sum(fallback_observed) FILTER (WHERE NOT is_memory), 0) AS live_fallback_observed,
+    coalesce(sum(fallback_observed) FILTER (WHERE is_memory), 0) AS remembered_fallback_observed,
+    coalesce(sum(fallback_failures) FILTER (WHERE NOT is_memory), 0) AS live_fallback_failures,
+    coalesce(sum(fallback_failures) FILTER (WHERE is_memory), 0) AS remembered_fallback_failures,
+    coalesce(sum(other_error_observed) FILTER (WHERE NOT is_memory), 0) AS live_other_error_observed,
+    coalesce(sum(other_error_observed) FILTER (WHERE is_memory), 0) AS remembered_other_error_observed,
+    coalesce(sum(other_error_failures) FILTER (WHERE NOT is_memory), 0) AS live_other_error_failures,
+    coalesce(sum(other_error_failures) FILTER (WHERE is_memory), 0) AS remembered_other_error_failures
+  FROM sides
+  GROUP BY window_start_ms, tenant, model, domain, is_fact_seeking
+)
 SELECT
   window_start_ms,
   tenant,
   model,
   domain,
   is_fact_seeking,
-  requests,
-  judged,
-  successes,
-  hallucination_observed,
-  hallucination_failures,
-  wrong_tool_observed,
-  wrong_tool_failures,
-  bad_arguments_observed,
-  bad_arguments_failures,
-  tool_error_observed,
-  tool_error_failures,
-  retry_loop_observed,
-  retry_loop_failures,
-  refusal_observed,
-  refusal_failures,
-  time_out_observed,
-  time_out_failures,
-  truncation_observed,
-  truncation_failures,
-  schema_violation_observed,
-  schema_violation_failures,
-  dissatisfaction_observed,
-  dissatisfaction_failures,
-  safety_observed,
-  safety_failures,
-  fallback_observed,
-  fallback_failures,
-  other_error_observed,
-  other_error_failures
-FROM (
-  SELECT
-    *,
-    sum(CASE WHEN is_memory THEN evidence ELSE 0 END) OVER of_day AS remembered,
-    sum(CASE WHEN is_memory THEN 0 ELSE evidence END) OVER of_day AS live
-  FROM (
-    SELECT
-      *,
-      requests + judged + hallucination_observed + wrong_tool_observed + bad_arguments_observed + tool_error_observed
-        + retry_loop_observed + refusal_observed + time_out_observed + truncation_observed
-        + schema_violation_observed + dissatisfaction_observed + safety_observed + fallback_observed
-        + other_error_observed AS evidence
-    FROM (
-      SELECT *, FALSE AS is_memory FROM live_outcome_pieces
-      UNION ALL
-      SELECT *, TRUE AS is_memory FROM outcome_memory
-    )
-  )
-  WINDOW of_day AS (PARTITION BY tenant, window_start_ms - (window_start_ms % 86400000 + 86400000) % 86400000)
-)
-WHERE is_memory = (remembered > live)
+  CASE WHEN remembered_requests > live_requests THEN remembered_requests ELSE live_requests END AS requests,
+  CASE WHEN remembered_judged > live_judged THEN remembered_judged ELSE live_judged END AS judged,
+  CASE WHEN remembered_judged > live_judged THEN remembered_successes ELSE live_successes END AS successes,
+  CASE WHEN remembered_hallucination_observed > live_hallucination_observed THEN remembered_hallucination_observed ELSE live_hallucination_observed END AS hallucination_observed,
+  CASE WHEN remembered_hallucination_observed > live_hallucination_observed THEN remembered_hallucination_failures ELSE live_hallucination_failures END AS hallucination_failures,
+  CASE WHEN remembered_wrong_tool_observed > live_wrong_tool_observed THEN remembered_wrong_tool_observed ELSE live_wrong_tool_observed END AS wrong_tool_observed,
+  CASE WHEN remembered_wrong_tool_observed > live_wrong_tool_observed THEN remembered_wrong_tool_failures ELSE live_wrong_tool_failures END AS wrong_tool_failures,
+  CASE WHEN remembered_bad_arguments_observed > live_bad_arguments_observed THEN remembered_bad_arguments_observed ELSE live_bad_arguments_observed END AS bad_arguments_observed,
+  CASE WHEN remembered_bad_arguments_observed > live_bad_arguments_observed THEN remembered_bad_arguments_failures ELSE live_bad_arguments_failures END AS bad_arguments_failures,
+  CASE WHEN remembered_tool_error_observed > live_tool_error_observed THEN remembered_tool_error_observed ELSE live_tool_error_observed END AS tool_error_observed,
+  CASE WHEN remembered_tool_error_observed > live_tool_error_observed THEN remembered_tool_error_failures ELSE live_tool_error_failures END AS tool_error_failures,
+  CASE WHEN remembered_retry_loop_observed > live_retry_loop_observed THEN remembered_retry_loop_observed ELSE live_retry_loop_observed END AS retry_loop_observed,
+  CASE WHEN remembered_retry_loop_observed > live_retry_loop_observed THEN remembered_retry_loop_failures ELSE live_retry_loop_failures END AS retry_loop_failures,
+  CASE WHEN remembered_refusal_observed > live_refusal_observed THEN remembered_refusal_observed ELSE live_refusal_observed END AS refusal_observed,
+  CASE WHEN remembered_refusal_observed > live_refusal_observed THEN remembered_refusal_failures ELSE live_refusal_failures END AS refusal_failures,
+  CASE WHEN remembered_time_out_observed > live_time_out_observed THEN remembered_time_out_observed ELSE live_time_out_observed END AS time_out_observed,
+  CASE WHEN remembered_time_out_observed > live_time_out_observed THEN remembered_time_out_failures ELSE live_time_out_failures END AS time_out_failures,
+  CASE WHEN remembered_truncation_observed > live_truncation_observed THEN remembered_truncation_observed ELSE live_truncation_observed END AS truncation_observed,
+  CASE WHEN remembered_truncation_observed > live_truncation_observed THEN remembered_truncation_failures ELSE live_truncation_failures END AS truncation_failures,
+  CASE WHEN remembered_schema_violation_observed > live_schema_violation_observed THEN remembered_schema_violation_observed ELSE live_schema_violation_observed END AS schema_violation_observed,
+  CASE WHEN remembered_schema_violation_observed > live_schema_violation_observed THEN remembered_schema_violation_failures ELSE live_schema_violation_failures END AS schema_violation_failures,
+  CASE WHEN remembered_dissatisfaction_observed > live_dissatisfaction_observed THEN remembered_dissatisfaction_observed ELSE live_dissatisfaction_observed END AS dissatisfaction_observed,
+  CASE WHEN remembered_dissatisfaction_observed > live_dissatisfaction_observed THEN remembered_dissatisfaction_failures ELSE live_dissatisfaction_failures END AS dissatisfaction_failures,
+  CASE WHEN remembered_safety_observed > live_safety_observed THEN remembered_safety_observed ELSE live_safety_observed END AS safety_observed,
+  CASE WHEN remembered_safety_observed > live_safety_observed THEN remembered_safety_failures ELSE live_safety_failures END AS safety_failures,
+  CASE WHEN remembered_fallback_observed > live_fallback_observed THEN remembered_fallback_observed ELSE live_fallback_observed END AS fallback_observed,
+  CASE WHEN remembered_fallback_observed > live_fallback_observed THEN remembered_fallback_failures ELSE live_fallback_failures END AS fallback_failures,
+  CASE WHEN remembered_other_error_observed > live_other_error_observed THEN remembered_other_error_observed ELSE live_other_error_observed END AS other_error_observed,
+  CASE WHEN remembered_other_error_observed > live_other_error_observed THEN remembered_other_error_failures ELSE live_other_error_failures END AS other_error_failures
+FROM counted

@@ -15,6 +15,10 @@ use weir_store::UtcDay;
 use super::ask::Ask;
 use crate::error::{Failure, Result};
 
+/// Tenants that are not named and have spent something today, at most: beyond them nobody new is explored with, so that invented names
+/// neither fill memory nor find budget after budget.
+const UNNAMED_MAX: usize = 10_000;
+
 /// Stands for every tenant that is not named, each with a budget of its own.
 const ANY: &str = "*";
 
@@ -80,8 +84,12 @@ impl Explorer {
     /// What is left of a tenant's budget today; `None` where it has none.
     fn left(&mut self, tenant: &str, today: UtcDay) -> Option<f64> {
         self.turn_to(today);
-        let budget = self.per_day.get(tenant).or_else(|| self.per_day.get(ANY))?;
-        Some(budget - self.spent.get(tenant).copied().unwrap_or_default())
+        let named = self.per_day.get(tenant);
+        let spent = self.spent.get(tenant).copied();
+        if named.is_none() && spent.is_none() && self.spent.len() >= UNNAMED_MAX {
+            return None;
+        }
+        Some(named.or_else(|| self.per_day.get(ANY))? - spent.unwrap_or_default())
     }
 
     /// Books what a decision is expected to cost.

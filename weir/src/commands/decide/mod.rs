@@ -28,7 +28,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_policy_publisher::keys;
-use weir_policy_runtime::{KnobTable, Scratch, Trust, sticky_uniform_of};
+use weir_policy_runtime::{Exploration, KnobTable, Scratch, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
 use weir_store::{Keyring, UtcDay};
 
@@ -143,8 +143,14 @@ pub async fn run(common: &Common, args: DecideArgs) -> Result<()> {
     let salt = salt(args.salt)?;
     let listener = Listener::bind(&args.listen).await?;
     let mut explorer = Explorer::parse(&args.explore)?;
-    if let Some(log) = &args.log {
-        explorer.recall(log, UtcDay::today())?;
+    match &args.log {
+        Some(log) => explorer.recall(log, UtcDay::today())?,
+        None if !args.explore.is_empty() => {
+            return Err(Failure::user(
+                "--explore needs --log FILE: what exploration has spent is read back from it after a restart",
+            ));
+        }
+        None => {}
     }
     let desk = Desk { sessions: Sessions::default(), log: DecisionLog::open(args.log.as_deref())?, explorer };
     let desk = Arc::new(Mutex::new(desk));
@@ -251,8 +257,12 @@ impl Sidecar {
         loop {
             let mut desk = self.desk();
             let kept = desk.sessions.kept(&session.key, actions);
-            if let Some(kept) = kept.filter(|kept| ask.may_serve(&kept.model) && self.admits(ask, loaded, &kept.model))
-            {
+            // A flagged request is not answered by a model that was drawn to learn something.
+            let may_stay = |kept: &Assignment| {
+                let explored = ask.flagged == Some(true) && kept.expected_loss > 0.0;
+                !explored && ask.may_serve(&kept.model) && self.admits(ask, loaded, &kept.model)
+            };
+            if let Some(kept) = kept.filter(|kept| may_stay(kept)) {
                 let answer = Answer::of(kept, true);
                 desk.write(ask, Some(&session), &answer)?;
                 return Ok(answer);
@@ -294,18 +304,25 @@ impl Sidecar {
                 actions.iter().map(|action| action.model.as_str()).collect::<Vec<_>>().join(", ")
             )));
         }
-        let exploration = self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today());
+        // A turn that leaves its session's model is no evidence, so nothing is paid for it.
+        let exploration = if leaves {
+            Exploration::NONE
+        } else {
+            self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today())
+        };
         SCRATCH.with_borrow_mut(|scratch| {
             let uniform = self.uniform(ask, leaves);
             let decision = loaded
                 .policy
                 .decide_under(exploration, &ask.context.as_context(), &allowed, uniform, scratch)
                 .map_err(Failure::user)?;
+            // All that could have been chosen, those with probability 0 too: a reader of the log must see what it cannot judge.
             let candidates = actions
                 .iter()
                 .zip(scratch.propensities())
-                .filter(|(_, propensity)| **propensity > 0.0)
-                .map(|(action, propensity)| Candidate { model: action.model.clone(), propensity: *propensity })
+                .zip(&allowed)
+                .filter(|(_, allowed)| **allowed)
+                .map(|((action, propensity), _)| Candidate { model: action.model.clone(), propensity: *propensity })
                 .collect();
             Ok(Assignment {
                 model: actions[decision.action].model.clone(),
