@@ -221,7 +221,7 @@ impl Side {
 fn boundary(v: f64, rho: f64, alpha: f64) -> f64 {
     // Past this the gamma functions are rounding alone. One weight of millions has made the bound worthless already.
     const LARGEST: f64 = 1e9;
-    if !(v + rho < LARGEST) {
+    if v.is_nan() || v + rho >= LARGEST {
         return f64::INFINITY;
     }
     let threshold = -alpha.ln();
