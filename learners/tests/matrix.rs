@@ -6,7 +6,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::matrix::{
     CoverageConfig, CoverageReport, Matrix, MatrixConfig, MatrixQuery, MatrixReport, judge_policy, load_llmrouter,
-    load_llmrouter_nq, matrix_experiment,
+    load_llmrouter_nq, load_pairs, matrix_experiment, pairs_experiment,
 };
 use weir_learners::ope::Verdict;
 use weir_learners::{Sample, TrainConfig, TrainingSet, train_policy};
@@ -81,6 +81,30 @@ async fn the_natural_questions_part_is_judged_at_its_recorded_cost() {
     let report = matrix_experiment(&matrix, &config).expect("the experiment runs");
     println!("{}", report.to_markdown());
     assert!(quality(&report, "learned policy", "full price") > quality(&report, "uniform", "none"));
+}
+
+/// Shares of calls and gaps of an oracle follow from the scores alone; those of the whole benchmark stand in RouteLLM's repository.
+#[tokio::test]
+async fn pairs_are_judged_as_routellm_does() {
+    let Some(folder) = weir_tests::shared("data/routing_routellm") else { return };
+    let matrices = load_pairs(&folder).await.expect("the pairs load");
+    let names: Vec<(&str, usize)> =
+        matrices.iter().map(|matrix| (matrix.name.as_str(), matrix.queries.len())).collect();
+    // The folder's README: 11,513 pairs.
+    assert_eq!(names, [("gsm8k", 1_000), ("mmlu", 10_513)]);
+    let config = MatrixConfig { passes: 2, bootstraps: 200, coverage: None, ..MatrixConfig::default() };
+    let report = pairs_experiment(&matrices[0], &config).expect("the experiment runs");
+    println!("{}", report.to_markdown());
+    assert!((report.weak.1 - 0.645).abs() < 1e-12 && (report.strong.1 - 0.855).abs() < 1e-12);
+    assert!((report.oracle - 0.928).abs() < 1e-12);
+    let score = |router: &str| report.scores.iter().find(|score| score.router == router).expect(router);
+    // An oracle calls the strong model where only that is right: half of the gap of 0.21 at a share of 0.105.
+    assert!((score("oracle").cpt_50.value - 0.105).abs() < 1e-9, "{:?}", score("oracle").cpt_50);
+    assert!((score("oracle").cpt_80.value - 0.168).abs() < 1e-9, "{:?}", score("oracle").cpt_80);
+    for router in &report.scores {
+        assert!(router.apgr.low <= router.apgr.value && router.apgr.value <= router.apgr.high, "{router:?}");
+        assert!(router.router == "oracle" || (0.3..0.8).contains(&router.apgr.value), "{router:?}");
+    }
 }
 
 /// Logs as they would come back from the tables: a query, one model, its score.

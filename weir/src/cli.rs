@@ -614,7 +614,8 @@ pub enum LearnKind {
 pub struct EvaluateArgs {
     /// A bundle folder or a policy id.
     pub bundle: Option<String>,
-    /// A score matrix whose oracle is known: judge the bundle on its test queries, or, without a bundle, the learner.
+    /// A score matrix whose oracle is known: judge the bundle on its test queries, or, without a bundle, the learner. A folder with
+    /// pairs.parquet (a weak and a strong model) is judged as RouteLLM does.
     #[arg(long, value_name = "DIR")]
     pub matrix: Option<PathBuf>,
     /// A file of logged decisions (.parquet, .csv, .jsonl) with the columns reward, propensity and target_probability: judge the target

@@ -178,7 +178,8 @@ impl Exam<'_> {
             models.max_by(|a, b| train_quality[*a].total_cmp(&train_quality[*b]))
         };
         let full_information = domain_means(matrix, train);
-        let nearest = nearest_means(matrix, train, self.embeddings, config.neighbours);
+        let all: Vec<usize> = (0..matrix.queries.len()).collect();
+        let nearest = nearest_means(matrix, train, &all, self.embeddings, config.neighbours);
         let clustered = cluster_means(matrix, train, self.embeddings, config.clusters, config.seed);
         let factored = factored(matrix, train, self.embeddings, config.factors, config.ridge);
         let oracle = truth(matrix);
@@ -235,7 +236,7 @@ fn argmax(values: &[f64]) -> usize {
 }
 
 /// What a router under a uniform policy would have logged: one model per decision, drawn with probability `1 / K`.
-fn uniform_logs(
+pub(super) fn uniform_logs(
     matrix: &Matrix,
     queries: &[usize],
     embeddings: &[Vec<f32>],
@@ -275,7 +276,12 @@ fn context(matrix: &Matrix, query: usize, embeddings: &[Vec<f32>]) -> OwnedConte
 }
 
 /// The reward model's guesses for every query of the matrix, learned from the logs.
-fn learn(matrix: &Matrix, logs: &[Sample], embeddings: &[Vec<f32>], config: &MatrixConfig) -> Result<Guesses> {
+pub(super) fn learn(
+    matrix: &Matrix,
+    logs: &[Sample],
+    embeddings: &[Vec<f32>],
+    config: &MatrixConfig,
+) -> Result<Guesses> {
     let models = matrix.models.len();
     let contexts: Vec<_> = logs.iter().map(|sample| &sample.context).collect();
     let features: FeatureSpec = fit_features(&contexts);
@@ -302,7 +308,7 @@ fn learn(matrix: &Matrix, logs: &[Sample], embeddings: &[Vec<f32>], config: &Mat
 }
 
 /// The same guesses for every query of a domain: shrunken means of what was logged.
-fn logged_domain_means(matrix: &Matrix, logs: &[Sample]) -> Guesses {
+pub(super) fn logged_domain_means(matrix: &Matrix, logs: &[Sample]) -> Guesses {
     let models = matrix.models.len();
     let mut domains: Vec<&str> = matrix.queries.iter().map(|query| query.domain.as_str()).collect();
     domains.sort_unstable();

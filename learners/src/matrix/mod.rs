@@ -12,6 +12,7 @@ mod classic;
 mod coverage;
 mod data;
 mod experiment;
+mod pairs;
 mod policies;
 mod report;
 
@@ -19,4 +20,5 @@ pub use area::AreaScore;
 pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
 pub use data::{Matrix, MatrixQuery, load_llmrouter, load_llmrouter_nq};
 pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};
+pub use pairs::{PAIRS_FILE, PairScore, PairsReport, load_pairs, pairs_experiment};
 pub use report::{MatrixReport, PolicyScore};

@@ -89,10 +89,19 @@ pub(super) fn domain_means(matrix: &Matrix, train: &[usize]) -> Guesses {
     guesses
 }
 
-/// Means over the `neighbours` nearest training queries by cosine of their embeddings, all scores seen.
-pub(super) fn nearest_means(matrix: &Matrix, train: &[usize], embeddings: &[Vec<f32>], neighbours: usize) -> Guesses {
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
-    for (query, embedding) in embeddings.iter().enumerate() {
+/// Means over the `neighbours` nearest training queries by cosine of their embeddings, all scores seen; for the queries of `ask`, the
+/// others stay 0.
+pub(super) fn nearest_means(
+    matrix: &Matrix,
+    train: &[usize],
+    ask: &[usize],
+    embeddings: &[Vec<f32>],
+    neighbours: usize,
+) -> Guesses {
+    let cells = matrix.quality.len();
+    let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells] };
+    for &query in ask {
+        let embedding = &embeddings[query];
         let mut similar: Vec<(f32, usize)> = train
             .iter()
             .filter(|&&other| other != query)
@@ -101,8 +110,9 @@ pub(super) fn nearest_means(matrix: &Matrix, train: &[usize], embeddings: &[Vec<
         let count = neighbours.min(similar.len());
         similar.select_nth_unstable_by(count.saturating_sub(1), |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let nearest: Vec<usize> = similar[..count].iter().map(|(_, other)| *other).collect();
-        guesses.quality.extend(matrix.means(&matrix.quality, &nearest));
-        guesses.cost_usd.extend(matrix.mean_costs(&nearest));
+        let own = matrix.cell(query, 0)..matrix.cell(query + 1, 0);
+        guesses.quality[own.clone()].copy_from_slice(&matrix.means(&matrix.quality, &nearest));
+        guesses.cost_usd[own].copy_from_slice(&matrix.mean_costs(&nearest));
     }
     guesses
 }

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use weir_learners::matrix::{
-    CoverageConfig, Matrix, MatrixConfig, judge_policy, load_llmrouter, load_llmrouter_nq, matrix_experiment,
+    CoverageConfig, Matrix, MatrixConfig, PAIRS_FILE, judge_policy, load_llmrouter, load_llmrouter_nq, load_pairs,
+    matrix_experiment, pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_learners::{JudgeOptions, PartJudged, Wanted, part_interval};
@@ -189,6 +190,24 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     Ok(())
 }
 
+/// A weak and a strong model on the same queries.
+async fn pairs(common: &Common, folder: &Path, seed: u64) -> Result<()> {
+    let config = MatrixConfig { seed, passes: 2, coverage: None, ..MatrixConfig::default() };
+    let progress = Progress::wait("learning and judging on pairs of scores", common.json);
+    let mut reports = Vec::new();
+    for matrix in load_pairs(folder).await? {
+        reports.push(pairs_experiment(&matrix, &config)?);
+    }
+    drop(progress);
+    if common.json {
+        return print_json(&reports);
+    }
+    for report in &reports {
+        println!("{}", report.to_markdown());
+    }
+    Ok(())
+}
+
 fn is_matrix(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -198,6 +217,9 @@ fn is_matrix(folder: &Path) -> Result<()> {
 
 async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<()> {
     is_matrix(folder)?;
+    if folder.join(PAIRS_FILE).is_file() {
+        return pairs(common, folder, args.seed).await;
+    }
     let coverage =
         (args.coverage_seeds > 0).then(|| CoverageConfig { seeds: args.coverage_seeds, ..CoverageConfig::default() });
     let main = MatrixConfig { seed: args.seed, coverage, ..MatrixConfig::default() };
