@@ -247,7 +247,7 @@ impl Policy {
 
     /// Predicted quality, cost and utility of every action.
     pub fn predict<'s>(&self, context: &Context<'_>, scratch: &'s mut Scratch) -> Predictions<'s> {
-        self.score(context, scratch);
+        self.score(&self.spec.objective, context, scratch);
         Predictions { quality: &scratch.quality, cost_usd: &scratch.cost_usd, utility: &scratch.utility }
     }
 
@@ -261,16 +261,18 @@ impl Policy {
         allowed: &[bool],
         scratch: &'s mut Scratch,
     ) -> Result<&'s [f64], PolicyError> {
-        self.propensities_under(self.spec.exploration, context, allowed, scratch)
+        self.propensities_under(self.spec.exploration, &self.spec.objective, context, allowed, scratch)
     }
 
-    /// The same, under another exploration than the policy's own: [`Exploration::NONE`] takes what looks best.
+    /// The same, under another exploration than the policy's own ([`Exploration::NONE`] takes what looks best) and for another objective:
+    /// quality and cost are predicted apart, so a request may say what its dollars are worth.
     ///
     /// # Errors
     /// As [`Policy::propensities`].
     pub fn propensities_under<'s>(
         &self,
         Exploration { gamma, floor }: Exploration,
+        objective: &Objective,
         context: &Context<'_>,
         allowed: &[bool],
         scratch: &'s mut Scratch,
@@ -282,7 +284,10 @@ impl Policy {
         if !allowed.contains(&true) {
             return Err(PolicyError::NothingAllowed);
         }
-        self.score(context, scratch);
+        if let Some(why) = objective.problem() {
+            return Err(PolicyError::Spec { why: why.to_owned() });
+        }
+        self.score(objective, context, scratch);
         inverse_gap_weights(&scratch.utility, allowed, gamma, floor, &mut scratch.propensity);
         Ok(&scratch.propensity)
     }
@@ -298,16 +303,17 @@ impl Policy {
         u: f64,
         scratch: &mut Scratch,
     ) -> Result<Decision, PolicyError> {
-        self.decide_under(self.spec.exploration, context, allowed, u, scratch)
+        self.decide_under(self.spec.exploration, &self.spec.objective, context, allowed, u, scratch)
     }
 
-    /// The same, under another exploration than the policy's own.
+    /// The same, under another exploration than the policy's own, and for another objective.
     ///
     /// # Errors
-    /// As [`Policy::decide`].
+    /// As [`Policy::decide`], and when the objective makes no sense.
     pub fn decide_under(
         &self,
         exploration: Exploration,
+        objective: &Objective,
         context: &Context<'_>,
         allowed: &[bool],
         u: f64,
@@ -316,12 +322,12 @@ impl Policy {
         if !(0.0..1.0).contains(&u) {
             return Err(PolicyError::Draw(u));
         }
-        let propensities = self.propensities_under(exploration, context, allowed, scratch)?;
+        let propensities = self.propensities_under(exploration, objective, context, allowed, scratch)?;
         let action = inverse_cdf(propensities, u).ok_or(PolicyError::NothingAllowed)?;
         Ok(Decision { action, propensity: propensities[action] })
     }
 
-    fn score(&self, context: &Context<'_>, scratch: &mut Scratch) {
+    fn score(&self, objective: &Objective, context: &Context<'_>, scratch: &mut Scratch) {
         scratch.fit(self);
         self.spec.features.encode(context, &mut scratch.input);
         let output = self.network.forward(&scratch.input, &mut scratch.mlp);
@@ -331,7 +337,7 @@ impl Policy {
             let cost_usd = f64::from(ln_costs[action]).exp();
             scratch.quality[action] = quality;
             scratch.cost_usd[action] = cost_usd;
-            scratch.utility[action] = self.spec.objective.utility(quality, cost_usd);
+            scratch.utility[action] = objective.utility(quality, cost_usd);
         }
     }
 }

@@ -423,3 +423,26 @@ fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
     let (first, again) = (ask(&sidecar, 300, json!({})), ask(&sidecar, 300, json!({})));
     assert_eq!(first["model"], again["model"]);
 }
+
+/// Quality and cost are predicted apart, so one policy serves any trade-off.
+#[test]
+fn a_request_may_say_what_its_dollars_are_worth() {
+    let folder = tempfile::tempdir().unwrap();
+    // The second model is better, and costs e^-2 USD where the first costs e^-6.
+    support::signed(folder.path(), &support::bundle_with([0.0, 2.0, -6.0, -2.0]));
+    let arguments = ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
+    let sidecar = Running::start(folder.path(), &arguments);
+    let chosen = |weight: f64| {
+        let (status, answer) = sidecar.ask(&json!({ "request_id": "r", "usd_weight": weight }));
+        assert_eq!(status, 200, "{answer}");
+        answer["model"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(chosen(0.0), "large");
+    assert_eq!(chosen(50.0), "small");
+    let (status, refused) = sidecar.ask(&json!({ "request_id": "r", "usd_weight": -1 }));
+    assert_eq!(status, 400);
+    assert!(refused["error"].as_str().unwrap().contains("usd_weight"), "{refused}");
+    let log = std::fs::read_to_string(folder.path().join("d.jsonl")).unwrap();
+    let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["usd_weight"], json!(50.0));
+}

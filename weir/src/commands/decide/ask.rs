@@ -25,6 +25,8 @@ pub(super) struct Ask {
     pub candidates: Option<Vec<String>>,
     /// The router holds the request for unsafe: it is not explored with.
     pub flagged: Option<bool>,
+    /// Utility lost per US dollar, in the place of the policy's own: what this request's dollars are worth.
+    pub usd_weight: Option<f64>,
 }
 
 impl Ask {
@@ -45,6 +47,9 @@ impl Ask {
             if id.len() > MAX_ID_BYTES {
                 return Err(format!("{name} has more than {MAX_ID_BYTES} bytes: send a shorter one"));
             }
+        }
+        if ask.usd_weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
+            return Err("usd_weight is below 0: give what a dollar is worth in units of quality, from 0".to_owned());
         }
         if ask.candidates.as_ref().is_some_and(|candidates| candidates.len() > MAX_CANDIDATES) {
             return Err(format!("candidates has more than {MAX_CANDIDATES} names: send fewer, or leave it out"));
@@ -67,6 +72,7 @@ enum Kind {
     Texts,
     Count,
     Flag,
+    Number,
     Numbers,
     Object,
 }
@@ -81,6 +87,7 @@ impl Kind {
             Self::Texts => all(Value::is_string),
             Self::Count => value.as_u64().is_some_and(|count| count <= u64::from(u32::MAX)),
             Self::Flag => value.is_boolean(),
+            Self::Number => value.is_number(),
             Self::Numbers => all(Value::is_number),
         }
     }
@@ -91,6 +98,7 @@ impl Kind {
             Self::Texts => "a list of texts",
             Self::Count => "a whole number from 0 to 4294967295",
             Self::Flag => "true or false",
+            Self::Number => "a number",
             Self::Numbers => "a list of numbers",
             Self::Object => "an object",
         }
@@ -104,6 +112,7 @@ const ASK: &[(&str, Kind)] = &[
     ("context", Kind::Object),
     ("candidates", Kind::Texts),
     ("flagged", Kind::Flag),
+    ("usd_weight", Kind::Number),
 ];
 
 const CONTEXT: &[(&str, Kind)] = &[

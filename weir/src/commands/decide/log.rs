@@ -23,6 +23,8 @@ pub(super) struct Line<'a> {
     pub candidates: &'a [Candidate],
     /// What the draw is expected to cost beside taking what looks best, in units of utility; null where it did.
     pub expected_loss: Option<f64>,
+    /// What a dollar was worth in this draw, where the request said so.
+    pub usd_weight: Option<f64>,
 }
 
 /// Where decisions are written.
@@ -87,6 +89,7 @@ mod tests {
             policy_version: "sha256:0",
             candidates: &[],
             expected_loss: None,
+            usd_weight: None,
         }
     }
 

@@ -28,7 +28,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_policy_publisher::keys;
-use weir_policy_runtime::{Exploration, KnobTable, Scratch, Trust, sticky_uniform_of};
+use weir_policy_runtime::{Exploration, KnobTable, Objective, Scratch, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
 use weir_store::{Keyring, UtcDay};
 
@@ -310,11 +310,15 @@ impl Sidecar {
         } else {
             self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today())
         };
+        let objective = Objective {
+            usd: ask.usd_weight.unwrap_or(loaded.policy.spec().objective.usd),
+            ..loaded.policy.spec().objective
+        };
         SCRATCH.with_borrow_mut(|scratch| {
             let uniform = self.uniform(ask, leaves);
             let decision = loaded
                 .policy
-                .decide_under(exploration, &ask.context.as_context(), &allowed, uniform, scratch)
+                .decide_under(exploration, &objective, &ask.context.as_context(), &allowed, uniform, scratch)
                 .map_err(Failure::user)?;
             // All that could have been chosen, those with probability 0 too: a reader of the log must see what it cannot judge.
             let candidates = actions
@@ -372,6 +376,7 @@ impl Desk {
             policy_version: &answer.policy_id,
             candidates: &answer.candidates,
             expected_loss: Some(answer.expected_loss).filter(|loss| *loss > 0.0),
+            usd_weight: ask.usd_weight.filter(|_| !answer.sticky),
         })?;
         self.explorer.charge(ask.tenant(), answer.expected_loss, UtcDay::today());
         Ok(())
