@@ -191,3 +191,35 @@ fn what_the_logs_never_showed_weighs_nothing() {
     let (low, high) = seen.iter().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(*x), high.max(*x)));
     assert!(of("history") > low - 0.1 && of("history") < high + 0.1, "{} beside {seen:?}", of("history"));
 }
+
+/// Whatever bytes lie in the file: a refusal, or scores that are numbers for every input of the right length.
+#[test]
+fn no_bytes_make_a_loader_panic() {
+    let mut rng = ChaCha8Rng::seed_from_u64(9);
+    let valid = [
+        br#"{"algorithm":"mlp","version":"1","trained":true,"model_names":["a","b"],"feature_dim":2,"n_classes":2,"hidden_sizes":[1],"dropout":0.0,"layers":[{"type":"linear","in_features":2,"out_features":1,"weight":[[1.0,2.0]],"bias":[0.5]},{"type":"relu"},{"type":"linear","in_features":1,"out_features":2,"weight":[[1.0],[2.0]],"bias":[0.5,0.1]}]}"#.to_vec(),
+        br#"{"algorithm":"svm","version":"1","trained":true,"model_names":["a","b"],"kernel_type":"Linear","gamma":0.0,"linear_classifiers":[{"model_name":"a","weights":[1.0,2.0],"rho":0.5},{"model_name":"b","weights":[0.0,1.0],"rho":-0.5}]}"#.to_vec(),
+    ];
+    let mut read = 0;
+    for round in 0..20_000 {
+        let mut bytes = valid[round % 2].clone();
+        for _ in 0..rng.random_range(0..4) {
+            let at = rng.random_range(0..bytes.len());
+            match rng.random_range(0..3) {
+                0 => bytes[at] = *b"0123456789.-e,[]{}\"".get(rng.random_range(0..19)).unwrap(),
+                1 => drop(bytes.remove(at)),
+                _ => bytes.truncate(at),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let Ok(artifact) = Artifact::from_json(&bytes) else { continue };
+        read += 1;
+        let selector = artifact.selector().expect("what was read can score");
+        let scores = selector.scores(&[0.25, -0.5]);
+        assert_eq!(scores.len(), artifact.model_names().len());
+        assert!(selector.choice(&[0.25, -0.5]) < scores.len());
+    }
+    assert!(read > 2_000, "{read} of 20,000 were read at all");
+}
