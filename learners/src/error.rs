@@ -23,6 +23,9 @@ pub enum LearnError {
     /// Logged decisions that cannot be evaluated.
     #[error("cannot evaluate these decisions: {0}")]
     BadRounds(String),
+    /// An operator's outcome file that makes no sense.
+    #[error("the outcome file makes no sense: {0}")]
+    BadOutcome(String),
     /// A configuration value makes no sense.
     #[error("bad learner configuration: {0}")]
     Config(String),
@@ -60,6 +63,7 @@ impl LearnError {
             Self::NotEnoughData(_)
             | Self::NotEnoughPairs { .. }
             | Self::BadRounds(_)
+            | Self::BadOutcome(_)
             | Self::Config(_)
             | Self::Unreadable { .. }
             | Self::MissingTable(_) => weir_store::Fault::User,

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use crate::evaluate::dense_clusters;
 use crate::ope::fold_of;
 use crate::training_set::{Sample, TrainingSet};
 
@@ -26,7 +27,7 @@ type Counts = HashMap<String, Vec<f64>>;
 /// by policy, domain and complexity, each leaning on the coarser ones.
 pub fn estimate_propensities(set: &mut TrainingSet) -> usize {
     let actions = set.actions.len();
-    let clusters = dense(&set.samples);
+    let clusters = dense_clusters(&set.samples, 0..set.samples.len());
     let of_fold = |fold: usize| {
         let mut counts = Counts::new();
         for (sample, cluster) in set.samples.iter().zip(&clusters) {
@@ -77,17 +78,6 @@ fn frequencies(counts: &Counts, sample: &Sample, actions: usize) -> Vec<f64> {
         }
     }
     shares
-}
-
-fn dense(samples: &[Sample]) -> Vec<usize> {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    samples
-        .iter()
-        .map(|sample| {
-            let next = seen.len();
-            *seen.entry(sample.cluster.as_str()).or_insert(next)
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use crate::baselines::{Domains, Target, best_models};
 use crate::draws::drawn_at;
 use crate::error::Result;
 use crate::ope::{
-    self, Bracket, ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, SequenceConfig, TableRow,
-    Verdict, cross_fitted_table, fold_of,
+    self, ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, PseudoOutcome, SequenceConfig,
+    TableRow, Verdict, cross_fitted_table, fold_of,
 };
 use crate::outcome::{Outcome, Part};
 use crate::report::{Comparison, DataSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Standing};
@@ -141,9 +141,8 @@ pub(crate) fn lineup(
         parts.extend(outcome.parts().map(judged));
         candidate.verdict = within_guardrails(candidate.verdict, &parts);
     }
-    let uniform = draws.of(&Target::Uniform)?;
     Ok(Lineup {
-        logging: ope::logging_value(&exam.rows(&uniform, config), config),
+        logging: ope::logging_value(&rows, config),
         quality_at_any_time: quality_at_any_time.filter(|_| candidate.estimates.is_some()),
         candidate,
         parts,
@@ -376,14 +375,14 @@ impl<'a> Exam<'a> {
                 table.guess(self.cells[row], &mut guesses);
                 of_target.push(match &sample.logged_distribution {
                     Some(logged) => {
-                        Bracket::of(sample.action, quality, probabilities, logged, &guesses, &sequence_config)
+                        PseudoOutcome::of(sample.action, quality, probabilities, logged, &guesses, &sequence_config)
                     }
                     None => {
                         let weight = probabilities[sample.action] / propensity;
-                        Bracket::without_guesses(weight, quality, &sequence_config)
+                        PseudoOutcome::without_guesses(weight, quality, &sequence_config)
                     }
                 });
-                earned.push(Bracket::of_logging(quality, &sequence_config));
+                earned.push(PseudoOutcome::of_logging(quality, &sequence_config));
             }
             sequence.push_pair(&of_target, &earned);
             for &row in &rows {
@@ -459,7 +458,7 @@ pub(crate) fn unsupported_mass(target: &[f64], logged: &[f64], floor: f64) -> f6
 }
 
 /// Clusters of the samples at `rows` as dense indices, in order of appearance.
-fn dense_clusters(samples: &[Sample], rows: impl Iterator<Item = usize>) -> Vec<usize> {
+pub(crate) fn dense_clusters(samples: &[Sample], rows: impl Iterator<Item = usize>) -> Vec<usize> {
     let mut seen: HashMap<&str, usize> = HashMap::new();
     rows.map(|row| {
         let next = seen.len();

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{LearnError, Result};
 use crate::ope::{
-    self, Bracket, ConfidenceSequence, Estimate, EvaluationConfig, Logged, MethodEstimate, Parameters, Rounds,
+    self, ConfidenceSequence, Estimate, EvaluationConfig, Logged, MethodEstimate, Parameters, PseudoOutcome, Rounds,
     SequenceConfig, Support, Verdict, empirical_bernstein,
 };
 use crate::report::interval;
@@ -84,7 +84,7 @@ fn first_line(text: &str) -> String {
 /// Judges the target policy that the decisions describe.
 ///
 /// # Errors
-/// [`LearnError::Config`] when a reward lies outside the range, or a weight above its bound.
+/// [`LearnError::BadRounds`] when a reward lies outside the range, or a weight above its bound.
 pub fn judge_rounds(rounds: &Rounds, options: &JudgeOptions) -> Result<JudgedRounds> {
     let rows = rounds.logged();
     within_ranges(rounds, &rows, options)?;
@@ -121,7 +121,7 @@ fn within_ranges(rounds: &Rounds, rows: &[Logged], options: &JudgeOptions) -> Re
     if let Some((low, high)) = options.reward_range {
         let (least, most) = rounds.reward_range();
         if !(low.is_finite() && high.is_finite() && low < high && low <= least && most <= high) {
-            return Err(LearnError::Config(format!(
+            return Err(LearnError::BadRounds(format!(
                 "rewards lie between {least} and {most}, outside the range of {low} to {high}: give the range that can occur"
             )));
         }
@@ -130,7 +130,7 @@ fn within_ranges(rounds: &Rounds, rows: &[Logged], options: &JudgeOptions) -> Re
         let weights = rows.iter().map(|row| row.target_probability / row.propensity);
         let largest = weights.fold(0.0, f64::max);
         if largest > most {
-            return Err(LearnError::Config(format!(
+            return Err(LearnError::BadRounds(format!(
                 "a weight of {largest:.3} lies above the largest one of {most}: give one over the least logged probability"
             )));
         }
@@ -152,9 +152,10 @@ fn at_any_time(rows: &[Logged], config: &SequenceConfig) -> Option<[Estimate; 2]
     let mut difference = ConfidenceSequence::of_difference(*config);
     for cluster in by_cluster(rows) {
         let weight = |row: &Logged| row.target_probability / row.propensity;
-        let target: Vec<Bracket> =
-            cluster.iter().map(|row| Bracket::without_guesses(weight(row), row.reward, config)).collect();
-        let earned: Vec<Bracket> = cluster.iter().map(|row| Bracket::of_logging(row.reward, config)).collect();
+        let target: Vec<PseudoOutcome> =
+            cluster.iter().map(|row| PseudoOutcome::without_guesses(weight(row), row.reward, config)).collect();
+        let earned: Vec<PseudoOutcome> =
+            cluster.iter().map(|row| PseudoOutcome::of_logging(row.reward, config)).collect();
         value.push(&target);
         difference.push_pair(&target, &earned);
     }

@@ -111,15 +111,15 @@ impl Outcome {
     /// Reads the file's text, TOML.
     ///
     /// # Errors
-    /// [`LearnError::Config`] when it is none, or a number makes no sense.
+    /// [`LearnError::BadOutcome`] when it is none, or a number makes no sense.
     pub fn from_toml(text: &str) -> Result<Self> {
         let outcome: Self = toml::from_str(text)
-            .map_err(|error| LearnError::Config(format!("the outcome file is not understood: {}", error.message())))?;
+            .map_err(|error| LearnError::BadOutcome(format!("it is not understood: {}", error.message())))?;
         outcome.checked()
     }
 
     fn checked(self) -> Result<Self> {
-        let wrong = |what: String| Err(LearnError::Config(what));
+        let wrong = |what: String| Err(LearnError::BadOutcome(what));
         let numbers = self.weights.iter().map(|entry| ("weights", entry));
         for (table, (part, number)) in numbers.chain(self.guardrails.iter().map(|entry| ("guardrails", entry))) {
             if !number.is_finite() || *number < 0.0 {

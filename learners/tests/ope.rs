@@ -1,5 +1,7 @@
 //! Off-policy estimates against closed forms, against another implementation, and over many seeds.
 
+mod common;
+
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Float64Type};
@@ -10,17 +12,7 @@ use weir_learners::ope::{
     Estimate, Estimates, Evaluation, EvaluationConfig, IntervalKind, Logged, SupportLimits, Verdict, evaluate,
 };
 
-/// Limits that let everything through, to see the numbers themselves.
-fn no_limits() -> SupportLimits {
-    SupportLimits {
-        effective_clusters_min: 0.0,
-        effective_share_min: 0.0,
-        propensity_floor: 0.0,
-        unsupported_mass_max: 1.0,
-        cluster_weight_share_max: 1.0,
-        integrity_confidence: 0.999_999,
-    }
-}
+use crate::common::no_limits;
 
 fn reasons(evaluation: &Evaluation) -> String {
     assert!(evaluation.estimates.is_none(), "a refusal came with a number");

@@ -1,11 +1,14 @@
 //! Confidence sequences at every moment of logs whose policy learns from what it logs.
 
+mod common;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::ope::{
-    Bracket, ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, SequenceConfig, SupportLimits,
-    evaluate,
+    ConfidenceSequence, Estimate, EvaluationConfig, Logged, ProgressiveTable, PseudoOutcome, SequenceConfig, evaluate,
 };
+
+use crate::common::no_limits;
 
 const CONTEXTS: usize = 2;
 const ACTIONS: usize = 3;
@@ -99,7 +102,7 @@ fn followed(
 fn sequences_hold_at_every_moment_while_the_router_learns() {
     let config = SequenceConfig::default();
     let bracket = |round: &Round, policy: &[[f64; ACTIONS]; CONTEXTS], guesses: &[f64]| {
-        Bracket::of(round.action, round.reward, &policy[round.context], &round.logged, guesses, &config)
+        PseudoOutcome::of(round.action, round.reward, &policy[round.context], &round.logged, guesses, &config)
     };
     let uniform = [[1.0 / ACTIONS as f64; ACTIONS]; CONTEXTS];
     let (seeds, rounds) = (2_000, 2_000);
@@ -119,7 +122,7 @@ fn sequences_hold_at_every_moment_while_the_router_learns() {
         || ConfidenceSequence::of_value(config),
         |sequence, round, _| {
             let weight = TARGET[round.context][round.action] / round.logged[round.action];
-            sequence.push(&[Bracket::without_guesses(weight, round.reward, &config)]);
+            sequence.push(&[PseudoOutcome::without_guesses(weight, round.reward, &config)]);
         },
     );
     let difference = value(&TARGET) - value(&uniform);
@@ -181,17 +184,6 @@ fn intervals_for_one_look_hold_at_a_fixed_size_while_the_router_learns() {
     }
 }
 
-fn no_limits() -> SupportLimits {
-    SupportLimits {
-        effective_clusters_min: 0.0,
-        effective_share_min: 0.0,
-        propensity_floor: 0.0,
-        unsupported_mass_max: 1.0,
-        cluster_weight_share_max: 1.0,
-        integrity_confidence: 0.999_999_999_999_9,
-    }
-}
-
 /// What looking again and again does to an interval that is for one look.
 #[test]
 fn an_interval_for_one_look_does_not_hold_at_every_moment() {
@@ -234,7 +226,7 @@ fn sessions_count_once_each() {
     sequence.push(&[]);
     assert_eq!(sequence.clusters(), 0);
     for _ in 0..4_000 {
-        sequence.push(&[Bracket::of_logging(1.0, &config), Bracket::of_logging(-1.0, &config)]);
+        sequence.push(&[PseudoOutcome::of_logging(1.0, &config), PseudoOutcome::of_logging(-1.0, &config)]);
     }
     let Estimate { low, high, .. } = sequence.interval().unwrap();
     // Without noise it closes like 1/t: Ville's bound at variance near none.

@@ -4,9 +4,13 @@
 //! drawn 100,000 and 1,000,000 times with seed 12345 (NumPy 2's `RandomState.beta`), and the counts by item and position lie in
 //! `open_bandit/`. Figures: obp's quickstart and README.
 
+mod common;
+
 use std::path::Path;
 
-use weir_learners::ope::{EvaluationConfig, Logged, SupportLimits, Verdict, evaluate};
+use weir_learners::ope::{EvaluationConfig, Logged, Verdict, evaluate};
+
+use crate::common::no_limits;
 
 /// One impression: item, position from 0, click, logged probability.
 struct Impression {
@@ -58,15 +62,7 @@ fn rows(log: &[Impression], target: impl Fn(&Impression) -> f64) -> Vec<Logged> 
 }
 
 fn free() -> EvaluationConfig {
-    let limits = SupportLimits {
-        effective_clusters_min: 0.0,
-        effective_share_min: 0.0,
-        propensity_floor: 0.0,
-        unsupported_mass_max: 1.0,
-        cluster_weight_share_max: 1.0,
-        integrity_confidence: 0.999_999,
-    };
-    EvaluationConfig { limits, ..EvaluationConfig::default() }
+    EvaluationConfig { limits: no_limits(), ..EvaluationConfig::default() }
 }
 
 /// IPS and SNIPS.

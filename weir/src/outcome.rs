@@ -3,17 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use weir_learners::Outcome;
-use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::{Objective, PolicyId, Signature, Standing, Trust};
+use weir_policy_publisher::keys::{self, SigningKey};
+use weir_policy_runtime::{Objective, PolicyId, Signature};
 
 use crate::config::Config;
 use crate::error::{Failure, Result};
-use crate::services;
 
 /// What an outcome is worth, and where that comes from.
 pub struct InForce {
     pub outcome: Outcome,
-    /// Hash of the file and who signed it, for a policy's lineage; none where it is two weights of the configuration.
+    /// The signed file, for a policy's lineage; none where it is two weights of the configuration.
     pub source: Option<Source>,
 }
 
@@ -21,57 +20,59 @@ pub struct InForce {
 pub struct Source {
     /// `sha256:` and the digits of the file's hash.
     pub hash: String,
-    /// The key that signed it.
+    /// The trusted key that signed it.
     pub signed_by: String,
 }
 
 /// What the configuration says an outcome is worth: the signed file, or the two weights of `[objective]`.
 ///
 /// # Errors
-/// When the file cannot be read, makes no sense, or no trusted key signed it.
+/// As [`read`].
 pub fn of(config: &Config) -> Result<InForce> {
-    let Some(path) = &config.objective.outcome else {
-        let outcome = Objective { quality: config.objective.quality, usd: config.objective.usd }.into();
-        return Ok(InForce { outcome, source: None });
-    };
-    let (outcome, standing) = read(path, &services::trust(config)?)?;
-    let hash = PolicyId::of_manifest(&file(path)?).to_string();
-    let source = match standing {
-        Standing::SignedBy(signed_by) => Some(Source { hash, signed_by }),
-        Standing::Unsigned => None,
-    };
-    Ok(InForce { outcome, source })
+    match &config.objective.outcome {
+        Some(path) => {
+            let (outcome, source) = read(path, config)?;
+            Ok(InForce { outcome, source: Some(source) })
+        }
+        None => {
+            let outcome = Objective { quality: config.objective.quality, usd: config.objective.usd }.into();
+            Ok(InForce { outcome, source: None })
+        }
+    }
 }
 
-/// Reads and verifies a file; says which key signed it.
-pub fn read(path: &Path, trust: &Trust) -> Result<(Outcome, Standing)> {
+/// Reads and verifies a file.
+///
+/// # Errors
+/// When the file cannot be read, makes no sense, or no trusted key signed these bytes.
+pub fn read(path: &Path, config: &Config) -> Result<(Outcome, Source)> {
     let bytes = file(path)?;
     let signature_path = signature_path(path);
-    let mend = format!("sign it with `weir outcome sign {} --key FILE`", path.display());
-    let standing = match trust {
-        Trust::AcceptUnsigned => Standing::Unsigned,
-        Trust::Signed(keys) => {
-            let signature = std::fs::read(&signature_path).map_err(|error| {
-                Failure::user(format!("there is no signature at {}: {error}; {mend}", signature_path.display()))
-            })?;
-            let signature = Signature::from_json(&signature).map_err(Failure::user)?;
-            let by = keys.verify_outcome(&bytes, &signature).map_err(|error| {
-                Failure::user(format!("the outcome file {} is not to be trusted: {error}; {mend}", path.display()))
-            })?;
-            Standing::SignedBy(by)
-        }
+    let refused = |why: String| {
+        let place = path.display();
+        Failure::user(format!(
+            "the outcome file {place} is not to be trusted: {why}; sign it with `weir outcome sign {place} --key FILE`"
+        ))
     };
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::user(format!("the outcome file {} is no UTF-8 text", path.display())))?;
-    Ok((Outcome::from_toml(text)?, standing))
+    let signature = std::fs::read(&signature_path)
+        .map_err(|error| refused(format!("there is no signature at {}: {error}", signature_path.display())))?;
+    let signature = Signature::from_json(&signature).map_err(|error| refused(error.to_string()))?;
+    let hash = PolicyId::of_manifest(&bytes);
+    if signature.policy_id != hash {
+        return Err(refused("it was changed after it was signed".to_owned()));
+    }
+    let trusted = keys::read_trusted(&config.policy.trusted_keys)?;
+    let signed_by = trusted.verify_outcome(&bytes, &signature).map_err(|error| refused(error.to_string()))?;
+    Ok((parsed(path, &bytes)?, Source { hash: hash.to_string(), signed_by }))
 }
 
 /// Signs a file that makes sense, and says where the signature lies.
+///
+/// # Errors
+/// When the file cannot be read or makes no sense, or the signature cannot be written.
 pub fn sign(path: &Path, key: &SigningKey) -> Result<(Outcome, PathBuf)> {
     let bytes = file(path)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Failure::user(format!("the outcome file {} is no UTF-8 text", path.display())))?;
-    let outcome = Outcome::from_toml(text)?;
+    let outcome = parsed(path, &bytes)?;
     let signature_path = signature_path(path);
     std::fs::write(&signature_path, key.sign_outcome(&bytes).to_json())
         .map_err(|error| Failure::user(format!("cannot write {}: {error}", signature_path.display())))?;
@@ -81,6 +82,12 @@ pub fn sign(path: &Path, key: &SigningKey) -> Result<(Outcome, PathBuf)> {
 fn file(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path)
         .map_err(|error| Failure::user(format!("cannot read the outcome file {}: {error}", path.display())))
+}
+
+fn parsed(path: &Path, bytes: &[u8]) -> Result<Outcome> {
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| Failure::user(format!("the outcome file {} is no UTF-8 text", path.display())))?;
+    Ok(Outcome::from_toml(text)?)
 }
 
 /// Beside the file, with `.sig` behind its name.

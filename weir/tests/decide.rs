@@ -9,27 +9,18 @@ use serde_json::{Value, json};
 use support::Running;
 use weir_policy_runtime::{Bundle, KNOB_SCHEMA, KnobRow, KnobTable, Lineage, Manifest, knob_path};
 
+/// Starts with a budget for exploration that no test spends.
 fn sidecar(folder: &std::path::Path) -> Running {
     logging_to(folder, "decisions.jsonl")
 }
 
 fn logging_to(folder: &std::path::Path, log: &str) -> Running {
-    Running::start(
-        folder,
-        &[
-            "decide",
-            "--policy",
-            "bundle",
-            "--listen",
-            "127.0.0.1:0",
-            "--log",
-            log,
-            "--salt",
-            "test",
-            "--explore",
-            "*=1000000",
-        ],
-    )
+    start(folder, log, &["--explore", "*=1000000"])
+}
+
+fn start(folder: &std::path::Path, log: &str, more: &[&str]) -> Running {
+    let arguments = ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", log, "--salt", "test"];
+    Running::start(folder, &[&arguments[..], more].concat())
 }
 
 impl Running {
@@ -264,21 +255,8 @@ fn with_tables() -> Bundle {
 fn a_model_that_hallucinates_on_a_subject_is_kept_away_from_its_facts() {
     let folder = tempfile::tempdir().unwrap();
     support::signed(folder.path(), &with_tables());
-    let arguments = [
-        "decide",
-        "--policy",
-        "bundle",
-        "--listen",
-        "127.0.0.1:0",
-        "--log",
-        "d.jsonl",
-        "--salt",
-        "test",
-        "--explore",
-        "*=1000000",
-    ];
-    let limits = ["--hallucination-max", "0.1", "--check", "0.5"];
-    let sidecar = Running::start(folder.path(), &[&arguments[..], &limits[..]].concat());
+    let limits = ["--explore", "*=1000000", "--hallucination-max", "0.1", "--check", "0.5"];
+    let sidecar = start(folder.path(), "d.jsonl", &limits);
     let candidates = |context: Value| {
         let (status, answer) = sidecar.ask(&json!({ "request_id": "r", "context": context }));
         assert_eq!(status, 200, "{answer}");
@@ -363,11 +341,7 @@ fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
     let folder = tempfile::tempdir().unwrap();
     // The first model looks better.
     support::signed(folder.path(), &support::bundle_with([1.0, 0.0, 0.0, 0.0]));
-    let start = |explore: &[&str]| {
-        let arguments =
-            ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
-        Running::start(folder.path(), &[&arguments[..], explore].concat())
-    };
+    let start = |explore: &[&str]| start(folder.path(), "d.jsonl", explore);
     let ask = |sidecar: &Running, n: u32, more: Value| {
         let mut body = json!({ "session_id": format!("s{n}"), "tenant": "a", "context": { "fact_check": true } });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -430,8 +404,7 @@ fn a_request_may_say_what_its_dollars_are_worth() {
     let folder = tempfile::tempdir().unwrap();
     // The second model is better, and costs e^-2 USD where the first costs e^-6.
     support::signed(folder.path(), &support::bundle_with([0.0, 2.0, -6.0, -2.0]));
-    let arguments = ["decide", "--policy", "bundle", "--listen", "127.0.0.1:0", "--log", "d.jsonl", "--salt", "test"];
-    let sidecar = Running::start(folder.path(), &arguments);
+    let sidecar = start(folder.path(), "d.jsonl", &[]);
     let chosen = |weight: f64| {
         let (status, answer) = sidecar.ask(&json!({ "request_id": "r", "usd_weight": weight }));
         assert_eq!(status, 200, "{answer}");

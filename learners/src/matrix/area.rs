@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::data::Matrix;
 use super::experiment::MatrixConfig;
 use super::policies::Guesses;
-use crate::ope::{Estimate, percentile_interval};
+use crate::ope::{Estimate, percentile_estimate};
 
 /// Exchange rates at which a policy is looked at, beside none at all.
 const RATES: usize = 24;
@@ -73,13 +73,7 @@ pub(super) fn areas(
             draws.push(curve.area(&times, least, most));
         }
     }
-    let estimate = |value: f64, mut draws: Vec<f64>| {
-        if draws.is_empty() {
-            return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
-        }
-        let (low, high) = percentile_interval(&mut draws, config.confidence);
-        Estimate { value, low, high }
-    };
+    let estimate = |value: f64, mut draws: Vec<f64>| percentile_estimate(value, &mut draws, config.confidence);
     let of_single = curves[0].area(&whole, least, most);
     let scores = curves.iter().enumerate().map(|(at, curve)| {
         let value = curve.area(&whole, least, most);

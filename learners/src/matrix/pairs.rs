@@ -25,7 +25,7 @@ use super::data::{Matrix, MatrixQuery};
 use super::experiment::{MatrixConfig, learn, logged_domain_means, uniform_logs};
 use super::policies::{Guesses, domain_means, nearest_means, truth};
 use crate::error::{LearnError, Result};
-use crate::ope::{Estimate, fold_of, percentile_interval};
+use crate::ope::{Estimate, fold_of, percentile_estimate};
 use crate::parquet_table::register_parquet;
 use crate::report::interval;
 
@@ -187,15 +187,14 @@ pub fn pairs_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<PairsR
     let whole = vec![1.0; all.len()];
     let scores = gains.iter().zip(&orders).zip(draws).map(|(((name, _), order), draws)| {
         let values = recovered(matrix, order, &whole).unwrap_or([f64::NAN; 3]);
-        let mut estimates = values.into_iter().zip(draws).map(|(value, mut draws)| {
-            if draws.is_empty() {
-                return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
-            }
-            let (low, high) = percentile_interval(&mut draws, config.confidence);
-            Estimate { value, low, high }
-        });
-        let mut next = || estimates.next().unwrap_or(Estimate { value: f64::NAN, low: f64::NAN, high: f64::NAN });
-        PairScore { router: (*name).to_owned(), apgr: next(), cpt_50: next(), cpt_80: next() }
+        let [apgr, cpt_50, cpt_80] = draws;
+        let estimate = |value, mut draws: Vec<f64>| percentile_estimate(value, &mut draws, config.confidence);
+        PairScore {
+            router: (*name).to_owned(),
+            apgr: estimate(values[0], apgr),
+            cpt_50: estimate(values[1], cpt_50),
+            cpt_80: estimate(values[2], cpt_80),
+        }
     });
     let better = |query: &usize| {
         let cell = matrix.cell(*query, 0);

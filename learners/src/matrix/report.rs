@@ -11,7 +11,7 @@ use super::coverage::CoverageReport;
 use super::data::Matrix;
 use super::experiment::MatrixConfig;
 use super::policies::Choices;
-use crate::ope::Estimate;
+use crate::ope::{Estimate, percentile_estimate};
 use crate::report::interval;
 
 /// What one policy earns.
@@ -197,9 +197,6 @@ fn bootstrap_means(columns: &[Vec<f64>], config: &MatrixConfig) -> Vec<Estimate>
     columns
         .iter()
         .zip(&mut draws)
-        .map(|(column, draw)| {
-            let (low, high) = crate::ope::percentile_interval(draw, config.confidence);
-            Estimate { value: column.iter().sum::<f64>() / rows as f64, low, high }
-        })
+        .map(|(column, draw)| percentile_estimate(column.iter().sum::<f64>() / rows as f64, draw, config.confidence))
         .collect()
 }

@@ -52,18 +52,22 @@ fn bootstrap(sheet: &Sheet, formulas: &[Formula], config: &EvaluationConfig) -> 
         // An empty resample, as few clusters may give, says nothing.
         let drawn = resamples.chunks_exact(sheet.width()).filter(|sums| sums[0] > 0.0);
         let mut draws: Vec<f64> = drawn.map(|sums| formula.of(sums)).collect();
-        let value = formula.of(sheet.totals());
-        if draws.is_empty() {
-            return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
-        }
-        let (low, high) = percentile_interval(&mut draws, config.confidence);
-        Estimate { value, low, high }
+        percentile_estimate(formula.of(sheet.totals()), &mut draws, config.confidence)
     };
     formulas.iter().map(of).collect()
 }
 
+/// A value with the central interval of its `draws`; nothing bounds it where there are none.
+pub(crate) fn percentile_estimate(value: f64, draws: &mut [f64], confidence: f64) -> Estimate {
+    if draws.is_empty() {
+        return Estimate { value, low: f64::NEG_INFINITY, high: f64::INFINITY };
+    }
+    let (low, high) = percentile_interval(draws, confidence);
+    Estimate { value, low, high }
+}
+
 /// The central interval of `draws` that holds `confidence` of them.
-pub(crate) fn percentile_interval(draws: &mut [f64], confidence: f64) -> (f64, f64) {
+fn percentile_interval(draws: &mut [f64], confidence: f64) -> (f64, f64) {
     draws.sort_by(f64::total_cmp);
     let at = |share: f64| draws[((draws.len() - 1) as f64 * share).round() as usize];
     let tail = (1.0 - confidence) / 2.0;

@@ -31,10 +31,10 @@ pub use catalogue::{Method, MethodEstimate, Parameters, estimate_all};
 pub use cross_fit::{ProgressiveTable, TableRow, cross_fitted_table, fold_of};
 pub use estimators::{Estimates, Logged};
 pub use fitted_q::{FittedQConfig, Transition, fitted_q};
-pub(crate) use interval::percentile_interval;
+pub(crate) use interval::percentile_estimate;
 pub use interval::{Estimate, IntervalKind};
 pub use rounds::Rounds;
-pub use sequence::{Bracket, ConfidenceSequence, SequenceConfig};
+pub use sequence::{ConfidenceSequence, PseudoOutcome, SequenceConfig};
 pub use sessions::{SessionEstimates, SessionSupport, Turn, estimate_sessions};
 pub use support::{Support, SupportLimits};
 

@@ -39,17 +39,17 @@ impl Default for SequenceConfig {
     }
 }
 
-/// A decision's doubly robust scores in units of the reward range. Both have the target's value as their mean; one is bounded from below
-/// and the other from above.
+/// A decision's doubly robust pseudo-outcomes in units of the reward range. Both have the target's value as their mean; one is bounded
+/// from below and the other from above.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bracket {
+pub struct PseudoOutcome {
     /// At least `-truncation`.
     pub low: f64,
     /// At most `1 + truncation`.
     pub high: f64,
 }
 
-impl Bracket {
+impl PseudoOutcome {
     /// From a decision of which the probability of every choice was logged: the `chosen` one, its `reward`, the `target`'s and the
     /// `logged` probabilities, and the reward model's `guesses`, all in the order of the choices.
     ///
@@ -135,17 +135,17 @@ impl ConfidenceSequence {
     }
 
     /// Takes in the next cluster's decisions, as the target would have made them.
-    pub fn push(&mut self, decisions: &[Bracket]) {
+    pub fn push(&mut self, decisions: &[PseudoOutcome]) {
         let n = decisions.len() as f64;
         if n > 0.0 {
-            self.low.push(decisions.iter().map(|bracket| bracket.low).sum::<f64>() / n);
+            self.low.push(decisions.iter().map(|outcome| outcome.low).sum::<f64>() / n);
             // The upper bound is the lower bound of one minus the score.
-            self.high.push(1.0 - decisions.iter().map(|bracket| bracket.high).sum::<f64>() / n);
+            self.high.push(1.0 - decisions.iter().map(|outcome| outcome.high).sum::<f64>() / n);
         }
     }
 
     /// Takes in the next cluster's decisions, as the target and the other policy would have made them.
-    pub fn push_pair(&mut self, target: &[Bracket], other: &[Bracket]) {
+    pub fn push_pair(&mut self, target: &[PseudoOutcome], other: &[PseudoOutcome]) {
         let n = target.len() as f64;
         if n > 0.0 {
             let pairs = || target.iter().zip(other);
@@ -279,9 +279,9 @@ mod tests {
         let config = SequenceConfig::default();
         let mut sequence = ConfidenceSequence::of_value(config);
         for weight in [1.0, 1e12, 1e200, f64::INFINITY] {
-            sequence.push(&[Bracket::without_guesses(weight, 0.5, &config)]);
+            sequence.push(&[PseudoOutcome::without_guesses(weight, 0.5, &config)]);
             let Estimate { low, high, .. } = sequence.interval().unwrap();
-            assert!(low <= high || low.is_nan() || high.is_nan(), "{weight}: {low} {high}");
+            assert!((0.0..=1.0).contains(&low) && (0.0..=1.0).contains(&high), "{weight}: {low} {high}");
         }
     }
 
@@ -298,13 +298,13 @@ mod tests {
         // Over the logging policy's draws, the means of both bracket the mean of the plain score, which is the value.
         let rewards = [1.0, 3.0, -1.0];
         let mean = |of: &dyn Fn(usize) -> f64| (0..3).map(|a| logged[a] * of(a)).sum::<f64>();
-        let bracket = |chosen: usize| Bracket::of(chosen, rewards[chosen], &target, &logged, &guesses, &config);
+        let bracket = |chosen: usize| PseudoOutcome::of(chosen, rewards[chosen], &target, &logged, &guesses, &config);
         let value = mean(&|chosen| plain(chosen, rewards[chosen]));
         assert!((value - (0.9 * 0.5 + 0.1 * 1.0)).abs() < 1e-12, "{value}");
         assert!((mean(&|chosen| bracket(chosen).low) - value).abs() < 1e-12, "cutting the guesses keeps the mean");
         assert!((mean(&|chosen| bracket(chosen).high) - value).abs() < 1e-12);
         for chosen in 0..3 {
-            let Bracket { low, high } = bracket(chosen);
+            let PseudoOutcome { low, high } = bracket(chosen);
             assert!(low >= -config.truncation && high <= 1.0 + config.truncation, "{low} {high}");
         }
     }

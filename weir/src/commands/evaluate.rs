@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use serde::Serialize;
 use weir_learners::matrix::{
-    CoverageConfig, Matrix, MatrixConfig, PAIRS_FILE, judge_policy, load_llmrouter, load_llmrouter_nq, load_pairs,
-    matrix_experiment, pairs_experiment,
+    CoverageConfig, Matrix, MatrixConfig, MatrixReport, PAIRS_FILE, PairsReport, judge_policy, load_llmrouter,
+    load_llmrouter_nq, load_pairs, matrix_experiment, pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_learners::{JudgeOptions, PartJudged, Wanted, part_interval};
@@ -199,13 +200,7 @@ async fn pairs(common: &Common, folder: &Path, seed: u64) -> Result<()> {
         reports.push(pairs_experiment(&matrix, &config)?);
     }
     drop(progress);
-    if common.json {
-        return print_json(&reports);
-    }
-    for report in &reports {
-        println!("{}", report.to_markdown());
-    }
-    Ok(())
+    print_reports(common, &reports, PairsReport::to_markdown)
 }
 
 fn is_matrix(folder: &Path) -> Result<()> {
@@ -230,11 +225,13 @@ async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<(
         matrix_experiment(&load_llmrouter_nq(folder).await?, &nq)?,
     ];
     drop(progress);
+    print_reports(common, &reports, MatrixReport::to_markdown)
+}
+
+fn print_reports<R: Serialize>(common: &Common, reports: &[R], to_markdown: impl Fn(&R) -> String) -> Result<()> {
     if common.json {
         return print_json(&reports);
     }
-    for report in &reports {
-        println!("{}", report.to_markdown());
-    }
+    reports.iter().for_each(|report| println!("{}", to_markdown(report)));
     Ok(())
 }

@@ -3,12 +3,11 @@
 use serde_json::json;
 use weir_learners::{Outcome, Part};
 use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::Standing;
 
 use super::{configuration, print_json};
 use crate::cli::{Common, OutcomeCommand};
 use crate::error::Result;
-use crate::{outcome, services};
+use crate::outcome::{self, Source};
 
 /// Runs the command.
 pub fn run(common: &Common, command: OutcomeCommand) -> Result<()> {
@@ -22,15 +21,12 @@ pub fn run(common: &Common, command: OutcomeCommand) -> Result<()> {
             println!("signed in {}", signature.display());
         }
         OutcomeCommand::Show { file } => {
-            let (outcome, standing) = outcome::read(&file, &services::trust(&configuration(common)?)?)?;
+            let (outcome, Source { signed_by, .. }) = outcome::read(&file, &configuration(common)?)?;
             if common.json {
-                return print_json(&json!({ "standing": standing, "outcome": outcome }));
+                return print_json(&json!({ "standing": { "signed_by": signed_by }, "outcome": outcome }));
             }
             print!("{}", sentences(&outcome));
-            match standing {
-                Standing::SignedBy(key) => println!("signed by {key}"),
-                Standing::Unsigned => println!("not signed"),
-            }
+            println!("signed by {signed_by}");
         }
     }
     Ok(())

@@ -67,18 +67,18 @@ impl Explorer {
             let Ok(spent) = serde_json::from_slice::<Spent>(&line.map_err(unreadable)?) else { continue };
             if UtcDay::of_ms(spent.decided_ms) == today {
                 let tenant = spent.tenant.as_deref().unwrap_or(Ask::NO_TENANT);
-                self.charge(tenant, spent.expected_loss.unwrap_or_default(), today);
+                self.book(tenant, spent.expected_loss.unwrap_or_default(), today);
             }
         }
         Ok(())
     }
 
     /// How the decision may be drawn: by the policy's own exploration, or not at all.
-    pub(super) fn allows(&mut self, ask: &Ask, policys: Exploration, today: UtcDay) -> Exploration {
+    pub(super) fn allows(&mut self, ask: &Ask, of_policy: Exploration, today: UtcDay) -> Exploration {
         if ask.flagged == Some(true) || self.left(ask.tenant(), today).is_none_or(|left| left <= 0.0) {
             return Exploration::NONE;
         }
-        policys
+        of_policy
     }
 
     /// What is left of a tenant's budget today; `None` where it has none.
@@ -94,10 +94,16 @@ impl Explorer {
 
     /// Books what a decision is expected to cost.
     pub(super) fn charge(&mut self, tenant: &str, expected_loss: f64, today: UtcDay) {
+        if expected_loss > 0.0 {
+            self.book(tenant, expected_loss, today);
+            events::charged(expected_loss);
+        }
+    }
+
+    fn book(&mut self, tenant: &str, expected_loss: f64, today: UtcDay) {
         self.turn_to(today);
         if expected_loss > 0.0 {
             *self.spent.entry(tenant.to_owned()).or_default() += expected_loss;
-            events::charged(expected_loss);
         }
     }
 
@@ -121,7 +127,7 @@ mod events {
 mod tests {
     use super::*;
 
-    const POLICYS: Exploration = Exploration { gamma: 10.0, floor: 0.1 };
+    const OF_POLICY: Exploration = Exploration { gamma: 10.0, floor: 0.1 };
 
     fn ask(body: &str) -> Ask {
         Ask::parse(body.as_bytes()).unwrap()
@@ -134,22 +140,22 @@ mod tests {
     #[test]
     fn only_named_tenants_are_explored_with_and_never_on_flagged_requests() {
         let mut explorer = Explorer::parse(&["a=1.5".to_owned()]).unwrap();
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), POLICYS);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a", "flagged": true}"#), POLICYS, today()), Exploration::NONE);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), POLICYS, today()), Exploration::NONE);
-        assert_eq!(Explorer::parse(&[]).unwrap().allows(&ask("{}"), POLICYS, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), OF_POLICY);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a", "flagged": true}"#), OF_POLICY, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), OF_POLICY, today()), Exploration::NONE);
+        assert_eq!(Explorer::parse(&[]).unwrap().allows(&ask("{}"), OF_POLICY, today()), Exploration::NONE);
     }
 
     #[test]
     fn a_budget_ends_exploration_until_the_next_day() {
         let mut explorer = Explorer::parse(&["*=1".to_owned()]).unwrap();
         explorer.charge("a", 0.6, today());
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), POLICYS);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), OF_POLICY);
         explorer.charge("a", 0.6, today());
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, today()), Exploration::NONE);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), POLICYS, today()), POLICYS, "each has its own");
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), OF_POLICY, today()), OF_POLICY, "each has its own");
         let tomorrow = UtcDay::parse("2026-12-01").unwrap();
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), POLICYS, tomorrow), POLICYS);
+        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, tomorrow), OF_POLICY);
     }
 
     #[test]

@@ -84,8 +84,8 @@ impl Answer {
     }
 }
 
-/// Sessions, log and what exploration has spent together, under one lock: of two first turns of a session one is logged and kept, and the other is
-/// answered with it.
+/// Sessions, log and what exploration has spent, under one lock: of two first turns of a session one is logged and kept, and the
+/// other is answered with it.
 struct Desk {
     sessions: Sessions,
     log: DecisionLog,
