@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use weir_policy_runtime::{
     Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp,
-    Objective, Policy, PolicySpec,
+    Objective, Policy, PolicySpec, Strategy,
 };
 
 use crate::allocations;
@@ -155,5 +155,8 @@ fn spec() -> PolicySpec {
         exploration: Exploration { gamma: 20.0, floor: 0.05 },
         objective: Objective { quality: 1.0, usd: 10.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
     }
 }

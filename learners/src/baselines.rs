@@ -42,8 +42,13 @@ impl<'a> Target<'a> {
     ) -> Result<()> {
         if let Self::Learned { policy, place } = self {
             out.fill(0.0);
-            let may = |place: &Option<usize>| allowed.is_none_or(|flags| place.is_some_and(|action| flags[action]));
-            let own: Vec<bool> = place.iter().map(may).collect();
+            // A model on probation that no log names yet is left out: the rest of the policy is what can be judged.
+            let on_probation = |own: &Action| policy.spec().probation.iter().any(|entry| entry.model == own.model);
+            let may = |(place, own): (&Option<usize>, &Action)| match place {
+                Some(action) => allowed.is_none_or(|flags| flags[*action]),
+                None => allowed.is_none() && !on_probation(own),
+            };
+            let own: Vec<bool> = place.iter().zip(policy.actions()).map(may).collect();
             if own.contains(&true) {
                 let probabilities = policy
                     .propensities(&sample.context.as_context(), &own, scratch)
@@ -123,6 +128,7 @@ pub(crate) fn best_models<'a>(
         action: sample.action,
         reward: outcome.value(sample),
         cluster: 0,
+        weight: 1.0,
     };
     let ranked = |means: &[f64]| {
         let mut ranking: Vec<usize> = (0..actions).collect();

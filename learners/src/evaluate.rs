@@ -325,6 +325,7 @@ impl<'a> Exam<'a> {
                 action: samples[row].action,
                 reward: Some(rewards[row]),
                 cluster: clusters[row],
+                weight: 1.0,
             })
             .collect();
         let tables = cross_fitted_table(&rows, domains.count(), actions, FOLDS);

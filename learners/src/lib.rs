@@ -19,6 +19,7 @@
 
 mod backend;
 mod baselines;
+mod dr_rewards;
 mod draws;
 mod error;
 mod estimated_propensities;
@@ -27,12 +28,15 @@ pub mod exports;
 mod feature_fit;
 pub mod hallucination;
 mod judged_rounds;
+mod learning;
 pub mod length;
 pub mod matrix;
 mod network;
 pub mod ope;
 mod outcome;
 mod parquet_table;
+mod policy_gradient;
+mod posterior;
 mod report;
 mod reward_model;
 mod stats;
@@ -43,7 +47,9 @@ pub use error::{LearnError, Result};
 pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
+pub use learning::{Learning, NewModel};
 pub use outcome::{Outcome, Part};
+pub use policy_gradient::PolicyGradientConfig;
 pub use report::{
     Comparison, DataSummary, EstimatorSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Report, Standing,
     part_interval,

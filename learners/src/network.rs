@@ -30,16 +30,29 @@ pub(crate) struct Network<B: Backend> {
 pub(crate) struct Inputs {
     pub width: usize,
     pub values: Vec<f32>,
+    /// How often each row of `values` is used, each time with another number of `extra`: row `r` of the inputs is row `r / repeats` of the
+    /// values and then `extra[r]`.
+    pub repeats: usize,
+    /// One number more for each use of a row; empty where there is none.
+    pub extra: Vec<f32>,
 }
 
 impl Inputs {
+    /// Each row once, as it is.
+    pub(crate) fn new(width: usize, values: Vec<f32>) -> Self {
+        Self { width, values, repeats: 1, extra: Vec::new() }
+    }
+
     /// Tensor of the given rows, shape `[rows, width]`.
     fn tensor(&self, rows: &[usize], device: &Device) -> Tensor<Train, 2> {
-        let mut gathered = Vec::with_capacity(rows.len() * self.width);
+        let width = self.width + usize::from(!self.extra.is_empty());
+        let mut gathered = Vec::with_capacity(rows.len() * width);
         for &row in rows {
-            gathered.extend_from_slice(&self.values[row * self.width..(row + 1) * self.width]);
+            let own = row / self.repeats;
+            gathered.extend_from_slice(&self.values[own * self.width..(own + 1) * self.width]);
+            gathered.extend(self.extra.get(row));
         }
-        Tensor::from_data(TensorData::new(gathered, [rows.len(), self.width]), device)
+        Tensor::from_data(TensorData::new(gathered, [rows.len(), width]), device)
     }
 }
 
@@ -104,6 +117,14 @@ impl Network<Train> {
             }
         });
         Self { layers: layers.collect() }
+    }
+
+    /// The same network with a last layer of zeros: what it adds to something else starts at nothing.
+    pub(crate) fn silenced(mut self) -> Self {
+        if let Some(last) = self.layers.last_mut() {
+            last.weight = Param::from_tensor(last.weight.val().zeros_like());
+        }
+        self
     }
 
     /// Outputs of shape `[rows, outputs]` for inputs of shape `[rows, inputs]`.
@@ -231,7 +252,7 @@ pub(crate) fn cross_entropy(logits: Tensor<Train, 2>, targets: Tensor<Train, 2>)
     relu(logits.clone()) - logits.clone() * targets + logits.abs().neg().exp().log1p()
 }
 
-/// `Σ mask x / max(Σ mask, 1)`: the mean of what the mask shows, and no gradient for the rest.
+/// `Σ mask x / max(Σ mask, 1)`: the mean of what the mask shows, weighted by it, and no gradient for the rest.
 pub(crate) fn masked_mean(values: Tensor<Train, 2>, mask: Tensor<Train, 2>) -> Tensor<Train, 1> {
     let shown = mask.clone().sum().clamp_min(1.0);
     (values * mask).sum() / shown
@@ -245,7 +266,7 @@ mod tests {
     use super::*;
 
     fn random_inputs(rows: usize, width: usize, rng: &mut ChaCha8Rng) -> Inputs {
-        Inputs { width, values: (0..rows * width).map(|_| rng.random_range(-2.0..2.0)).collect() }
+        Inputs::new(width, (0..rows * width).map(|_| rng.random_range(-2.0..2.0)).collect())
     }
 
     /// Trains on a sum of two inputs, so that the weights are no longer the starting ones.

@@ -13,7 +13,9 @@ use weir_policy_runtime::{CategoryField, Feature, FeatureSpec, Mlp, MlpScratch};
 
 use crate::backend::{Device, Train};
 use crate::error::{LearnError, Result};
-use crate::network::{Fit, Inputs, Network, Passed, cross_entropy, masked_mean, runtime_network, shift_outputs};
+use crate::network::{
+    Fit, Inputs, Network, Passed, PlainLayer, cross_entropy, masked_mean, runtime_network, shift_outputs,
+};
 use crate::ope::{TableRow, cross_fitted_table};
 use crate::training_set::Sample;
 
@@ -37,6 +39,8 @@ pub struct RewardModelConfig {
     pub validation_share: f64,
     /// Weight of the squared error of ln(cost) beside the cross entropy of quality.
     pub cost_weight: f64,
+    /// Days after which a decision counts for half of what it counted for: what a model was worth may change. None forgets nothing.
+    pub half_life_days: Option<f64>,
 }
 
 impl Default for RewardModelConfig {
@@ -50,6 +54,7 @@ impl Default for RewardModelConfig {
             patience: 6,
             validation_share: 0.15,
             cost_weight: 0.25,
+            half_life_days: None,
         }
     }
 }
@@ -81,6 +86,32 @@ struct Target {
     action: usize,
     quality: Option<f64>,
     ln_cost: Option<f64>,
+    /// How many decisions it counts for.
+    weight: f64,
+}
+
+/// How much each decision counts: exponentially less with its age, counted from the newest that is learned from.
+pub(crate) struct Discount {
+    newest_ms: i64,
+    half_life_days: Option<f64>,
+}
+
+impl Discount {
+    /// # Errors
+    /// When the half-life is no time.
+    pub(crate) fn new(samples: &[Sample], rows: &[usize], half_life_days: Option<f64>) -> Result<Self> {
+        if half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
+            return Err(LearnError::Config("half_life_days must be a number of days above 0".to_owned()));
+        }
+        let newest_ms = rows.iter().map(|&row| samples[row].time_ms).max().unwrap_or(0);
+        Ok(Self { newest_ms, half_life_days })
+    }
+
+    pub(crate) fn weight(&self, sample: &Sample) -> f64 {
+        const DAY_MS: f64 = 86_400_000.0;
+        let days = (self.newest_ms - sample.time_ms) as f64 / DAY_MS;
+        self.half_life_days.map_or(1.0, |half_life| (-days / half_life).exp2())
+    }
 }
 
 /// A cost of zero (a cache hit, a free tier) has no logarithm: it counts as a millionth of a cent.
@@ -95,13 +126,26 @@ pub(crate) fn train(
     config: &RewardModelConfig,
     seed: u64,
 ) -> Result<Mlp> {
+    runtime_network(&train_layers(samples, rows, spec, actions, config, seed)?)
+}
+
+/// The same, as plain layers.
+pub(crate) fn train_layers(
+    samples: &[Sample],
+    rows: &[usize],
+    spec: &FeatureSpec,
+    actions: usize,
+    config: &RewardModelConfig,
+    seed: u64,
+) -> Result<Vec<PlainLayer>> {
     if rows.is_empty() {
         return Err(LearnError::NotEnoughData("no decision is left to train on".to_owned()));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let inputs = encode(samples, rows, spec);
-    let targets: Vec<Target> = rows.iter().map(|&row| target(&samples[row])).collect();
-    let means = ActionMeans::new(samples, rows, actions);
+    let discount = Discount::new(samples, rows, config.half_life_days)?;
+    let targets: Vec<Target> = rows.iter().map(|&row| target(&samples[row], discount.weight(&samples[row]))).collect();
+    let means = ActionMeans::new(samples, rows, actions, |sample| discount.weight(sample));
     let (fitted, validation) = split_by_cluster(samples, rows, config.validation_share, &mut rng);
     let last_bias = means.last_bias();
     let table = domain_table(spec, &inputs, &targets, &fitted, actions, &last_bias);
@@ -120,25 +164,31 @@ pub(crate) fn train(
     let mut layers = network.to_layers()?;
     let shifts = smearing_shifts(&runtime_network(&layers)?, &inputs, samples, rows, actions);
     shift_outputs(&mut layers, &shifts);
-    runtime_network(&layers)
+    Ok(layers)
 }
 
-fn encode(samples: &[Sample], rows: &[usize], spec: &FeatureSpec) -> Inputs {
+/// Features of the samples at `rows`.
+pub(crate) fn encode(samples: &[Sample], rows: &[usize], spec: &FeatureSpec) -> Inputs {
     let width = spec.width();
     let mut values = vec![0.0; rows.len() * width];
     for (&row, out) in rows.iter().zip(values.chunks_exact_mut(width)) {
         spec.encode(&samples[row].context.as_context(), out);
     }
-    Inputs { width, values }
+    Inputs::new(width, values)
 }
 
-fn target(sample: &Sample) -> Target {
+fn target(sample: &Sample, weight: f64) -> Target {
     let ln_cost = sample.cost_usd.map(|cost| cost.max(COST_MIN_USD).ln());
-    Target { action: sample.action, quality: sample.quality, ln_cost }
+    Target { action: sample.action, quality: sample.quality, ln_cost, weight }
 }
 
 /// Positions in `rows`, split so that no cluster is on both sides.
-fn split_by_cluster(samples: &[Sample], rows: &[usize], share: f64, rng: &mut ChaCha8Rng) -> (Vec<usize>, Vec<usize>) {
+pub(crate) fn split_by_cluster(
+    samples: &[Sample],
+    rows: &[usize],
+    share: f64,
+    rng: &mut ChaCha8Rng,
+) -> (Vec<usize>, Vec<usize>) {
     let mut clusters: Vec<&str> = rows.iter().map(|&row| samples[row].cluster.as_str()).collect();
     clusters.sort_unstable();
     clusters.dedup();
@@ -169,7 +219,7 @@ fn domain_table(
             let input = &inputs.values[position * inputs.width..][columns.clone()];
             let target = &targets[position];
             let cell = input.iter().position(|x| *x > 0.0).unwrap_or(0);
-            TableRow { cell, action: target.action, reward: value(target), cluster: 0 }
+            TableRow { cell, action: target.action, reward: value(target), cluster: 0, weight: target.weight }
         };
         fitted.iter().map(row).collect()
     };
@@ -208,11 +258,11 @@ fn masked_loss(
         let cell = row * actions + target.action;
         if let Some(quality) = target.quality {
             planes[0][cell] = quality as f32;
-            planes[1][cell] = 1.0;
+            planes[1][cell] = target.weight as f32;
         }
         if let Some(ln_cost) = target.ln_cost {
             planes[2][cell] = ln_cost as f32;
-            planes[3][cell] = 1.0;
+            planes[3][cell] = target.weight as f32;
         }
     }
     let [quality, quality_seen, ln_cost, cost_seen] =
@@ -232,16 +282,17 @@ struct ActionMeans {
 }
 
 impl ActionMeans {
-    fn new(samples: &[Sample], rows: &[usize], actions: usize) -> Self {
+    fn new(samples: &[Sample], rows: &[usize], actions: usize, weight_of: impl Fn(&Sample) -> f64) -> Self {
         let means = |of: &dyn Fn(&Sample) -> Option<f64>| {
             let mut sums = vec![(0.0, 0.0); actions];
             let mut overall = (0.0, 0.0);
             for sample in rows.iter().map(|&row| &samples[row]) {
                 if let Some(value) = of(sample) {
-                    sums[sample.action].0 += value;
-                    sums[sample.action].1 += 1.0;
-                    overall.0 += value;
-                    overall.1 += 1.0;
+                    let weight = weight_of(sample);
+                    for sums in [&mut sums[sample.action], &mut overall] {
+                        sums.0 += weight * value;
+                        sums.1 += weight;
+                    }
                 }
             }
             let mean = if overall.1 > 0.0 { overall.0 / overall.1 } else { f64::NAN };
@@ -250,7 +301,7 @@ impl ActionMeans {
         Self {
             quality: means(&|sample| sample.quality),
             cost_usd: means(&|sample| sample.cost_usd),
-            ln_cost: means(&|sample| target(sample).ln_cost),
+            ln_cost: means(&|sample| target(sample, 1.0).ln_cost),
         }
     }
 
@@ -286,7 +337,7 @@ pub(crate) fn metrics(
     (train, holdout): (&[usize], &[usize]),
     actions: usize,
 ) -> RewardModelMetrics {
-    let means = ActionMeans::new(samples, train, actions);
+    let means = ActionMeans::new(samples, train, actions, |_| 1.0);
     let inputs = encode(samples, holdout, spec);
     let mut scratch = MlpScratch::default();
     // Sums of: quality rows, log loss, log loss of means, squares, squares of means; cost rows, squares, of means.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::{Exploration, Heads, Objective, Policy, PolicySpec, Scratch, sticky_uniform};
+use weir_policy_runtime::{Exploration, Objective, Policy, PolicySpec, Posterior, Scratch, sticky_uniform};
 
 use crate::baselines::Target;
 use crate::error::{LearnError, Result};
@@ -11,8 +11,10 @@ use crate::evaluate::{PolicyInForce, beside, explored, lineup};
 use crate::exports::ExportSummary;
 use crate::exports::vllm_sr::{self, DistilConfig};
 use crate::feature_fit::fit_features;
+use crate::learning::{Learned, Learning, NewModel};
+use crate::network::runtime_network;
 use crate::ope::EvaluationConfig;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Part};
 use crate::report::Report;
 use crate::reward_model::{self, RewardModelConfig};
 use crate::training_set::{Sample, TrainingSet};
@@ -30,6 +32,10 @@ pub struct TrainConfig {
     pub gamma: Option<f64>,
     /// Share of decisions spread uniformly over the allowed models: the price of being able to evaluate the next one.
     pub floor: f64,
+    /// How the policy is learned and how it draws.
+    pub learning: Learning,
+    /// Models that no log names yet.
+    pub new_models: Vec<NewModel>,
     /// Share of the clusters kept for judging.
     pub holdout_share: f64,
     /// The reward model.
@@ -45,6 +51,8 @@ impl Default for TrainConfig {
             outcome: Objective { quality: 1.0, usd: 0.0 }.into(),
             gamma: None,
             floor: 0.05,
+            learning: Learning::default(),
+            new_models: Vec::new(),
             holdout_share: 0.3,
             reward_model: RewardModelConfig::default(),
             evaluation: EvaluationConfig::default(),
@@ -59,6 +67,8 @@ pub struct Candidate {
     pub spec: PolicySpec,
     /// `weights.safetensors`.
     pub weights: Vec<u8>,
+    /// `posterior.safetensors`, where the strategy asks for one.
+    pub posterior: Option<Vec<u8>>,
     /// The two, ready to score.
     pub policy: Policy,
     /// What it is worth, on clusters that it was not trained on.
@@ -75,23 +85,37 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
     let actions = set.actions.len();
     let contexts: Vec<_> = train.iter().map(|&row| &set.samples[row].context).collect();
     let features = fit_features(&contexts);
-    let network = reward_model::train(&set.samples, &train, &features, actions, &config.reward_model, config.seed)?;
+    let layers =
+        reward_model::train_layers(&set.samples, &train, &features, actions, &config.reward_model, config.seed)?;
+    let network = runtime_network(&layers)?;
     let metrics = reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions);
-
+    let learned = Learned::on_top_of(layers, set, &train, &features, config)?;
+    let mut outcome = config.outcome.clone();
+    if let Some(usd) = learned.usd {
+        outcome.weights.insert(Part::Usd, usd);
+    }
     let gamma = config.gamma.unwrap_or_else(|| (actions as f64 * train.len() as f64).sqrt());
     let spec = PolicySpec {
         features,
-        actions: set.actions.clone(),
+        actions: learned.actions,
         exploration: Exploration { gamma, floor: config.floor },
-        objective: config.outcome.objective(),
-        heads: Heads::QualityLogitsThenLnCostUsd,
+        objective: outcome.objective(),
+        heads: learned.heads,
+        strategy: learned.strategy,
+        preference: learned.preference,
+        probation: learned.probation,
     };
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
-    let weights = network.to_safetensors().map_err(unusable)?;
-    let policy = Policy::new(spec.clone(), network).map_err(unusable)?;
+    let weights = learned.network.to_safetensors().map_err(unusable)?;
+    let posterior = learned.posterior.as_ref().map(Posterior::to_safetensors).transpose().map_err(unusable)?;
+    let policy = match learned.posterior {
+        Some(posterior) => Policy::with_posterior(spec.clone(), learned.network, posterior),
+        None => Policy::new(spec.clone(), learned.network),
+    }
+    .map_err(unusable)?;
     let evaluation = explored(&config.evaluation, config.floor, actions, in_force);
     let target = Target::learned(&policy, &set.actions);
-    let lineup = lineup(set, &target, in_force, (&train, &holdout), &config.outcome, &evaluation)?;
+    let lineup = lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)?;
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -101,8 +125,8 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
     let report = Report {
         verdict: lineup.verdict(),
         seed: config.seed,
-        objective: config.outcome.objective(),
-        outcome: Some(config.outcome.clone()),
+        objective: outcome.objective(),
+        outcome: Some(outcome),
         exploration: spec.exploration,
         train_decisions: train.len(),
         lineup,
@@ -110,7 +134,7 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
         estimators: BTreeMap::new(),
         exports: Vec::new(),
     };
-    Ok(Candidate { spec, weights, policy, report })
+    Ok(Candidate { spec, weights, posterior, policy, report })
 }
 
 /// The candidate in the forms that vLLM Semantic Router loads, distilled from what it was trained on and judged on the rest as the bytes

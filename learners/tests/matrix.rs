@@ -13,7 +13,7 @@ use weir_learners::{Sample, TrainConfig, TrainingSet, train_policy};
 use weir_policy_runtime::hash_embedding::hash_embedding;
 use weir_policy_runtime::{
     Action, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp, Objective, OwnedContext, Policy,
-    PolicySpec,
+    PolicySpec, Strategy,
 };
 
 fn quality(report: &MatrixReport, policy: &str, price: &str) -> f64 {
@@ -170,6 +170,9 @@ fn a_policy_as_published_earns_what_its_own_probabilities_say() {
         exploration: Exploration { gamma: 0.0, floor: 0.0 },
         objective: Objective { quality: 1.0, usd: 0.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
     };
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.0; inputs * 6], vec![0.0; 6]).unwrap()]).unwrap();

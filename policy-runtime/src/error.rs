@@ -190,7 +190,7 @@ pub enum PolicyError {
         /// Kind in the manifest.
         found: String,
     },
-    /// policy.json or weights.safetensors is absent.
+    /// policy.json, weights.safetensors or posterior.safetensors is absent.
     #[error("bundle has no {path}: rebuild it with weir learn")]
     Missing {
         /// Path inside the bundle.
@@ -205,6 +205,12 @@ pub enum PolicyError {
     /// weights.safetensors does not parse or does not fit policy.json.
     #[error("weights.safetensors is not usable ({why}): rebuild the bundle")]
     Weights {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// posterior.safetensors does not parse or does not fit the network.
+    #[error("posterior.safetensors is not usable ({why}): rebuild the bundle")]
+    Posterior {
         /// What is wrong with it.
         why: String,
     },

@@ -26,13 +26,15 @@ pub mod hash_embedding;
 mod knobs;
 mod mlp;
 mod policy;
+mod posterior;
 mod signature;
 mod sticky;
+mod strategy;
 
 pub use bundle::{
     Bundle, FileEntry, Lineage, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_BUNDLE_BYTES, MAX_FILES, MAX_MANIFEST_BYTES,
-    MAX_PATH_BYTES, MAX_TAR_BYTES, Manifest, POLICY_FILE, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
-    ROUTING_POLICY_KIND, SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
+    MAX_PATH_BYTES, MAX_TAR_BYTES, Manifest, POLICY_FILE, POSTERIOR_FILE, PolicyId, REPORT_JSON_FILE,
+    REPORT_MARKDOWN_FILE, ROUTING_POLICY_KIND, SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
 };
 pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};
@@ -40,9 +42,11 @@ pub use exploration::{Exploration, floor_share, inverse_gap_weights};
 pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, NUMERIC_CLIP};
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
-pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Scratch};
+pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch};
+pub use posterior::Posterior;
 pub use signature::{
     OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,
     outcome_signing_message, signing_message, verify,
 };
 pub use sticky::{sticky_uniform, sticky_uniform_of};
+pub use strategy::{Strategy, softmax_weights};

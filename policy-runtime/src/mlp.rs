@@ -54,7 +54,7 @@ impl Layer {
     }
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut partial = [0.0f32; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
     let tail: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
@@ -182,6 +182,15 @@ impl Mlp {
             std::mem::swap(current, next);
         }
         &current[..width]
+    }
+
+    /// What the last layer was given in the last [`Mlp::forward`] with this input and scratch.
+    #[must_use]
+    pub fn last_inputs<'s>(&self, input: &'s [f32], scratch: &'s MlpScratch) -> &'s [f32] {
+        match &self.layers[..] {
+            [.., last] if self.layers.len() > 1 => &scratch.buffers[1][..last.inputs()],
+            _ => input,
+        }
     }
 }
 

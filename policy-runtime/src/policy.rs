@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{Bundle, POLICY_FILE, ROUTING_POLICY_KIND, WEIGHTS_FILE, canonical_json};
+use crate::bundle::{Bundle, POLICY_FILE, POSTERIOR_FILE, ROUTING_POLICY_KIND, WEIGHTS_FILE, canonical_json};
 use crate::context::Context;
 use crate::error::PolicyError;
 use crate::exploration::{Exploration, inverse_cdf, inverse_gap_weights};
 use crate::features::FeatureSpec;
-use crate::mlp::{Mlp, MlpScratch};
+use crate::mlp::{Layer, Mlp, MlpScratch};
+use crate::posterior::Posterior;
+use crate::strategy::{Strategy, best_probabilities, softmax_weights};
 
 /// One thing that the policy can choose.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,12 +47,15 @@ impl Objective {
     }
 }
 
-/// What the K actions' 2K outputs mean.
+/// What the outputs of the K actions mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Heads {
     /// First K logits of the quality (sigmoid gives q̂), then K natural logarithms of the cost in USD (exp gives ĉ).
     QualityLogitsThenLnCostUsd,
+    /// The same, then K corrections of the utility, in units of its [scale](Preference): what policy learning found beyond quality and
+    /// cost that each is predicted by itself. One more input comes after the features, the [preference](Preference::input).
+    QualityLogitsThenLnCostUsdThenCorrections,
 }
 
 impl Heads {
@@ -59,8 +64,57 @@ impl Heads {
     pub fn outputs(self, actions: usize) -> usize {
         match self {
             Self::QualityLogitsThenLnCostUsd => 2 * actions,
+            Self::QualityLogitsThenLnCostUsdThenCorrections => 3 * actions,
         }
     }
+
+    /// Number of inputs beside the features.
+    #[must_use]
+    pub fn extra_inputs(self) -> usize {
+        usize::from(self.has_corrections())
+    }
+
+    fn has_corrections(self) -> bool {
+        self == Self::QualityLogitsThenLnCostUsdThenCorrections
+    }
+}
+
+/// How a trade-off between quality and cost looks to the network, whatever its units.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preference {
+    /// A dollar amount of the size of one request's cost: what a unit of quality is held against.
+    pub usd_scale: f64,
+}
+
+impl Preference {
+    /// The size of utilities under an objective: `quality + usd · usd_scale`.
+    #[must_use]
+    pub fn scale(&self, objective: &Objective) -> f64 {
+        objective.quality + objective.usd * self.usd_scale
+    }
+
+    /// Cost's share of the scale, in \[0, 1\]: 0 where only quality counts. What the network gets.
+    #[must_use]
+    pub fn input(&self, objective: &Objective) -> f64 {
+        let scale = self.scale(objective);
+        if scale > 0.0 { objective.usd * self.usd_scale / scale } else { 0.0 }
+    }
+
+    fn problem(&self) -> Option<&'static str> {
+        let sound = self.usd_scale.is_finite() && self.usd_scale > 0.0;
+        (!sound).then_some("preference.usd_scale must be a finite number above 0")
+    }
+}
+
+/// A model that has no evidence yet, and gets a fixed share of the decisions to gather some.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probation {
+    /// Its name among the actions.
+    pub model: String,
+    /// Its probability wherever it and another model are allowed, in (0, 1); all shares together stay below 1/2.
+    pub share: f64,
 }
 
 /// `policy.json`.
@@ -77,6 +131,15 @@ pub struct PolicySpec {
     pub objective: Objective,
     /// The network's output.
     pub heads: Heads,
+    /// How utilities become probabilities.
+    #[serde(default, skip_serializing_if = "Strategy::is_default")]
+    pub strategy: Strategy,
+    /// What scales corrections and softmax; only with these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preference: Option<Preference>,
+    /// Models without evidence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probation: Vec<Probation>,
 }
 
 impl PolicySpec {
@@ -109,9 +172,31 @@ impl PolicySpec {
             Some(format!("model {:?} is listed twice", twice[0]))
         } else {
             let numbers = self.exploration.problem().or_else(|| self.objective.problem());
-            self.features.problem().or_else(|| numbers.map(str::to_owned))
+            let numbers = numbers.or_else(|| self.strategy.problem());
+            let numbers = numbers.or_else(|| self.preference.as_ref().and_then(Preference::problem));
+            self.features.problem().or_else(|| numbers.map(str::to_owned)).or_else(|| self.probation_problem())
         };
         problem.map_or(Ok(()), |why| Err(PolicyError::Spec { why }))
+    }
+
+    fn probation_problem(&self) -> Option<String> {
+        let scaled = self.heads.has_corrections() || matches!(self.strategy, Strategy::Softmax { .. });
+        if scaled && self.preference.is_none() {
+            return Some("corrections and softmax need preference.usd_scale".to_owned());
+        }
+        for (place, Probation { model, share }) in self.probation.iter().enumerate() {
+            if !self.actions.iter().any(|action| action.model == *model) {
+                return Some(format!("probation names {model:?}, which is no action"));
+            }
+            if self.probation[..place].iter().any(|other| other.model == *model) {
+                return Some(format!("probation names {model:?} twice"));
+            }
+            if !(share.is_finite() && *share > 0.0) {
+                return Some(format!("the probation share of {model:?} must lie above 0"));
+            }
+        }
+        let shares: f64 = self.probation.iter().map(|model| model.share).sum();
+        (shares >= 0.5).then(|| "probation shares must sum to less than 1/2".to_owned())
     }
 }
 
@@ -124,6 +209,11 @@ pub struct Scratch {
     cost_usd: Vec<f64>,
     utility: Vec<f64>,
     propensity: Vec<f64>,
+    /// Standard deviations of the utilities, where a posterior knows them.
+    sd: Vec<f64>,
+    /// Those that are no longer, or never, on probation.
+    settled: Vec<bool>,
+    room: Vec<f64>,
 }
 
 impl Scratch {
@@ -148,11 +238,13 @@ impl Scratch {
             self.input.resize(policy.width, 0.0);
         }
         let actions = policy.spec.actions.len();
-        for buffer in [&mut self.quality, &mut self.cost_usd, &mut self.utility, &mut self.propensity] {
+        let buffers = [&mut self.quality, &mut self.cost_usd, &mut self.utility, &mut self.propensity, &mut self.sd];
+        for buffer in buffers {
             if buffer.len() != actions {
                 buffer.resize(actions, 0.0);
             }
         }
+        self.settled.resize(actions, true);
     }
 }
 
@@ -163,7 +255,7 @@ pub struct Predictions<'s> {
     pub quality: &'s [f64],
     /// ĉ, USD per request.
     pub cost_usd: &'s [f64],
-    /// The objective of the two.
+    /// The objective of the two, corrected where the policy has corrections.
     pub utility: &'s [f64],
 }
 
@@ -181,7 +273,11 @@ pub struct Decision {
 pub struct Policy {
     spec: PolicySpec,
     network: Mlp,
+    posterior: Option<Posterior>,
+    /// The network's inputs.
     width: usize,
+    /// The share that each action gets on probation, 0 for all others.
+    probation: Vec<f64>,
 }
 
 impl Policy {
@@ -198,7 +294,11 @@ impl Policy {
         let file = |path: &'static str| bundle.files.get(path).ok_or(PolicyError::Missing { path });
         let spec = PolicySpec::from_json(file(POLICY_FILE)?)?;
         let network = Mlp::from_safetensors(file(WEIGHTS_FILE)?)?;
-        Self::new(spec, network)
+        if !spec.strategy.needs_posterior() {
+            return Self::new(spec, network);
+        }
+        let posterior = Posterior::from_safetensors(file(POSTERIOR_FILE)?)?;
+        Self::with_posterior(spec, network, posterior)
     }
 
     /// Puts a spec and a network together.
@@ -206,15 +306,38 @@ impl Policy {
     /// # Errors
     /// When the spec is illegal, or its features and actions do not fit the network's inputs and outputs.
     pub fn new(spec: PolicySpec, network: Mlp) -> Result<Self, PolicyError> {
+        if spec.strategy.needs_posterior() {
+            return Err(PolicyError::Missing { path: POSTERIOR_FILE });
+        }
+        Self::put_together(spec, network, None)
+    }
+
+    /// The same, for a strategy that asks how sure the network is.
+    ///
+    /// # Errors
+    /// As [`Policy::new`], and when the posterior fits neither actions nor network.
+    pub fn with_posterior(spec: PolicySpec, network: Mlp, posterior: Posterior) -> Result<Self, PolicyError> {
+        let last = network.layers().last().map_or(0, Layer::inputs);
+        if posterior.actions() != spec.actions.len() || posterior.inputs() > last {
+            let (actions, inputs) = (posterior.actions(), posterior.inputs());
+            let why = format!("it is about {actions} actions and {inputs} inputs of a last layer, which has {last}");
+            return Err(PolicyError::Posterior { why });
+        }
+        Self::put_together(spec, network, Some(posterior))
+    }
+
+    fn put_together(spec: PolicySpec, network: Mlp, posterior: Option<Posterior>) -> Result<Self, PolicyError> {
         spec.check()?;
-        let width = spec.features.width();
+        let width = spec.features.width() + spec.heads.extra_inputs();
         let outputs = spec.heads.outputs(spec.actions.len());
         if network.inputs() != width || network.outputs() != outputs {
             let (inputs, gives) = (network.inputs(), network.outputs());
             let why = format!("they map {inputs} to {gives} numbers, policy.json needs {width} to {outputs}");
             return Err(PolicyError::Weights { why });
         }
-        Ok(Self { spec, network, width })
+        let share = |action: &Action| spec.probation.iter().find(|entry| entry.model == action.model);
+        let probation = spec.actions.iter().map(|action| share(action).map_or(0.0, |entry| entry.share)).collect();
+        Ok(Self { spec, network, posterior, width, probation })
     }
 
     /// What the policy is made of.
@@ -227,6 +350,12 @@ impl Policy {
     #[must_use]
     pub fn actions(&self) -> &[Action] {
         &self.spec.actions
+    }
+
+    /// How sure the network is, where the strategy asks.
+    #[must_use]
+    pub fn posterior(&self) -> Option<&Posterior> {
+        self.posterior.as_ref()
     }
 
     /// The network.
@@ -271,7 +400,7 @@ impl Policy {
     /// As [`Policy::propensities`].
     pub fn propensities_under<'s>(
         &self,
-        Exploration { gamma, floor }: Exploration,
+        exploration: Exploration,
         objective: &Objective,
         context: &Context<'_>,
         allowed: &[bool],
@@ -288,8 +417,44 @@ impl Policy {
             return Err(PolicyError::Spec { why: why.to_owned() });
         }
         self.score(objective, context, scratch);
-        inverse_gap_weights(&scratch.utility, allowed, gamma, floor, &mut scratch.propensity);
+        // Models on probation get their share, and the others what is left; where nothing is explored they get none.
+        let on_probation = |action: usize| allowed[action] && self.probation[action] > 0.0;
+        let others = (0..expected).any(|action| allowed[action] && !on_probation(action));
+        let explores = exploration.gamma.is_finite();
+        for action in 0..expected {
+            scratch.settled[action] = allowed[action] && !(others && on_probation(action));
+        }
+        self.weigh(exploration, objective, scratch);
+        if others && explores {
+            let shares: f64 = (0..expected).filter(|&action| on_probation(action)).map(|a| self.probation[a]).sum();
+            for action in 0..expected {
+                let kept = &mut scratch.propensity[action];
+                *kept = if on_probation(action) { self.probation[action] } else { *kept * (1.0 - shares) };
+            }
+        }
         Ok(&scratch.propensity)
+    }
+
+    /// Probabilities of the settled actions, by the strategy; an endless γ is greedy under each.
+    fn weigh(&self, Exploration { gamma, floor }: Exploration, objective: &Objective, scratch: &mut Scratch) {
+        let Scratch { utility, propensity, sd, settled, room, .. } = scratch;
+        match self.spec.strategy {
+            Strategy::Softmax { temperature } if gamma.is_finite() => {
+                let scale = self.spec.preference.map_or(1.0, |preference| preference.scale(objective));
+                // A scale of 0 is an objective under which nothing differs.
+                let temperature = (temperature * scale).max(f64::MIN_POSITIVE);
+                softmax_weights(utility, settled, temperature, floor, propensity);
+            }
+            Strategy::Thompson if gamma.is_finite() => {
+                best_probabilities((utility, sd), settled, floor, room, propensity);
+            }
+            Strategy::UpperBound { width } if gamma.is_finite() => {
+                room.clear();
+                room.extend(utility.iter().zip(sd.iter()).map(|(utility, sd)| utility + width * sd));
+                inverse_gap_weights(room, settled, f64::INFINITY, floor, propensity);
+            }
+            _ => inverse_gap_weights(utility, settled, gamma, floor, propensity),
+        }
     }
 
     /// Chooses: the inverse of the cumulative distribution over the actions in order, at the uniform draw `u`.
@@ -329,15 +494,31 @@ impl Policy {
 
     fn score(&self, objective: &Objective, context: &Context<'_>, scratch: &mut Scratch) {
         scratch.fit(self);
-        self.spec.features.encode(context, &mut scratch.input);
+        let (features, extra) = scratch.input.split_at_mut(self.spec.features.width());
+        self.spec.features.encode(context, features);
+        let preference = self.spec.preference.filter(|_| self.spec.heads.has_corrections());
+        if let Some(preference) = preference {
+            extra.fill(preference.input(objective) as f32);
+        }
+        let actions = self.spec.actions.len();
         let output = self.network.forward(&scratch.input, &mut scratch.mlp);
-        let (logits, ln_costs) = output.split_at(self.spec.actions.len());
-        for action in 0..self.spec.actions.len() {
+        let (logits, rest) = output.split_at(actions);
+        let (ln_costs, corrections) = rest.split_at(actions);
+        let scale = preference.map_or(0.0, |preference| preference.scale(objective));
+        for action in 0..actions {
             let quality = sigmoid(f64::from(logits[action]));
             let cost_usd = f64::from(ln_costs[action]).exp();
             scratch.quality[action] = quality;
             scratch.cost_usd[action] = cost_usd;
-            scratch.utility[action] = objective.utility(quality, cost_usd);
+            let correction = corrections.get(action).map_or(0.0, |correction| scale * f64::from(*correction));
+            scratch.utility[action] = objective.utility(quality, cost_usd) + correction;
+        }
+        if let Some(posterior) = &self.posterior {
+            posterior.logit_sds(self.network.last_inputs(&scratch.input, &scratch.mlp), &mut scratch.sd);
+            // The logistic function's slope carries a spread of logits over to one of quality (delta method).
+            for (sd, quality) in scratch.sd.iter_mut().zip(&scratch.quality) {
+                *sd *= objective.quality * quality * (1.0 - quality);
+            }
         }
     }
 }

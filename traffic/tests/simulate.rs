@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use weir_policy_runtime::{
     Action, CategoryField, Context, Exploration, Feature, FeatureSpec, Heads, Layer, Mlp, Objective, Policy,
-    PolicySpec, sticky_uniform,
+    PolicySpec, Strategy, sticky_uniform,
 };
 use weir_schemas::{Feedback, GpuTelemetry, Request};
 use weir_traffic::simulate::{
@@ -437,6 +437,9 @@ fn policy_for(models: &[&str], favourite: usize, gamma: f64) -> Policy {
         exploration: Exploration { gamma, floor: 0.1 },
         objective: Objective { quality: 1.0, usd: 0.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
         features,
     };
     let outputs = 2 * models.len();

@@ -307,7 +307,7 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
         utilities.extend(predicted.iter().map(|utility| *utility as f32));
     }
     let names: Vec<String> = parent.actions().iter().map(|action| action.model.clone()).collect();
-    let plain = Inputs { width, values };
+    let plain = Inputs::new(width, values);
     let scale = Standard::of(&plain, config.embedding_dim);
     let mut layers = student(&scale.applied(&plain), &utilities, outputs, &config.hidden, config)?;
     scale.fold_into(&mut layers[0]);
@@ -400,7 +400,7 @@ impl Standard {
             let column = at % inputs.width;
             (value - self.mean[column]) / self.spread[column]
         });
-        Inputs { width: inputs.width, values: values.collect() }
+        Inputs::new(inputs.width, values.collect())
     }
 
     /// `W ((x - m) / s) + b = (W / s) x + (b - (W / s) m)`.
@@ -424,7 +424,7 @@ fn normalised(inputs: &Inputs) -> Inputs {
             row.iter_mut().for_each(|x| *x /= length);
         }
     }
-    Inputs { width: inputs.width, values }
+    Inputs::new(inputs.width, values)
 }
 
 fn mlp_file(layers: &[PlainLayer], names: &[String], config: &DistilConfig) -> MlpFile {
@@ -487,7 +487,7 @@ fn golden_inputs(scale: &Standard, config: &DistilConfig) -> Inputs {
         values.extend(scale.mean.iter().zip(&scale.spread).take(config.embedding_dim).map(draw));
         values.extend((0..CATEGORIES.len()).map(|category| f32::from(u8::from(category == row % CATEGORIES.len()))));
     }
-    Inputs { width, values }
+    Inputs::new(width, values)
 }
 
 fn golden(inputs: &Inputs, mlp: &Artifact, svm: Option<&Artifact>) -> Result<Vec<u8>> {

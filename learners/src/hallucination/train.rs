@@ -93,7 +93,7 @@ pub fn train_hallucination(
     let rows: Vec<[f32; COUNT]> = pairs.iter().map(|pair| features(&pair.context, &pair.response)).collect();
     let (mean, std) = standardisation(train.iter().map(|&row| &rows[row]));
     let standardised = |row: &[f32; COUNT]| std::array::from_fn::<f32, COUNT, _>(|k| (row[k] - mean[k]) / std[k]);
-    let inputs = Inputs { width: COUNT, values: rows.iter().flat_map(standardised).collect() };
+    let inputs = Inputs::new(COUNT, rows.iter().flat_map(standardised).collect());
     let base = train.iter().filter(|&&row| pairs[row].hallucinated).count() as f32 / train.len() as f32;
     let network = Network::init(COUNT, &config.hidden, &[(base / (1.0 - base)).ln()], None, &mut rng);
     let fit = Fit { epochs: config.epochs, batch_rows: 64, learning_rate: 2e-3, weight_decay: 0.05, patience: 12 };

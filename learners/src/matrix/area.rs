@@ -58,7 +58,10 @@ pub(super) fn areas(
         let rates = std::iter::once(0.0)
             .chain((0..RATES).map(|step| 10_f64.powf(-2.0 + 5.0 * step as f64 / RATES as f64) / most));
         let mut settings: Vec<Vec<(f64, f64)>> = rates
-            .map(|usd| test.iter().map(|&query| of(query, guesses.choose(matrix, query, usd))).collect())
+            .map(|usd| {
+                let choices = guesses.choices(matrix, test, usd);
+                test.iter().zip(choices).map(|(&query, model)| of(query, model)).collect()
+            })
             .collect();
         settings.push(single[cheapest].clone());
         curves.push(Curve { policy: (*name).to_owned(), settings });

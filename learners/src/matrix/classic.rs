@@ -27,7 +27,7 @@ pub(super) fn cluster_means(
             false => (matrix.means(&matrix.quality, queries), matrix.mean_costs(queries)),
         })
         .collect();
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     for query in 0..matrix.queries.len() {
         let (quality, cost_usd) = &means[nearest(query)];
         guesses.quality.extend_from_slice(quality);
@@ -128,7 +128,7 @@ pub(super) fn factored(matrix: &Matrix, train: &[usize], embeddings: &[Vec<f32>]
     }
     let factors = leading_directions(spread, models, rank.min(models));
     let costs = matrix.mean_costs(train);
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     for query in 0..matrix.queries.len() {
         let fitted = product(&centred(query), &coefficients, models);
         let mut kept = means.clone();
@@ -259,7 +259,7 @@ mod tests {
             [cluster_means(&matrix, &train, &embeddings, 2, 1), factored(&matrix, &train, &embeddings, 1, 1e-3)]
         {
             for query in 40..60 {
-                assert_eq!(guesses.choose(&matrix, query, 0.0), query % 2, "query {query}");
+                assert_eq!(guesses.choices(&matrix, &[query], 0.0), [query % 2], "query {query}");
             }
         }
     }

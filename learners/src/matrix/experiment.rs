@@ -5,17 +5,19 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
-use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, OwnedContext, Policy, Scratch};
+use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, Objective, OwnedContext, Policy, Scratch};
 
 use super::area::areas;
 use super::classic::{cluster_means, factored};
 use super::coverage::{self, CoverageConfig};
 use super::data::{Matrix, MatrixQuery};
-use super::policies::{Choices, Guesses, domain_means, nearest_means, truth};
+use super::policies::{Choices, Corrections, Guesses, domain_means, nearest_means, truth};
 use super::report::{Arm, MatrixReport, score_arms};
 use crate::error::{LearnError, Result};
 use crate::feature_fit::fit_features;
+use crate::network::runtime_network;
 use crate::ope::{TableRow, cross_fitted_table};
+use crate::policy_gradient::{self, PolicyGradientConfig};
 use crate::reward_model::{self, RewardModelConfig};
 use crate::training_set::Sample;
 
@@ -35,6 +37,8 @@ pub struct MatrixConfig {
     pub reward_model: RewardModelConfig,
     /// Networks whose guesses are averaged, each with its own seed.
     pub ensemble: usize,
+    /// The policy gradient on top of them; none leaves it out.
+    pub policy_gradient: Option<PolicyGradientConfig>,
     /// Neighbours of the k-nearest-neighbour baseline.
     pub neighbours: usize,
     /// Clusters of the k-means baseline.
@@ -60,6 +64,7 @@ impl Default for MatrixConfig {
             embedding_dim: 256,
             reward_model: RewardModelConfig::default(),
             ensemble: 1,
+            policy_gradient: Some(PolicyGradientConfig::default()),
             neighbours: 40,
             clusters: 32,
             factors: 4,
@@ -88,8 +93,11 @@ pub fn matrix_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<Matri
     let logs = uniform_logs(matrix, train, &embeddings, config.passes, &mut rng);
     let learned = learn(matrix, &logs, &embeddings, config)?;
     let from_logs = logged_domain_means(matrix, &logs);
+    let corrected = config.policy_gradient.as_ref();
+    let corrected = corrected.map(|gradient| correct(&learned, matrix, &logs, &embeddings, (config, gradient)));
+    let others = Others { corrected: corrected.transpose()?, from_logs: Some(from_logs), published: None };
     let exam = Exam { matrix, train, test, embeddings: &embeddings, config };
-    exam.judge(&learned, None, Some(&from_logs), logs.len())
+    exam.judge(&learned, others, logs.len())
 }
 
 /// Judges a policy that was learned elsewhere (from logs that passed through a router and the tables, say) on the
@@ -117,7 +125,7 @@ pub fn judge_policy(
     });
     let dim = spec_dim.unwrap_or(config.embedding_dim);
     let embeddings: Vec<Vec<f32>> = matrix.queries.iter().map(|query| hash_embedding(&query.text, dim)).collect();
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     let mut scratch = Scratch::default();
     for query in 0..matrix.queries.len() {
         let predicted = policy.predict(&context(matrix, query, &embeddings).as_context(), &mut scratch);
@@ -137,11 +145,25 @@ pub fn judge_policy(
         published.extend(place.iter().map(|&action| probabilities[action]));
     }
     let exam = Exam { matrix, train: &train, test: &test, embeddings: &embeddings, config };
-    exam.judge(&guesses, Some(published), None, 0)
+    exam.judge(&guesses, Others { published: Some(published), ..Others::default() }, 0)
 }
+
+/// The arm of the policy gradient.
+pub(super) const POLICY_GRADIENT: &str = "learned policy, corrected by its gradient";
 
 /// Fewest queries of a part.
 const PART_QUERIES_MIN: usize = 20;
+
+/// What is judged beside the learned guesses.
+#[derive(Default)]
+struct Others {
+    /// The guesses with what policy learning adds.
+    corrected: Option<Guesses>,
+    /// What the same logs' means by domain guess.
+    from_logs: Option<Guesses>,
+    /// A policy's own probabilities, shape `[test queries, models]`.
+    published: Option<Vec<f64>>,
+}
 
 /// A matrix split in two, and how to judge on it.
 struct Exam<'a> {
@@ -156,8 +178,7 @@ impl Exam<'_> {
     fn judge(
         &self,
         learned: &Guesses,
-        published: Option<Vec<f64>>,
-        from_logs: Option<&Guesses>,
+        Others { corrected, from_logs, published }: Others,
         logged_decisions: usize,
     ) -> Result<MatrixReport> {
         let Self { matrix, train, test, config, .. } = *self;
@@ -191,7 +212,10 @@ impl Exam<'_> {
                 arms.push(Arm::chosen(name, price, budget, guesses.within(matrix, rate_from, test, budget)));
             };
             arm("learned policy", learned, train);
-            if let Some(from_logs) = from_logs {
+            if let Some(corrected) = &corrected {
+                arm(POLICY_GRADIENT, corrected, train);
+            }
+            if let Some(from_logs) = &from_logs {
                 arm("best model per domain, same logs", from_logs, train);
             }
             arm("best model per domain, all scores", &full_information, train);
@@ -206,7 +230,8 @@ impl Exam<'_> {
         }
         arms.push(Arm::uniform());
         let mut curves = vec![("learned policy", learned)];
-        curves.extend(from_logs.map(|from_logs| ("best model per domain, same logs", from_logs)));
+        curves.extend(corrected.as_ref().map(|corrected| (POLICY_GRADIENT, corrected)));
+        curves.extend(from_logs.as_ref().map(|from_logs| ("best model per domain, same logs", from_logs)));
         curves.extend([
             ("best model per domain, all scores", &full_information),
             ("nearest neighbours, all scores", &nearest),
@@ -287,7 +312,7 @@ pub(super) fn learn(
     let features: FeatureSpec = fit_features(&contexts);
     let rows: Vec<usize> = (0..logs.len()).collect();
     let cells = matrix.quality.len();
-    let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells] };
+    let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells], ..Guesses::default() };
     let members = config.ensemble.max(1);
     for member in 0..members {
         let seed = config.seed.wrapping_add(1000 * member as u64);
@@ -307,6 +332,35 @@ pub(super) fn learn(
     Ok(guesses)
 }
 
+/// The guesses with corrections learned from the same logs by the doubly robust policy gradient.
+pub(super) fn correct(
+    learned: &Guesses,
+    matrix: &Matrix,
+    logs: &[Sample],
+    embeddings: &[Vec<f32>],
+    (config, gradient): (&MatrixConfig, &PolicyGradientConfig),
+) -> Result<Guesses> {
+    let contexts: Vec<_> = logs.iter().map(|sample| &sample.context).collect();
+    let features: FeatureSpec = fit_features(&contexts);
+    let rows: Vec<usize> = (0..logs.len()).collect();
+    let settings = (&config.reward_model, gradient);
+    let objective = (&Objective { quality: 1.0, usd: 0.0 }, 0.0);
+    let found = policy_gradient::train(logs, &rows, &features, matrix.models.len(), settings, objective, config.seed)?;
+    let mut inputs = vec![0.0; matrix.queries.len() * (features.width() + 1)];
+    for (query, input) in inputs.chunks_exact_mut(features.width() + 1).enumerate() {
+        features.encode(&context(matrix, query, embeddings).as_context(), &mut input[..features.width()]);
+    }
+    Ok(Guesses {
+        quality: learned.quality.clone(),
+        cost_usd: learned.cost_usd.clone(),
+        corrections: Some(Corrections {
+            network: runtime_network(&found.layers)?,
+            preference: found.preference,
+            inputs,
+        }),
+    })
+}
+
 /// The same guesses for every query of a domain: shrunken means of what was logged.
 pub(super) fn logged_domain_means(matrix: &Matrix, logs: &[Sample]) -> Guesses {
     let models = matrix.models.len();
@@ -322,6 +376,7 @@ pub(super) fn logged_domain_means(matrix: &Matrix, logs: &[Sample]) -> Guesses {
                 action: sample.action,
                 reward: reward(sample),
                 cluster: 0,
+                weight: 1.0,
             })
             .collect();
         let table = cross_fitted_table(&rows, domains.len(), models, 1).swap_remove(0);
@@ -334,5 +389,9 @@ pub(super) fn logged_domain_means(matrix: &Matrix, logs: &[Sample]) -> Guesses {
             })
             .collect::<Vec<f64>>()
     };
-    Guesses { quality: table(&|sample| sample.quality), cost_usd: table(&|sample| sample.cost_usd) }
+    Guesses {
+        quality: table(&|sample| sample.quality),
+        cost_usd: table(&|sample| sample.cost_usd),
+        ..Guesses::default()
+    }
 }

@@ -1,31 +1,73 @@
 //! Choosing a model from guesses of quality and cost, within a budget.
 
+use weir_policy_runtime::{Mlp, MlpScratch, Objective, Preference};
+
 use super::data::Matrix;
 
 /// Guessed quality and cost of every model on every query of a matrix, shaped like the matrix itself.
+#[derive(Default)]
 pub(super) struct Guesses {
     pub quality: Vec<f64>,
     pub cost_usd: Vec<f64>,
+    /// What policy learning adds.
+    pub corrections: Option<Corrections>,
+}
+
+/// Corrections of the utility, for any exchange rate.
+pub(super) struct Corrections {
+    pub network: Mlp,
+    pub preference: Preference,
+    /// Features of every query, with a last place for the preference, shape `[queries, inputs]`.
+    pub inputs: Vec<f32>,
+}
+
+impl Corrections {
+    /// Writes each model's correction in units of quality at `usd` quality per dollar.
+    fn write(&self, query: usize, usd: f64, room: &mut Room) {
+        let objective = Objective { quality: 1.0, usd };
+        let width = self.network.inputs();
+        room.input.clear();
+        room.input.extend_from_slice(&self.inputs[query * width..(query + 1) * width]);
+        room.input[width - 1] = self.preference.input(&objective) as f32;
+        let scale = self.preference.scale(&objective);
+        room.corrections.clear();
+        let outputs = self.network.forward(&room.input, &mut room.scratch);
+        room.corrections.extend(outputs.iter().map(|output| scale * f64::from(*output)));
+    }
+}
+
+/// Room for one query's corrections.
+#[derive(Default)]
+struct Room {
+    input: Vec<f32>,
+    scratch: MlpScratch,
+    corrections: Vec<f64>,
 }
 
 impl Guesses {
-    /// The best guess at an exchange rate of `usd` quality per dollar, ties to the cheaper model.
-    pub(super) fn choose(&self, matrix: &Matrix, query: usize, usd: f64) -> usize {
+    /// The best guess for each of `queries` at an exchange rate of `usd` quality per dollar, ties to the cheaper model.
+    pub(super) fn choices(&self, matrix: &Matrix, queries: &[usize], usd: f64) -> Vec<usize> {
+        let mut room = Room::default();
+        queries.iter().map(|&query| self.choose(matrix, query, usd, &mut room)).collect()
+    }
+
+    fn choose(&self, matrix: &Matrix, query: usize, usd: f64, room: &mut Room) -> usize {
+        if let Some(corrections) = &self.corrections {
+            corrections.write(query, usd, room);
+        }
         let utility = |model: usize| {
             let cell = matrix.cell(query, model);
-            (self.quality[cell] - usd * self.cost_usd[cell], -self.cost_usd[cell])
+            let correction = room.corrections.get(model).copied().unwrap_or_default();
+            (self.quality[cell] - usd * self.cost_usd[cell] + correction, -self.cost_usd[cell])
         };
         let better = |a: &usize, b: &usize| utility(*a).partial_cmp(&utility(*b)).unwrap_or(std::cmp::Ordering::Equal);
         (0..matrix.models.len()).max_by(better).unwrap_or(0)
     }
 
-    fn choices(&self, matrix: &Matrix, queries: &[usize], usd: f64) -> Vec<usize> {
-        queries.iter().map(|&query| self.choose(matrix, query, usd)).collect()
-    }
-
     fn mean_cost(&self, matrix: &Matrix, queries: &[usize], usd: f64) -> f64 {
-        let cost = |&query: &usize| self.cost_usd[matrix.cell(query, self.choose(matrix, query, usd))];
-        queries.iter().map(cost).sum::<f64>() / queries.len().max(1) as f64
+        let choices = self.choices(matrix, queries, usd);
+        let costs = queries.iter().zip(choices).map(|(&query, model)| self.cost_usd[matrix.cell(query, model)]);
+        costs.sum::<f64>() / queries.len().max(1) as f64
     }
 
     /// Most guessed quality for `queries` at no more than `budget_usd` on average: the two exchange rates on either
@@ -80,7 +122,7 @@ pub(super) fn domain_means(matrix: &Matrix, train: &[usize]) -> Guesses {
     let overall = means(train);
     let by_domain: std::collections::BTreeMap<&str, _> =
         by_domain.into_iter().map(|(domain, queries)| (domain, means(&queries))).collect();
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new() };
+    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     for query in &matrix.queries {
         let (quality, cost_usd) = by_domain.get(query.domain.as_str()).unwrap_or(&overall);
         guesses.quality.extend_from_slice(&quality[..models]);
@@ -99,7 +141,7 @@ pub(super) fn nearest_means(
     neighbours: usize,
 ) -> Guesses {
     let cells = matrix.quality.len();
-    let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells] };
+    let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells], ..Guesses::default() };
     for &query in ask {
         let embedding = &embeddings[query];
         let mut similar: Vec<(f32, usize)> = train
@@ -119,5 +161,5 @@ pub(super) fn nearest_means(
 
 /// The truth, as nobody knows it before choosing.
 pub(super) fn truth(matrix: &Matrix) -> Guesses {
-    Guesses { quality: matrix.quality.clone(), cost_usd: matrix.cost_usd.clone() }
+    Guesses { quality: matrix.quality.clone(), cost_usd: matrix.cost_usd.clone(), ..Guesses::default() }
 }

@@ -14,6 +14,8 @@ pub struct TableRow {
     pub reward: Option<f64>,
     /// Session or query.
     pub cluster: usize,
+    /// How many observations it counts for: 1, or less where the past is forgotten.
+    pub weight: f64,
 }
 
 /// How many observations the prior mean of a cell counts for.
@@ -50,8 +52,8 @@ pub(crate) fn shrunken_means<'a>(rows: impl Iterator<Item = &'a TableRow>, cells
     for row in rows {
         let Some(reward) = row.reward else { continue };
         for sums in [&mut by_cell[row.cell * actions + row.action], &mut by_action[row.action], &mut overall] {
-            sums.0 += reward;
-            sums.1 += 1.0;
+            sums.0 += row.weight * reward;
+            sums.1 += row.weight;
         }
     }
     let mean = if overall.1 > 0.0 { overall.0 / overall.1 } else { 0.0 };

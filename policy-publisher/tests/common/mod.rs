@@ -10,7 +10,7 @@ use weir_policy_publisher::keys::SigningKey;
 use weir_policy_publisher::{Decision, Registry};
 use weir_policy_runtime::{
     Action, Bundle, CategoryField, Exploration, Feature, FeatureSpec, Heads, Layer, Lineage, Manifest, Mlp, Objective,
-    PolicySpec, Trust,
+    PolicySpec, Strategy, Trust,
 };
 use weir_store::Store;
 
@@ -26,6 +26,9 @@ pub fn bundle(name: &str, lean: f32, verdict: &str) -> Bundle {
         exploration: Exploration { gamma: 50.0, floor: if lean > 1.5 { 0.1 } else { 0.05 } },
         objective: Objective { quality: 1.0, usd: 1.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
     };
     let weight = [lean, 0.0, 0.0, 0.0].iter().flat_map(|w| [*w, 0.0, 0.0]).collect();
     let network = Mlp::new(vec![Layer::new(3, weight, vec![0.0, 0.0, -3.0, -6.0]).unwrap()]).unwrap();

@@ -31,6 +31,8 @@ pub const MANIFEST_FILE: &str = "manifest.json";
 pub const POLICY_FILE: &str = "policy.json";
 /// Path of the network's weights.
 pub const WEIGHTS_FILE: &str = "weights.safetensors";
+/// How sure the network is, where a strategy asks.
+pub const POSTERIOR_FILE: &str = "posterior.safetensors";
 /// Path of the report for machines.
 pub const REPORT_JSON_FILE: &str = "report.json";
 /// Path of the report for people.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use weir_policy_runtime::{
     Action, Bundle, CategoryField, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage,
-    Manifest, Mlp, Objective, Policy, PolicySpec,
+    Manifest, Mlp, Objective, Policy, PolicySpec, Strategy,
 };
 
 pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
@@ -23,6 +23,9 @@ pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
         exploration: Exploration { gamma, floor },
         objective: Objective { quality: 1.0, usd: 10.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
     Action, Bundle, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage, Manifest, Mlp, Objective,
-    POLICY_FILE, PolicySpec, Trust, WEIGHTS_FILE,
+    POLICY_FILE, PolicySpec, Strategy, Trust, WEIGHTS_FILE,
 };
 use weir_store::Store;
 
@@ -43,6 +43,9 @@ pub fn bundle_with(biases: [f32; 4]) -> Bundle {
         exploration: Exploration { gamma: 10.0, floor: 0.1 },
         objective: Objective { quality: 1.0, usd: 1.0 },
         heads: Heads::QualityLogitsThenLnCostUsd,
+        strategy: Strategy::default(),
+        preference: None,
+        probation: Vec::new(),
     };
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.1; inputs * 4], biases.to_vec()).unwrap()]).unwrap();

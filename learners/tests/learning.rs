@@ -1,0 +1,278 @@
+//! Ways to learn a policy, in worlds whose truth is known.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use weir_learners::{
+    LearnError, Learning, NewModel, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet,
+    train_policy,
+};
+use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch};
+
+const MODELS: [&str; 3] = ["large", "medium", "small"];
+/// Cost of a call, USD.
+const USD: [f64; 3] = [0.010, 0.004, 0.001];
+
+/// Long prompts need the large model, short ones do not: what a table by domain cannot know.
+fn mean_quality(prompt_tokens: u32, model: usize) -> f64 {
+    let long = prompt_tokens > 1000;
+    match (model, long) {
+        (0, _) => 0.85,
+        (1, false) => 0.8,
+        (1, true) => 0.5,
+        (2, false) => 0.75,
+        (_, _) => 0.2,
+    }
+}
+
+fn context(rng: &mut ChaCha8Rng) -> OwnedContext {
+    OwnedContext {
+        domain: Some("chat".to_owned()),
+        prompt_tokens: Some(rng.random_range(50..2000)),
+        turn: Some(0),
+        ..OwnedContext::default()
+    }
+}
+
+fn logs(seed: u64, decisions: usize, mean: impl Fn(&OwnedContext, usize, usize) -> f64) -> TrainingSet {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let samples = (0..decisions).map(|place| {
+        let context = context(&mut rng);
+        let action = rng.random_range(0..3);
+        let good = rng.random::<f64>() < mean(&context, action, place);
+        Sample {
+            context,
+            action,
+            executed_as_intended: true,
+            propensity: Some(1.0 / 3.0),
+            quality: Some(f64::from(u8::from(good))),
+            cost_usd: Some(USD[action]),
+            cluster: format!("session-{place}"),
+            time_ms: place as i64 * 60_000,
+            ..Sample::default()
+        }
+    });
+    let action =
+        |model: &&str| Action { model: (*model).to_owned(), input_usd_per_mtok: None, output_usd_per_mtok: None };
+    TrainingSet { actions: MODELS.iter().map(action).collect(), samples: samples.collect(), ..TrainingSet::default() }
+}
+
+fn long_prompts_need_the_large_one(context: &OwnedContext, model: usize, _: usize) -> f64 {
+    mean_quality(context.prompt_tokens.unwrap_or(0), model)
+}
+
+/// True quality and cost of a policy's draws under an objective, over fresh requests.
+fn truth(policy: &Policy, exploration: Exploration, objective: &Objective) -> (f64, f64) {
+    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    let mut scratch = Scratch::default();
+    let allowed = vec![true; policy.actions().len()];
+    let (mut quality, mut usd) = (0.0, 0.0);
+    const REQUESTS: usize = 2000;
+    for _ in 0..REQUESTS {
+        let context = context(&mut rng);
+        let p = policy
+            .propensities_under(exploration, objective, &context.as_context(), &allowed, &mut scratch)
+            .expect("something is allowed");
+        for model in 0..3 {
+            quality += p[model] * mean_quality(context.prompt_tokens.unwrap_or(0), model) / REQUESTS as f64;
+            usd += p[model] * USD[model] / REQUESTS as f64;
+        }
+    }
+    (quality, usd)
+}
+
+fn gradient(quality_at_least: Option<f64>) -> TrainConfig {
+    let config = PolicyGradientConfig { learning_rate: 3e-3, ..PolicyGradientConfig::default() };
+    TrainConfig {
+        learning: Learning::PolicyGradient { config, quality_at_least },
+        floor: 0.02,
+        ..TrainConfig::default()
+    }
+}
+
+/// A reward model that stays at each model's mean: all that is known of prompts has to come from the gradient.
+fn blind() -> RewardModelConfig {
+    RewardModelConfig { epochs: 0, hidden: vec![32], ..RewardModelConfig::default() }
+}
+
+#[test]
+fn the_gradient_corrects_a_reward_model_that_is_wrong() {
+    let set = logs(1, 6000, long_prompts_need_the_large_one);
+    let objective = Objective { quality: 1.0, usd: 30.0 };
+    let of = |learning: Learning| {
+        let config = TrainConfig {
+            learning,
+            reward_model: blind(),
+            outcome: objective.into(),
+            floor: 0.02,
+            ..TrainConfig::default()
+        };
+        let candidate = train_policy(&set, &config, None).expect("training succeeds");
+        let (quality, usd) = truth(&candidate.policy, candidate.spec.exploration, &objective);
+        (objective.utility(quality, usd), candidate)
+    };
+    let (blind, _) = of(Learning::InverseGap);
+    let (corrected, candidate) = of(gradient(None).learning);
+    // Closed form: the best takes the small model for short prompts, 0.75 - 0.03, and the large one for long ones, 0.85 - 0.3; every call
+    // to the large one alone earns 0.55. Shares of short and long prompts are 951 and 999 of 1950.
+    let best = (951.0 * 0.72 + 999.0 * 0.55) / 1950.0;
+    println!("blind {blind:.4}, corrected {corrected:.4}, best {best:.4}\n{}", candidate.report.to_markdown());
+    assert!(blind < 0.57, "{blind}");
+    assert!(corrected > best - 0.03, "{corrected} of {best}");
+    // What was promised beforehand holds.
+    let estimates = candidate.report.lineup.candidate.estimates.expect("support is ample");
+    assert!(estimates.dr.low <= corrected && corrected <= estimates.dr.high, "{:?}, truth {corrected}", estimates.dr);
+}
+
+#[test]
+fn one_network_serves_every_trade_off() {
+    let candidate =
+        train_policy(&logs(2, 6000, long_prompts_need_the_large_one), &gradient(None), None).expect("it trains");
+    let mut before = f64::INFINITY;
+    for usd in [0.0, 5.0, 30.0, 100.0, 1000.0] {
+        let objective = Objective { quality: 1.0, usd };
+        let (quality, cost) = truth(&candidate.policy, Exploration::NONE, &objective);
+        // Closed form: the best action of either kind of prompt.
+        let best = |tokens| {
+            (0..3).map(|m| objective.utility(mean_quality(tokens, m), USD[m])).fold(f64::NEG_INFINITY, f64::max)
+        };
+        let best = (951.0 * best(100) + 999.0 * best(1900)) / 1950.0;
+        let reached = objective.utility(quality, cost);
+        println!("at {usd} a dollar: {quality:.4} for {cost:.5} USD, {reached:.4} of {best:.4}");
+        assert!(cost <= before + 2e-4, "dearer dollars must not cost more");
+        assert!(reached > best - 0.04 * (1.0 + usd * 0.004), "{reached} of {best} at {usd}");
+        before = cost;
+    }
+}
+
+#[test]
+fn a_wanted_quality_is_reached_at_less_than_full_cost_or_refused() {
+    let set = logs(3, 8000, long_prompts_need_the_large_one);
+    let candidate = train_policy(&set, &gradient(Some(0.78)), None).expect("training succeeds");
+    let spec = &candidate.spec;
+    let (quality, usd) = truth(&candidate.policy, spec.exploration, &spec.objective);
+    println!("quality {quality:.4} for {usd:.5} USD at a weight of {:.1}", spec.objective.usd);
+    // The best for 0.80 takes the small model for short prompts: 0.80 for 0.0056 USD; the large one for all costs 0.01.
+    assert!(quality > 0.76, "{quality}");
+    assert!(usd < 0.0085 && spec.objective.usd > 0.0, "{usd}");
+    let error = train_policy(&set, &gradient(Some(0.99)), None).expect_err("no model is as good");
+    assert!(error.to_string().contains("ask for less"), "{error}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_policy() {
+    let set = logs(4, 1500, long_prompts_need_the_large_one);
+    for learning in [gradient(None).learning, Learning::Thompson] {
+        let bytes = |seed| {
+            let candidate =
+                train_policy(&set, &TrainConfig { seed, learning: learning.clone(), ..TrainConfig::default() }, None);
+            let candidate = candidate.expect("training succeeds");
+            (candidate.weights, candidate.posterior, candidate.spec.to_json().expect("a sound policy"))
+        };
+        assert!(bytes(5) == bytes(5), "the same seed, another policy");
+        assert!(bytes(5).0 != bytes(6).0, "another seed, the same policy");
+    }
+}
+
+#[test]
+fn thompson_and_upper_bounds_explore_what_is_not_known() {
+    // Nobody has tried the small model but a dozen times.
+    let mut set = logs(5, 3000, long_prompts_need_the_large_one);
+    let mut seen = 0;
+    set.samples.retain(|sample| {
+        seen += usize::from(sample.action == 2);
+        sample.action != 2 || seen <= 12
+    });
+    let linear = RewardModelConfig { hidden: vec![], ..RewardModelConfig::default() };
+    let share_of_small = |learning: Learning, set: &TrainingSet| {
+        let config = TrainConfig { learning, reward_model: linear.clone(), floor: 0.0, ..TrainConfig::default() };
+        let candidate = train_policy(set, &config, None).expect("training succeeds");
+        let mut scratch = Scratch::default();
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let shares = (0..500).map(|_| {
+            let context = context(&mut rng);
+            let p = candidate.policy.propensities(&context.as_context(), &[true; 3], &mut scratch).expect("all may");
+            assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            p[2]
+        });
+        shares.sum::<f64>() / 500.0
+    };
+    let unknown = share_of_small(Learning::Thompson, &set);
+    let known = share_of_small(Learning::Thompson, &logs(5, 3000, long_prompts_need_the_large_one));
+    println!("Thompson: {unknown:.4} where little is known of it, {known:.4} where much is");
+    assert!(unknown > 2.0 * known && unknown > 0.02, "{unknown} and {known}");
+    let bound = |width| share_of_small(Learning::UpperBound { width }, &set);
+    let (none, wide) = (bound(0.0), bound(3.0));
+    println!("upper bound: {none:.4} at width 0, {wide:.4} at 3");
+    assert!(wide > none + 0.05, "{none} and {wide}");
+}
+
+#[test]
+fn a_new_model_gets_its_share_and_the_rest_is_judged() {
+    let set = logs(6, 3000, long_prompts_need_the_large_one);
+    let new = NewModel { model: "newest".to_owned(), like: "medium".to_owned(), share: 0.03 };
+    for learning in [Learning::InverseGap, Learning::Thompson, gradient(None).learning] {
+        let config = TrainConfig { learning, new_models: vec![new.clone()], ..TrainConfig::default() };
+        let candidate = train_policy(&set, &config, None).expect("training succeeds");
+        let (policy, mut scratch) = (&candidate.policy, Scratch::default());
+        let context = context(&mut ChaCha8Rng::seed_from_u64(1));
+        let p = policy.propensities(&context.as_context(), &[true; 4], &mut scratch).expect("all may").to_vec();
+        assert!((p[3] - 0.03).abs() < 1e-12 && (p.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{p:?}");
+        let only =
+            policy.propensities(&context.as_context(), &[false, false, false, true], &mut scratch).expect("one may");
+        assert_eq!(only, [0.0, 0.0, 0.0, 1.0]);
+        let none = policy
+            .propensities_under(
+                Exploration::NONE,
+                &policy.spec().objective,
+                &context.as_context(),
+                &[true; 4],
+                &mut scratch,
+            )
+            .expect("all may");
+        assert_eq!(none[3], 0.0, "where nothing is explored, nothing new is tried");
+        assert!(candidate.report.lineup.candidate.estimates.is_some(), "{:?}", candidate.report.lineup.candidate);
+    }
+    let wrong = NewModel { like: "unheard-of".to_owned(), ..new };
+    let error = train_policy(&set, &TrainConfig { new_models: vec![wrong], ..TrainConfig::default() }, None)
+        .expect_err("no such model");
+    assert!(error.to_string().contains("is not in the logs"), "{error}");
+}
+
+#[test]
+fn what_has_changed_is_forgotten_by_half_lives() {
+    // For a week the medium model is best, and then the small one is. A decision a minute: 10,080 of them a week.
+    let drifting = |_: &OwnedContext, model: usize, place: usize| match (model, place < 9000) {
+        (1, true) | (2, false) => 0.9,
+        _ => 0.5,
+    };
+    let set = logs(7, 10_080, drifting);
+    let best = |half_life_days| {
+        let reward_model = RewardModelConfig { half_life_days, ..RewardModelConfig::default() };
+        let candidate =
+            train_policy(&set, &TrainConfig { reward_model, ..TrainConfig::default() }, None).expect("it trains");
+        let mut scratch = Scratch::default();
+        let context = context(&mut ChaCha8Rng::seed_from_u64(1));
+        let guessed = candidate.policy.predict(&context.as_context(), &mut scratch).quality.to_vec();
+        (0..3).max_by(|a, b| guessed[*a].total_cmp(&guessed[*b])).expect("three")
+    };
+    assert_eq!(best(None), 1, "nine tenths of the log say so");
+    assert_eq!(best(Some(0.2)), 2, "the last five hours say so");
+}
+
+#[test]
+fn what_cannot_be_learned_from_is_refused_with_what_to_do() {
+    let mut set = logs(8, 600, long_prompts_need_the_large_one);
+    set.samples.iter_mut().for_each(|sample| sample.propensity = None);
+    let error = train_policy(&set, &gradient(None), None).expect_err("nothing can be corrected");
+    assert!(matches!(error, LearnError::NotEnoughData(_)) && error.to_string().contains("log propensities"), "{error}");
+    let nonsense = PolicyGradientConfig { temperature: 0.0, ..PolicyGradientConfig::default() };
+    let learning = Learning::PolicyGradient { config: nonsense, quality_at_least: None };
+    let set = logs(8, 600, long_prompts_need_the_large_one);
+    let error =
+        train_policy(&set, &TrainConfig { learning, ..TrainConfig::default() }, None).expect_err("no temperature");
+    assert!(error.to_string().contains("above 0"), "{error}");
+    let half_life = RewardModelConfig { half_life_days: Some(0.0), ..RewardModelConfig::default() };
+    let error = train_policy(&set, &TrainConfig { reward_model: half_life, ..TrainConfig::default() }, None)
+        .expect_err("no time");
+    assert!(error.to_string().contains("half_life_days"), "{error}");
+}
