@@ -155,7 +155,7 @@ impl World {
                     unsupported_mass: Some(0.0),
                     cluster: session,
                 };
-                log.push((TableRow { cell, action, reward: Some(reward), cluster: session }, row));
+                log.push((TableRow { cell, action, reward: Some(reward), cluster: session, weight: 1.0 }, row));
             }
             session += 1;
         }

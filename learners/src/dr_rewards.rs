@@ -9,14 +9,15 @@
 
 use weir_policy_runtime::{FeatureSpec, MlpScratch};
 
+use crate::checkpoint::Training;
 use crate::error::{LearnError, Result};
 use crate::evaluate::dense_clusters;
 use crate::ope::fold_of;
 use crate::reward_model::{self, RewardModelConfig};
 use crate::training_set::Sample;
 
-/// Folds of the reward models.
-const FOLDS: usize = 2;
+/// Folds of the reward models: each sees four fifths of the decisions, so that what it lacks is about what the model of all of them lacks.
+const FOLDS: usize = 5;
 /// Largest weight of a residual: one decision must not outvote a hundred.
 const WEIGHT_MAX: f64 = 50.0;
 
@@ -44,7 +45,7 @@ impl DrRewards {
         features: &FeatureSpec,
         actions: usize,
         config: &RewardModelConfig,
-        seed: u64,
+        training: Training<'_>,
     ) -> Result<Self> {
         let weight = |sample: &Sample| {
             let is_usable = sample.executed_as_intended && sample.draw_is_consistent();
@@ -72,8 +73,14 @@ impl DrRewards {
         for fold in 0..FOLDS {
             let is_here = |place: &usize| fold_of(clusters[*place], FOLDS) == fold;
             let others: Vec<usize> = (0..rows.len()).filter(|place| !is_here(place)).map(|place| rows[place]).collect();
-            let model =
-                reward_model::train(samples, &others, features, actions, config, seed.wrapping_add(fold as u64))?;
+            let model = reward_model::train(
+                samples,
+                &others,
+                features,
+                actions,
+                config,
+                training.with_seed(training.seed.wrapping_add(fold as u64)),
+            )?;
             for place in (0..rows.len()).filter(is_here) {
                 let sample = &samples[rows[place]];
                 features.encode(&sample.context.as_context(), &mut input);

@@ -23,6 +23,14 @@ pub enum LearnError {
     /// Logged decisions that cannot be evaluated.
     #[error("cannot evaluate these decisions: {0}")]
     BadRounds(String),
+    /// Training that got out of hand.
+    #[error(
+        "training diverged in pass {epoch}, the loss is no number any more: use a smaller learning rate, or look for rewards and costs that are out of all proportion"
+    )]
+    Diverged {
+        /// The pass, from 1.
+        epoch: usize,
+    },
     /// An operator's outcome file that makes no sense.
     #[error("the outcome file makes no sense: {0}")]
     BadOutcome(String),
@@ -63,6 +71,7 @@ impl LearnError {
             Self::NotEnoughData(_)
             | Self::NotEnoughPairs { .. }
             | Self::BadRounds(_)
+            | Self::Diverged { .. }
             | Self::BadOutcome(_)
             | Self::Config(_)
             | Self::Unreadable { .. }

@@ -299,6 +299,7 @@ impl<'a> Exam<'a> {
             summary.inconsistent_propensity += usize::from(!consistent);
             summary.fallbacks += usize::from(!sample.executed_as_intended);
             summary.without_reward += usize::from(reward.is_none());
+            summary.unsettled += usize::from(sample.is_unsettled);
             if sample.propensity.is_none() || !consistent {
                 continue;
             }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Action, FeatureSpec, Heads, Mlp, Objective, Posterior, Preference, Probation, Strategy};
 
+use crate::checkpoint::Training;
 use crate::error::{LearnError, Result};
 use crate::network::{PlainLayer, runtime_network};
 use crate::policy_gradient::{self, LearnedCorrections, PolicyGradientConfig, usd_weight_for_quality};
@@ -49,6 +50,69 @@ pub struct NewModel {
     pub share: f64,
 }
 
+/// What corrections of the reward model were worth.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CorrectionsSummary {
+    /// They were shown to help, and are part of the policy.
+    pub kept: bool,
+    /// What they add on decisions that they were not learned from, as a share of the scale of utility; none where too few were left.
+    pub gain: Option<f64>,
+    /// Its standard error, over clusters.
+    pub standard_error: Option<f64>,
+}
+
+/// How a candidate came about.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LearningSummary {
+    /// The way of learning, with its settings.
+    pub learning: Learning,
+    /// What the gradient found.
+    #[serde(default)]
+    pub corrections: Option<CorrectionsSummary>,
+    /// Models that the candidate tries without evidence; what it is worth is judged without them.
+    #[serde(default)]
+    pub new_models: Vec<NewModel>,
+}
+
+impl LearningSummary {
+    /// For people.
+    #[must_use]
+    pub fn in_words(&self) -> String {
+        let mut words = match &self.learning {
+            Learning::InverseGap => {
+                "Learned as guesses of quality and cost, drawn from by inverse-gap weighting.".to_owned()
+            }
+            Learning::Thompson => {
+                "Learned as guesses with their uncertainty, drawn from by the probability of being the best.".to_owned()
+            }
+            Learning::UpperBound { width } => {
+                format!("Learned as guesses with their uncertainty; the highest bound {width} deviations up is taken.")
+            }
+            Learning::PolicyGradient { config, quality_at_least } => {
+                let aim = quality_at_least.map(|quality| format!(" for the least cost at a quality of {quality}"));
+                format!(
+                    "Learned as guesses corrected by a doubly robust policy gradient{}, drawn from by softmax at {}.",
+                    aim.unwrap_or_default(),
+                    config.temperature
+                )
+            }
+        };
+        if let Some(CorrectionsSummary { kept, gain: Some(gain), standard_error: Some(error) }) = self.corrections {
+            let kept = if kept { "kept" } else { "dropped, since that is not shown to help" };
+            words.push_str(&format!(
+                " Corrections add {gain:.4} (standard error {error:.4}) of the scale of utility on decisions that they were not learned from: {kept}."
+            ));
+        }
+        for NewModel { model, like, share } in &self.new_models {
+            words.push_str(&format!(
+                " {model} is new: it gets {:.1} % of decisions, guessed to be like {like}, and the verdict is about the others.",
+                100.0 * share
+            ));
+        }
+        words
+    }
+}
+
 /// The parts of a policy that a way of learning decides.
 pub(crate) struct Learned {
     pub network: Mlp,
@@ -61,6 +125,7 @@ pub(crate) struct Learned {
     /// Models of the logs, then new ones.
     pub actions: Vec<Action>,
     pub probation: Vec<Probation>,
+    pub summary: LearningSummary,
 }
 
 impl Learned {
@@ -74,6 +139,7 @@ impl Learned {
         rows: &[usize],
         features: &FeatureSpec,
         config: &TrainConfig,
+        training: Training<'_>,
     ) -> Result<Self> {
         let known = set.actions.len();
         let likes = likes(set, &config.new_models)?;
@@ -87,6 +153,11 @@ impl Learned {
             usd: None,
             actions: set.actions.iter().cloned().chain(config.new_models.iter().map(NewModel::action)).collect(),
             probation: config.new_models.iter().map(NewModel::probation).collect(),
+            summary: LearningSummary {
+                learning: config.learning.clone(),
+                corrections: None,
+                new_models: config.new_models.clone(),
+            },
         };
         match &config.learning {
             Learning::InverseGap => {}
@@ -100,13 +171,12 @@ impl Learned {
                     known,
                     settings,
                     (&objective, config.floor),
-                    config.seed,
+                    training,
                 )?;
                 if let Some(quality) = *quality_at_least {
-                    let inputs = encode(&set.samples, rows, features);
-                    let draws = (gradient.temperature, config.floor);
-                    learned.usd = Some(usd_weight_for_quality(&found, &inputs, quality, objective.quality, draws)?);
+                    learned.usd = Some(usd_weight_for_quality(&found, quality, objective.quality)?);
                 }
+                learned.summary.corrections = Some(found.summary);
                 let LearnedCorrections { layers: corrections, preference, .. } = found;
                 let reward = with_new_outputs(layers, known, &likes);
                 learned.network = policy_gradient::joined(&reward, &with_new_outputs(corrections, known, &likes))?;

@@ -19,6 +19,7 @@
 
 mod backend;
 mod baselines;
+mod checkpoint;
 mod dr_rewards;
 mod draws;
 mod error;
@@ -43,11 +44,12 @@ mod stats;
 mod train;
 mod training_set;
 
+pub use checkpoint::Checkpoints;
 pub use error::{LearnError, Result};
 pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
-pub use learning::{Learning, NewModel};
+pub use learning::{CorrectionsSummary, Learning, LearningSummary, NewModel};
 pub use outcome::{Outcome, Part};
 pub use policy_gradient::PolicyGradientConfig;
 pub use report::{
@@ -55,5 +57,5 @@ pub use report::{
     part_interval,
 };
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
-pub use train::{Candidate, TrainConfig, export_vllm_sr, is_holdout, train_policy};
+pub use train::{Candidate, TrainConfig, export_vllm_sr, is_holdout, train_policy, train_policy_from};
 pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

@@ -8,6 +8,7 @@ use std::ops::Range;
 use burn::module::{Module, Param};
 use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
+use burn::record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder};
 use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Tensor, TensorData};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Layer, Mlp};
 
 use crate::backend::{Device, Train};
+use crate::checkpoint::{Progress, Slot};
 use crate::error::{LearnError, Result};
 
 /// `x -> W x + b` per layer, ReLU between layers.
@@ -143,43 +145,66 @@ impl Network<Train> {
         self.forward(inputs.tensor(&rows, &Device::default())).into_data().to_vec().expect("outputs are f32")
     }
 
-    /// Trains on `train`, stops when `validation` no longer gets better, and returns the best weights seen.
+    /// Trains on `train`, stops when `validation` no longer gets better, and returns the best weights seen. Where `slot` keeps what an
+    /// earlier run did, it goes on from there.
     ///
     /// `loss` maps outputs `[rows, outputs]` and the rows' indices to one number.
+    ///
+    /// # Errors
+    /// When a checkpoint cannot be written.
     pub(crate) fn fit(
         self,
         inputs: &Inputs,
         (train, validation): (&[usize], &[usize]),
         config: Fit,
-        rng: &mut ChaCha8Rng,
+        (rng, slot): (&mut ChaCha8Rng, &Slot<'_>),
         loss: impl Fn(Tensor<Train, 2>, &[usize], &Device) -> Tensor<Train, 1>,
-    ) -> Self {
+    ) -> Result<Self> {
         let device = Device::default();
         let mut optimiser = AdamWConfig::new().with_weight_decay(config.weight_decay).init();
         let mut network = self;
         let mut order = train.to_vec();
         let watched = if validation.is_empty() { train } else { validation };
         let mut best = (mean_loss(&network, inputs, watched, &device, &loss), network.clone());
-        let mut epochs_since_best = 0;
-        for _ in 0..config.epochs {
+        let (mut epochs_done, mut epochs_since_best) = (0, 0);
+        if let Some(progress) = slot.load().filter(|progress| progress.order.len() == order.len()) {
+            let [current, best_so_far, moments] = progress.records;
+            best = (progress.best_loss, network.clone().load_record(read(best_so_far, &device)?));
+            network = network.load_record(read(current, &device)?);
+            optimiser = optimiser.load_record(read(moments, &device)?);
+            order = progress.order;
+            rng.set_word_pos(progress.random_word);
+            (epochs_done, epochs_since_best) = (progress.epochs_done, progress.epochs_since_best);
+        }
+        while epochs_done < config.epochs && epochs_since_best < config.patience {
             order.shuffle(rng);
             for batch in order.chunks(config.batch_rows) {
                 let value = loss(network.forward(inputs.tensor(batch, &device)), batch, &device);
                 let gradients = GradientsParams::from_grads(value.backward(), &network);
                 network = optimiser.step(config.learning_rate, network, gradients);
             }
+            epochs_done += 1;
             let value = mean_loss(&network, inputs, watched, &device, &loss);
+            if !value.is_finite() {
+                return Err(LearnError::Diverged { epoch: epochs_done });
+            }
             if value < best.0 {
                 best = (value, network.clone());
                 epochs_since_best = 0;
             } else {
                 epochs_since_best += 1;
-                if epochs_since_best >= config.patience {
-                    break;
-                }
+            }
+            if slot.is_kept() {
+                let records = [
+                    written(network.clone().into_record())?,
+                    written(best.1.clone().into_record())?,
+                    written(optimiser.to_record())?,
+                ];
+                let (best_loss, order, random_word) = (best.0, order.clone(), rng.get_word_pos());
+                slot.save(&Progress { epochs_done, best_loss, epochs_since_best, order, random_word, records })?;
             }
         }
-        best.1
+        Ok(best.1)
     }
 
     /// The weights as plain numbers, `[out, in]` row-major where burn keeps `[in, out]`.
@@ -218,6 +243,19 @@ pub(crate) fn runtime_network(layers: &[PlainLayer]) -> Result<Mlp> {
         .map(|layer| Layer::new(layer.inputs, layer.weight.clone(), layer.bias.clone()).map_err(unusable))
         .collect::<Result<Vec<_>>>()?;
     Mlp::new(layers).map_err(unusable)
+}
+
+/// A record of burn's as bytes, every bit of it.
+fn written<R: Record<Train>>(record: R) -> Result<Vec<u8>> {
+    BinBytesRecorder::<FullPrecisionSettings>::default()
+        .record(record, ())
+        .map_err(|error| LearnError::Artefact(error.to_string()))
+}
+
+fn read<R: Record<Train>>(bytes: Vec<u8>, device: &Device) -> Result<R> {
+    BinBytesRecorder::<FullPrecisionSettings>::default()
+        .load(bytes, device)
+        .map_err(|error| LearnError::Artefact(error.to_string()))
 }
 
 fn plain_layer(layer: &Linear<Train>) -> Result<PlainLayer> {
@@ -264,6 +302,7 @@ mod tests {
     use weir_policy_runtime::MlpScratch;
 
     use super::*;
+    use crate::checkpoint::{Checkpoints, Training};
 
     fn random_inputs(rows: usize, width: usize, rng: &mut ChaCha8Rng) -> Inputs {
         Inputs::new(width, (0..rows * width).map(|_| rng.random_range(-2.0..2.0)).collect())
@@ -271,18 +310,40 @@ mod tests {
 
     /// Trains on a sum of two inputs, so that the weights are no longer the starting ones.
     fn trained(seed: u64) -> Network<Train> {
+        trained_for(seed, 5, &Slot::default())
+    }
+
+    fn trained_for(seed: u64, epochs: usize, slot: &Slot<'_>) -> Network<Train> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let inputs = random_inputs(300, 37, &mut rng);
         let targets: Vec<f32> = inputs.values.chunks(37).map(|x| x[0] + x[1]).collect();
         let rows: Vec<usize> = (0..300).collect();
-        let fit = Fit { epochs: 5, batch_rows: 32, learning_rate: 1e-2, weight_decay: 1e-4, patience: 5 };
+        let fit = Fit { epochs, batch_rows: 32, learning_rate: 1e-2, weight_decay: 1e-4, patience: 5 };
         let network = Network::init(37, &[24, 16], &[0.5; 6], None, &mut rng);
-        network.fit(&inputs, (&rows[..250], &rows[250..]), fit, &mut rng, |outputs, batch, device| {
+        let lesson = (&mut rng, slot);
+        let network = network.fit(&inputs, (&rows[..250], &rows[250..]), fit, lesson, |outputs, batch, device| {
             let wanted: Vec<f32> = batch.iter().map(|&row| targets[row]).collect();
             let wanted = Tensor::<Train, 2>::from_data(TensorData::new(wanted, [batch.len(), 1]), device);
             let gap = outputs.slice([0..batch.len(), 0..1]) - wanted;
             (gap.clone() * gap).mean()
-        })
+        });
+        network.expect("nothing stands in the way")
+    }
+
+    /// A training that is stopped after any of its passes ends where it would have ended.
+    #[test]
+    fn a_stopped_training_goes_on_to_the_same_bytes() {
+        let bytes = |network: Network<Train>| network.to_mlp().unwrap().to_safetensors().unwrap();
+        let whole = bytes(trained(3));
+        for stopped_after in 1..5 {
+            let folder = tempfile::tempdir().unwrap();
+            let slot = |checkpoints| Training { seed: 3, checkpoints: Some(checkpoints) }.slot();
+            let first = Checkpoints::open(folder.path(), "same").unwrap();
+            let stopped = bytes(trained_for(3, stopped_after, &slot(&first)));
+            assert!(stopped != whole, "it was stopped before its end");
+            let second = Checkpoints::open(folder.path(), "same").unwrap();
+            assert!(bytes(trained_for(3, 5, &slot(&second))) == whole, "stopped after {stopped_after}");
+        }
     }
 
     #[test]

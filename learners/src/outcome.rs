@@ -159,10 +159,50 @@ impl Outcome {
         weighed.map(|part| Some(part.sign() * self.weight(part) * part.of(sample)?)).sum()
     }
 
-    /// What a policy can foresee of it when it decides: quality and cost.
+    /// What a policy foresees of it when it decides: quality, and a [price](Self::price).
     #[must_use]
     pub fn objective(&self) -> Objective {
-        Objective { quality: self.weight(Part::Quality), usd: self.weight(Part::Usd) }
+        Objective { quality: self.weight(Part::Quality), usd: if self.has_price() { self.dollar() } else { 0.0 } }
+    }
+
+    /// Everything but quality that a decision cost, in dollars: seconds, watt-hours and mishaps at what the weights say that they are worth
+    /// beside a dollar. `None` where a part that weighs something is missing. Where dollars weigh nothing, the unit is that of the value.
+    #[must_use]
+    pub fn price(&self, sample: &Sample) -> Option<f64> {
+        self.priced().map(|part| Some(self.weight(part) / self.dollar() * part.of(sample)?)).sum()
+    }
+
+    /// Is a price more than the dollars that were paid?
+    #[must_use]
+    pub fn prices_more_than_money(&self) -> bool {
+        self.priced().any(|part| part != Part::Usd)
+    }
+
+    /// The same outcome where a dollar is worth `usd`, and seconds and watt-hours as much more or less as it is.
+    pub(crate) fn with_dollar_worth(&self, usd: f64) -> Self {
+        let mut outcome = self.clone();
+        let factor = usd / self.dollar();
+        for part in self.priced().collect::<Vec<_>>() {
+            outcome.weights.insert(part, self.weight(part) * factor);
+        }
+        if !self.has_price() {
+            outcome.weights.insert(Part::Usd, usd);
+        }
+        outcome
+    }
+
+    fn has_price(&self) -> bool {
+        self.priced().next().is_some()
+    }
+
+    fn priced(&self) -> impl Iterator<Item = Part> + '_ {
+        Part::ALL.into_iter().filter(|part| *part != Part::Quality && self.weight(*part) > 0.0)
+    }
+
+    /// Value of a dollar; 1 where dollars weigh nothing.
+    fn dollar(&self) -> f64 {
+        let dollar = self.weight(Part::Usd);
+        if dollar > 0.0 { dollar } else { 1.0 }
     }
 }
 
@@ -188,6 +228,19 @@ mod tests {
         assert_eq!(outcome.value(&Sample { latency_s: None, ..sample.clone() }), None, "what is missing is missing");
         assert_eq!(outcome.parts().collect::<Vec<_>>(), [Part::Quality, Part::Usd, Part::LatencyS, Part::Unsafe]);
         assert_eq!(outcome.objective(), Objective { quality: 1.0, usd: 15.0 });
+        // A second is worth 0.02 / 15 dollars; what is foreseen adds up to what is judged.
+        let price = outcome.price(&sample).unwrap();
+        assert!((price - (0.01 + 5.0 * 0.02 / 15.0)).abs() < 1e-12 && outcome.prices_more_than_money());
+        assert!((outcome.objective().utility(0.8, price) - 0.55).abs() < 1e-12);
+    }
+
+    #[test]
+    fn energy_can_be_all_that_costs() {
+        let outcome = Outcome::from_toml("[weights]\nquality = 2\nenergy_wh = 0.5").unwrap();
+        let sample = Sample { quality: Some(1.0), cost_usd: Some(9.0), energy_wh: Some(0.4), ..Sample::default() };
+        assert_eq!(outcome.objective(), Objective { quality: 2.0, usd: 1.0 });
+        assert_eq!(outcome.price(&sample), Some(0.2), "half a unit a watt-hour, and dollars count for nothing");
+        assert_eq!(Outcome::from(Objective { quality: 1.0, usd: 0.0 }).objective().usd, 0.0);
     }
 
     #[test]

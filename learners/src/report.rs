@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Objective};
 
 use crate::exports::ExportSummary;
+use crate::learning::LearningSummary;
 use crate::ope::{Estimate, Evaluation, Verdict};
 use crate::outcome::{Outcome, Part};
 use crate::reward_model::RewardModelMetrics;
@@ -29,6 +30,9 @@ pub struct DataSummary {
     /// Left out: the candidates' probabilities do not sum to 1, or that of the chosen model is not the propensity.
     #[serde(default)]
     pub inconsistent_propensity: usize,
+    /// Of those without a reward, the ones that are too young for one to be believed.
+    #[serde(default)]
+    pub unsettled: usize,
     /// Evaluated ones whose model was drawn at an earlier turn of their session and kept; so would another policy's be.
     #[serde(default)]
     pub kept_for_session: usize,
@@ -60,6 +64,9 @@ impl DataSummary {
             "{} had no propensity, {} fell back to another model, {} had no reward",
             self.without_propensity, self.fallbacks, self.without_reward
         );
+        if self.unsettled > 0 {
+            write!(left_out, " ({} of them too young)", self.unsettled).expect("a String takes any text");
+        }
         if self.inconsistent_propensity > 0 {
             let count = self.inconsistent_propensity;
             write!(left_out, ", {count} had probabilities that contradict each other")
@@ -277,6 +284,9 @@ pub struct Report {
     pub outcome: Option<Outcome>,
     /// How far the candidate strays from its best guess.
     pub exploration: Exploration,
+    /// How it was learned. Reports of older versions know one way only.
+    #[serde(default)]
+    pub learned: Option<LearningSummary>,
     /// Decisions trained on.
     pub train_decisions: usize,
     /// Values and verdicts.
@@ -315,6 +325,9 @@ impl Report {
             out.push('\n');
         }
         line(&mut out, format_args!("Value is {} per request.\n", self.formula()));
+        if let Some(learned) = &self.learned {
+            line(&mut out, format_args!("{}\n", learned.in_words()));
+        }
         self.values(&mut out);
         self.parts(&mut out);
         self.data(&mut out);

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{CategoryField, Feature, FeatureSpec, Mlp, MlpScratch};
 
 use crate::backend::{Device, Train};
+use crate::checkpoint::Training;
 use crate::error::{LearnError, Result};
 use crate::network::{
     Fit, Inputs, Network, Passed, PlainLayer, cross_entropy, masked_mean, runtime_network, shift_outputs,
@@ -124,9 +125,9 @@ pub(crate) fn train(
     spec: &FeatureSpec,
     actions: usize,
     config: &RewardModelConfig,
-    seed: u64,
+    training: Training<'_>,
 ) -> Result<Mlp> {
-    runtime_network(&train_layers(samples, rows, spec, actions, config, seed)?)
+    runtime_network(&train_layers(samples, rows, spec, actions, config, training)?)
 }
 
 /// The same, as plain layers.
@@ -136,12 +137,12 @@ pub(crate) fn train_layers(
     spec: &FeatureSpec,
     actions: usize,
     config: &RewardModelConfig,
-    seed: u64,
+    training: Training<'_>,
 ) -> Result<Vec<PlainLayer>> {
     if rows.is_empty() {
         return Err(LearnError::NotEnoughData("no decision is left to train on".to_owned()));
     }
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
     let inputs = encode(samples, rows, spec);
     let discount = Discount::new(samples, rows, config.half_life_days)?;
     let targets: Vec<Target> = rows.iter().map(|&row| target(&samples[row], discount.weight(&samples[row]))).collect();
@@ -158,9 +159,10 @@ pub(crate) fn train_layers(
         patience: config.patience.max(1),
     };
     let cost_weight = config.cost_weight as f32;
-    let network = network.fit(&inputs, (&fitted, &validation), fit, &mut rng, |outputs, batch, device| {
+    let lesson = (&mut rng, &training.slot());
+    let network = network.fit(&inputs, (&fitted, &validation), fit, lesson, |outputs, batch, device| {
         masked_loss(outputs, batch.iter().map(|&row| targets[row]), actions, cost_weight, device)
-    });
+    })?;
     let mut layers = network.to_layers()?;
     let shifts = smearing_shifts(&runtime_network(&layers)?, &inputs, samples, rows, actions);
     shift_outputs(&mut layers, &shifts);

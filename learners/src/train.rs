@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Objective, Policy, PolicySpec, Posterior, Scratch, sticky_uniform};
 
 use crate::baselines::Target;
+use crate::checkpoint::{Checkpoints, Training};
 use crate::error::{LearnError, Result};
 use crate::evaluate::{PolicyInForce, beside, explored, lineup};
 use crate::exports::ExportSummary;
@@ -14,7 +15,7 @@ use crate::feature_fit::fit_features;
 use crate::learning::{Learned, Learning, NewModel};
 use crate::network::runtime_network;
 use crate::ope::EvaluationConfig;
-use crate::outcome::{Outcome, Part};
+use crate::outcome::Outcome;
 use crate::report::Report;
 use crate::reward_model::{self, RewardModelConfig};
 use crate::training_set::{Sample, TrainingSet};
@@ -80,20 +81,33 @@ pub struct Candidate {
 /// # Errors
 /// When there are fewer than two models or no decision with a reward, or the configuration makes no sense.
 pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<PolicyInForce<'_>>) -> Result<Candidate> {
+    train_policy_from(set, config, in_force, None)
+}
+
+/// The same, from where an earlier training of the same data and settings was stopped.
+///
+/// # Errors
+/// As [`train_policy`], and when a checkpoint cannot be written.
+pub fn train_policy_from(
+    set: &TrainingSet,
+    config: &TrainConfig,
+    in_force: Option<PolicyInForce<'_>>,
+    checkpoints: Option<&Checkpoints>,
+) -> Result<Candidate> {
+    let training = Training { seed: config.seed, checkpoints };
     check(set, config)?;
     let (train, holdout) = split(&set.samples, config);
     let actions = set.actions.len();
     let contexts: Vec<_> = train.iter().map(|&row| &set.samples[row].context).collect();
     let features = fit_features(&contexts);
+    let priced = priced(set, &config.outcome);
+    let learned_from = priced.as_ref().unwrap_or(set);
     let layers =
-        reward_model::train_layers(&set.samples, &train, &features, actions, &config.reward_model, config.seed)?;
+        reward_model::train_layers(&learned_from.samples, &train, &features, actions, &config.reward_model, training)?;
     let network = runtime_network(&layers)?;
-    let metrics = reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions);
-    let learned = Learned::on_top_of(layers, set, &train, &features, config)?;
-    let mut outcome = config.outcome.clone();
-    if let Some(usd) = learned.usd {
-        outcome.weights.insert(Part::Usd, usd);
-    }
+    let metrics = reward_model::metrics(&network, &features, &learned_from.samples, (&train, &holdout), actions);
+    let learned = Learned::on_top_of(layers, learned_from, &train, &features, config, training)?;
+    let outcome = learned.usd.map_or_else(|| config.outcome.clone(), |usd| config.outcome.with_dollar_worth(usd));
     let gamma = config.gamma.unwrap_or_else(|| (actions as f64 * train.len() as f64).sqrt());
     let spec = PolicySpec {
         features,
@@ -128,6 +142,7 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
         objective: outcome.objective(),
         outcome: Some(outcome),
         exploration: spec.exploration,
+        learned: Some(learned.summary),
         train_decisions: train.len(),
         lineup,
         reward_model: metrics,
@@ -135,6 +150,16 @@ pub fn train_policy(set: &TrainingSet, config: &TrainConfig, in_force: Option<Po
         exports: Vec::new(),
     };
     Ok(Candidate { spec, weights, posterior, policy, report })
+}
+
+/// The same decisions where the cost of each is its price, if the outcome weighs more than dollars: a policy then foresees seconds and
+/// watt-hours too, each model's for each kind of request.
+fn priced(set: &TrainingSet, outcome: &Outcome) -> Option<TrainingSet> {
+    outcome.prices_more_than_money().then(|| {
+        let mut priced = set.clone();
+        priced.samples.iter_mut().for_each(|sample| sample.cost_usd = outcome.price(sample));
+        priced
+    })
 }
 
 /// The candidate in the forms that vLLM Semantic Router loads, distilled from what it was trained on and judged on the rest as the bytes
@@ -214,6 +239,16 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
         return wrong(
             "the outcome weighs neither quality nor cost, which are what a policy can foresee: give weights.quality or weights.usd",
         );
+    }
+    let wild = |sample: &&Sample| {
+        let numbers = [sample.propensity, sample.quality, sample.cost_usd, sample.latency_s, sample.energy_wh];
+        numbers.into_iter().flatten().any(|number| !number.is_finite())
+    };
+    if let Some(sample) = set.samples.iter().find(wild) {
+        return Err(LearnError::BadRounds(format!(
+            "the decision of {} ms has a reward or propensity that is not a number: leave out what is not known",
+            sample.time_ms
+        )));
     }
     if !set.samples.iter().any(|sample| config.outcome.value(sample).is_some()) {
         return Err(LearnError::NotEnoughData("no decision has all the parts that the outcome weighs".to_owned()));

@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::functions_nested::expr_fn::{array_has, map_extract};
 use datafusion::prelude::{SessionContext, col, lit};
+use datafusion::scalar::ScalarValue;
 use weir_policy_runtime::{Action, OwnedContext};
 use weir_store::Store;
 
@@ -54,6 +55,8 @@ pub struct Sample {
     pub cluster: String,
     /// Arrival, milliseconds since the Unix epoch.
     pub time_ms: i64,
+    /// Too young for its quality to be known, and that is left out if there is one: see [`Wanted::settled_share`].
+    pub is_unsettled: bool,
 }
 
 impl Sample {
@@ -92,12 +95,15 @@ const WITH_RISK_SQL: &str = include_str!("sql/training_set_with_risk.sql");
 const DECISIONS: &str = "decisions";
 
 /// Which decisions to read, and what of them.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Wanted {
     /// Only requests whose gateway tag of that name has that value.
     pub tag: Option<(String, String)>,
     /// Also the risk of each answer, which takes the view of all outcomes.
     pub risk: bool,
+    /// Only the qualities of requests so old that this share of opinions has come (view `reward_delays`), in (0, 1). What comes fast is
+    /// not like what comes late: who is annoyed says so at once.
+    pub settled_share: Option<f64>,
 }
 
 /// Tables whose versions name the data of a training set.
@@ -147,9 +153,30 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
     for batch in &batches {
         read_batch(batch, &models, embedding.as_deref(), &mut samples)?;
     }
+    if let Some(share) = wanted.settled_share {
+        leave_out_unsettled(session, share, &mut samples).await?;
+    }
     let actions =
         models.into_keys().map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None }).collect();
     Ok(TrainingSet { actions, samples, tables: BTreeMap::new() })
+}
+
+const SETTLED_SQL: &str = include_str!("sql/settled_after.sql");
+
+/// Takes the qualities away from the decisions that are younger than the age at which `share` of the opinions have come.
+async fn leave_out_unsettled(session: &SessionContext, share: f64, samples: &mut [Sample]) -> Result<()> {
+    let asked = session.sql(SETTLED_SQL).await?.with_param_values(vec![("share", ScalarValue::from(share))])?;
+    let rows = asked.collect().await?;
+    let Some(row) = rows.iter().find(|batch| batch.num_rows() > 0) else { return Ok(()) };
+    let (now, delay) = (column(row, "now_ms", &DataType::Int64)?, column(row, "delay_ms", &DataType::Int64)?);
+    let at = |array: &ArrayRef| array.is_valid(0).then(|| array.as_primitive::<Int64Type>().value(0));
+    // Without opinions nothing is left out: there is nothing to leave out.
+    let Some((now_ms, delay_ms)) = at(&now).zip(at(&delay)) else { return Ok(()) };
+    for sample in samples.iter_mut().filter(|sample| sample.time_ms > now_ms - delay_ms) {
+        sample.is_unsettled = true;
+        sample.quality = None;
+    }
+    Ok(())
 }
 
 /// Every model named anywhere, with its index in alphabetical order.
@@ -243,6 +270,7 @@ fn read_batch(
             policy: text_at(&policy, row),
             cluster: text_at(&cluster, row).unwrap_or_default(),
             time_ms: time.as_primitive::<Int64Type>().value(row),
+            is_unsettled: false,
         });
     }
     Ok(())

@@ -9,7 +9,7 @@ use serde::Serialize;
 use weir_learners::hallucination::{
     Estimator, HallucinationConfig, JobSummary, LabelledPair, run_hallucination_job, train_hallucination,
 };
-use weir_learners::{LearnError, training_set};
+use weir_learners::{LearnError, Wanted, training_set, training_set_of};
 use weir_schemas::{Candidate, Contract, EventTimeMs, Feedback, Propensity, Request, Tokens, Usd};
 use weir_store::{Advance, Store, StoreError, Table, TableSpec};
 
@@ -296,4 +296,29 @@ fn an_estimator_reads_back_as_itself_and_refuses_other_bytes() {
     let other = String::from_utf8(estimator.bytes().to_vec()).unwrap().replace("stem_novelty", "stem_oddity");
     assert!(Estimator::from_bytes(other.as_bytes()).is_err(), "features that this build does not compute");
     assert!(Estimator::from_bytes(&estimator.bytes()[..100]).is_err(), "a truncated file");
+}
+
+/// Opinions come after 1, 2, ... 10 seconds; nine in ten have come after nine. The clock stands at the newest event.
+#[tokio::test]
+async fn decisions_too_young_to_be_judged_are_not_judged_by_what_came_fast() {
+    let (_folder, store) = fresh_store().await;
+    let requests: Vec<Request> = (0..40).map(|i| request(&format!("r{i}"), 1_000 * i)).collect();
+    append(&store, Request::contract(), &requests).await;
+    // Each request of the first thirty is judged after 1 to 10 seconds; of the last ten, only those judged within a second so far.
+    let delay_s = |i: i64| if i < 30 { i % 10 + 1 } else { 1 };
+    let judged = (0..40).filter(|i| *i < 30 || i % 3 == 0);
+    let opinions: Vec<Feedback> = judged
+        .map(|i| Feedback { event_ms: EventTimeMs(1_000 * (i + delay_s(i))), ..opinion(&format!("r{i}"), 1.0) })
+        .collect();
+    append(&store, Feedback::contract(), &opinions).await;
+    let all = training_set(&store).await.expect("it can be read");
+    assert_eq!(all.samples.iter().filter(|sample| sample.quality.is_some()).count(), 34);
+    let wanted = Wanted { settled_share: Some(0.9), ..Wanted::default() };
+    let settled = training_set_of(&store, &wanted).await.expect("it can be read");
+    let young: Vec<i64> =
+        settled.samples.iter().filter(|sample| sample.is_unsettled).map(|sample| sample.time_ms).collect();
+    // The newest event is the opinion on r39, at 40 s; nine seconds before that is 31 s.
+    assert_eq!(young, (32..40).map(|i| 1_000 * i).collect::<Vec<i64>>());
+    assert!(settled.samples.iter().all(|sample| !(sample.is_unsettled && sample.quality.is_some())));
+    assert_eq!(settled.samples.iter().filter(|sample| sample.quality.is_some()).count(), 31);
 }

@@ -586,6 +586,8 @@ pub enum LearnKind {
         /// Where the router logged no propensities, take how often it chose each model: weaker evidence, which takes --force to approve.
         #[arg(long)]
         estimate_propensities: bool,
+        #[command(flatten)]
+        learner: LearnerArgs,
         /// Blocks of a pool's prefix cache, all instances together: the bundle then brings a table of retention, learned from
         /// the last day (`weir fleet retention` tries it).
         #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -610,6 +612,48 @@ pub enum LearnKind {
     },
 }
 
+/// How a policy is learned, and how it draws.
+#[derive(Debug, Clone, Args)]
+pub struct LearnerArgs {
+    /// The way of learning.
+    #[arg(long, value_enum, default_value_t = LearnerName::InverseGap)]
+    pub learner: LearnerName,
+    /// With --learner upper-bound: standard deviations above the guess.
+    #[arg(long, default_value_t = 1.0, value_name = "DEVIATIONS")]
+    pub bound_width: f64,
+    /// With --learner policy-gradient: the least cost at such a quality, instead of the outcome's weight of cost.
+    #[arg(long, value_name = "QUALITY", value_parser = share)]
+    pub quality_at_least: Option<f64>,
+    /// Days after which a decision counts for half: what a model was worth may change.
+    #[arg(long, value_name = "DAYS")]
+    pub half_life_days: Option<f64>,
+    /// Keep what training has done so far in this folder: a training that was stopped goes on from there, if data and settings are the
+    /// same.
+    #[arg(long, value_name = "DIR")]
+    pub checkpoint: Option<PathBuf>,
+    /// Learn and judge by requests only that are so old that this share of all opinions has come: what comes fast is not like what comes
+    /// late.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub settled_share: Option<f64>,
+    /// A model that no log names yet, one of the logs that it is like, and the share of decisions that it gets until there is evidence.
+    /// Once for each.
+    #[arg(long, value_name = "MODEL=LIKE:SHARE")]
+    pub new_model: Vec<String>,
+}
+
+/// Ways to learn a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LearnerName {
+    /// Guesses of quality and cost, drawn from by inverse-gap weighting.
+    InverseGap,
+    /// Guesses corrected by a doubly robust policy gradient, drawn from by softmax.
+    PolicyGradient,
+    /// Guesses with their uncertainty, drawn from by the probability of being the best (Thompson sampling).
+    Thompson,
+    /// Guesses with their uncertainty, the highest upper bound taken (LinUCB).
+    UpperBound,
+}
+
 #[derive(Debug, Clone, Args)]
 pub struct EvaluateArgs {
     /// A bundle folder or a policy id.
@@ -626,6 +670,9 @@ pub struct EvaluateArgs {
     /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
     #[arg(long, conflicts_with_all = ["rounds", "matrix"])]
     pub estimate_propensities: bool,
+    /// Judge by requests only that are so old that this share of all opinions has come.
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rounds", "matrix"])]
+    pub settled_share: Option<f64>,
     /// With --rounds: least and largest reward that can occur, for intervals that hold at every moment.
     #[arg(
         long,

@@ -3,15 +3,17 @@
 //! `weir learn policy` and the demo take this same path.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::length::{OutputLength, fit_output_length};
-use weir_learners::{Candidate, EstimatorSummary, LearnError, PolicyInForce, TrainConfig, TrainingSet};
+use weir_learners::{Candidate, Checkpoints, EstimatorSummary, LearnError, PolicyInForce, TrainConfig, TrainingSet};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    Bundle, Lineage, Manifest, POLICY_FILE, Policy, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, WEIGHTS_FILE,
+    Bundle, Lineage, Manifest, POLICY_FILE, POSTERIOR_FILE, Policy, PolicyId, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
+    WEIGHTS_FILE,
 };
 
 use crate::error::{Failure, Result};
@@ -73,9 +75,12 @@ pub fn train(
     name: &str,
     tag: Option<&(String, String)>,
     beside: &Beside,
+    checkpoint: Option<&Path>,
 ) -> Result<Proposal> {
+    let checkpoints = checkpoint.map(|folder| Checkpoints::open(folder, &fingerprint(set, config, tag)));
+    let checkpoints = checkpoints.transpose()?;
     let in_force = beside.in_force.as_ref().map(InForce::as_learners_see_it);
-    let mut candidate = weir_learners::train_policy(set, config, in_force)?;
+    let mut candidate = weir_learners::train_policy_from(set, config, in_force, checkpoints.as_ref())?;
     let estimators = &mut candidate.report.estimators;
     estimators.extend(beside.estimator.clone().map(|estimator| ("hallucination".to_owned(), estimator)));
     let mut files: BTreeMap<String, Vec<u8>> = beside.knobs.clone();
@@ -85,6 +90,7 @@ pub fn train(
     }
     files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
     files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
+    files.extend(candidate.posterior.clone().map(|posterior| (POSTERIOR_FILE.to_owned(), posterior)));
     match fit_output_length(set) {
         Ok(lengths) => {
             files.insert(OutputLength::FILE.into(), lengths.to_json().map_err(Failure::ours)?);
@@ -110,6 +116,11 @@ pub fn train(
     let manifest = Manifest::routing_policy(name, now_ms(), lineage, metrics);
     let bundle = Bundle::build(manifest, files).map_err(Failure::ours)?;
     Ok(Proposal { candidate, bundle })
+}
+
+/// What a training's checkpoints are good for: these tables, these settings, this code.
+fn fingerprint(set: &TrainingSet, config: &TrainConfig, tag: Option<&(String, String)>) -> String {
+    format!("{CODE_VERSION} {:?} {} {config:?} {tag:?}", set.tables, set.samples.len())
 }
 
 /// Leaves only the samples that the policy of this lineage was not trained on.

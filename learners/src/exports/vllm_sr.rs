@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{MlpScratch, OwnedContext, Policy, Scratch};
 
+use crate::checkpoint::Slot;
 use crate::error::{LearnError, Result};
 use crate::network::{Fit, Inputs, Network, PlainLayer, runtime_network};
 use crate::training_set::Sample;
@@ -364,13 +365,14 @@ fn student(
     // One row in seven says when to stop.
     let (validation, train): (Vec<usize>, Vec<usize>) = (0..rows).partition(|row| row % 7 == 6);
     let fit = Fit { epochs: config.epochs, batch_rows: 256, learning_rate: 2e-3, weight_decay: 0.0, patience: 6 };
-    let network = network.fit(inputs, (&train, &validation), fit, &mut rng, |found, batch, device| {
-        let wanted: Vec<f32> =
-            batch.iter().flat_map(|row| utilities[row * outputs..(row + 1) * outputs].iter().copied()).collect();
-        let wanted =
-            Tensor::<crate::backend::Train, 2>::from_data(TensorData::new(wanted, [batch.len(), outputs]), device);
-        (found - wanted).powf_scalar(2.0).mean()
-    });
+    let network =
+        network.fit(inputs, (&train, &validation), fit, (&mut rng, &Slot::default()), |found, batch, device| {
+            let wanted: Vec<f32> =
+                batch.iter().flat_map(|row| utilities[row * outputs..(row + 1) * outputs].iter().copied()).collect();
+            let wanted =
+                Tensor::<crate::backend::Train, 2>::from_data(TensorData::new(wanted, [batch.len(), outputs]), device);
+            (found - wanted).powf_scalar(2.0).mean()
+        })?;
     network.to_layers()
 }
 

@@ -13,6 +13,7 @@ use super::estimator::{Content, Estimator};
 use super::features::{COUNT, FEATURE_NAMES, features};
 use super::metrics::{DetectionMetrics, best_threshold, detection_metrics};
 use crate::backend::Train;
+use crate::checkpoint::Slot;
 use crate::error::{LearnError, Result};
 use crate::network::{Fit, Inputs, Network, cross_entropy};
 
@@ -97,11 +98,12 @@ pub fn train_hallucination(
     let base = train.iter().filter(|&&row| pairs[row].hallucinated).count() as f32 / train.len() as f32;
     let network = Network::init(COUNT, &config.hidden, &[(base / (1.0 - base)).ln()], None, &mut rng);
     let fit = Fit { epochs: config.epochs, batch_rows: 64, learning_rate: 2e-3, weight_decay: 0.05, patience: 12 };
-    let network = network.fit(&inputs, (train, validation), fit, &mut rng, |outputs, batch, device| {
-        let labels: Vec<f32> = batch.iter().map(|&row| f32::from(u8::from(pairs[row].hallucinated))).collect();
-        let labels = Tensor::<Train, 2>::from_data(TensorData::new(labels, [batch.len(), 1]), device);
-        cross_entropy(outputs, labels).mean()
-    });
+    let network =
+        network.fit(&inputs, (train, validation), fit, (&mut rng, &Slot::default()), |outputs, batch, device| {
+            let labels: Vec<f32> = batch.iter().map(|&row| f32::from(u8::from(pairs[row].hallucinated))).collect();
+            let labels = Tensor::<Train, 2>::from_data(TensorData::new(labels, [batch.len(), 1]), device);
+            cross_entropy(outputs, labels).mean()
+        })?;
     finish(pairs, &rows, &sides, config, (mean, std), network)
 }
 

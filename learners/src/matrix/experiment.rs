@@ -316,7 +316,7 @@ pub(super) fn learn(
     let members = config.ensemble.max(1);
     for member in 0..members {
         let seed = config.seed.wrapping_add(1000 * member as u64);
-        let network = reward_model::train(logs, &rows, &features, models, &config.reward_model, seed)?;
+        let network = reward_model::train(logs, &rows, &features, models, &config.reward_model, seed.into())?;
         let mut scratch = MlpScratch::default();
         let mut input = vec![0.0; features.width()];
         for query in 0..matrix.queries.len() {
@@ -345,7 +345,8 @@ pub(super) fn correct(
     let rows: Vec<usize> = (0..logs.len()).collect();
     let settings = (&config.reward_model, gradient);
     let objective = (&Objective { quality: 1.0, usd: 0.0 }, 0.0);
-    let found = policy_gradient::train(logs, &rows, &features, matrix.models.len(), settings, objective, config.seed)?;
+    let found =
+        policy_gradient::train(logs, &rows, &features, matrix.models.len(), settings, objective, config.seed.into())?;
     let mut inputs = vec![0.0; matrix.queries.len() * (features.width() + 1)];
     for (query, input) in inputs.chunks_exact_mut(features.width() + 1).enumerate() {
         features.encode(&context(matrix, query, embeddings).as_context(), &mut input[..features.width()]);

@@ -129,7 +129,7 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
         Some(_) => outcome::of(&config)?.outcome,
         None => policy.spec().objective.into(),
     };
-    let wanted = Wanted { tag: None, risk: outcome.looks_at_risk() };
+    let wanted = Wanted { tag: None, risk: outcome.looks_at_risk(), settled_share: args.settled_share };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);

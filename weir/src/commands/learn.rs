@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use weir_learners::ope::Verdict;
-use weir_learners::{TrainConfig, Wanted, hallucination};
+use weir_learners::{Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, Wanted, hallucination};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 
 use super::{configuration, existing_store, print_json};
-use crate::cli::{Common, LearnArgs, LearnKind};
+use crate::cli::{Common, LearnArgs, LearnKind, LearnerArgs, LearnerName};
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::retention::KvCache;
@@ -18,13 +18,25 @@ use crate::{outcome, services, training};
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
     match args.kind {
-        LearnKind::Policy { key, name, seed, tag, vllm_sr, estimate_propensities, kv_blocks, kv_pool, kv_pinned } => {
+        LearnKind::Policy {
+            key,
+            name,
+            seed,
+            tag,
+            vllm_sr,
+            estimate_propensities,
+            learner,
+            kv_blocks,
+            kv_pool,
+            kv_pinned,
+        } => {
             let key = SigningKey::read(&key)?;
             let with = With {
                 cache: kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned }),
                 vllm_sr,
             };
-            policy(common, &key, &name, seed, Logs { tag: tag.as_deref(), estimate_propensities }, with).await
+            let logs = Logs { tag: tag.as_deref(), estimate_propensities };
+            policy(common, &key, &name, (seed, &learner), logs, with).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -45,12 +57,21 @@ struct With {
     vllm_sr: Option<u32>,
 }
 
-async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: Logs<'_>, with: With) -> Result<()> {
+async fn policy(
+    common: &Common,
+    key: &SigningKey,
+    name: &str,
+    (seed, learner): (u64, &LearnerArgs),
+    logs: Logs<'_>,
+    with: With,
+) -> Result<()> {
+    let learning = learning(learner)?;
+    let new_models = learner.new_model.iter().map(|text| new_model(text)).collect::<Result<Vec<_>>>()?;
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
-    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk() };
+    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk(), settled_share: learner.settled_share };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
@@ -60,6 +81,9 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: 
         outcome,
         gamma: config.objective.gamma,
         floor: config.objective.floor,
+        learning,
+        new_models,
+        reward_model: RewardModelConfig { half_life_days: learner.half_life_days, ..RewardModelConfig::default() },
         ..TrainConfig::default()
     };
     let registry = Registry::open(&store, services::trust(&config)?).await?;
@@ -73,7 +97,7 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: 
         outcome: source,
     };
     let progress = Progress::wait("training and judging a candidate", common.json);
-    let proposal = training::train(&set, &train, name, tag.as_ref(), &beside)?;
+    let proposal = training::train(&set, &train, name, tag.as_ref(), &beside, learner.checkpoint.as_deref())?;
     drop(progress);
     training::propose(&registry, &proposal, key, "weir learn").await?;
     let report = &proposal.candidate.report;
@@ -92,6 +116,35 @@ async fn policy(common: &Common, key: &SigningKey, name: &str, seed: u64, logs: 
         println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", report.verdict);
     }
     Ok(())
+}
+
+fn learning(args: &LearnerArgs) -> Result<Learning> {
+    if args.quality_at_least.is_some() && args.learner != LearnerName::PolicyGradient {
+        return Err(Failure::user("--quality-at-least takes --learner policy-gradient"));
+    }
+    Ok(match args.learner {
+        LearnerName::InverseGap => Learning::InverseGap,
+        LearnerName::Thompson => Learning::Thompson,
+        LearnerName::UpperBound => Learning::UpperBound { width: args.bound_width },
+        LearnerName::PolicyGradient => Learning::PolicyGradient {
+            config: PolicyGradientConfig::default(),
+            quality_at_least: args.quality_at_least,
+        },
+    })
+}
+
+/// `MODEL=LIKE:SHARE`. Names may hold colons (a tag of a local model), so the share comes after the last one.
+fn new_model(text: &str) -> Result<NewModel> {
+    let parts = text.split_once('=').and_then(|(model, rest)| Some((model, rest.rsplit_once(':')?)));
+    let parts = parts.and_then(|(model, (like, share))| Some((model, like, share.parse::<f64>().ok()?)));
+    match parts {
+        Some((model, like, share)) if !model.is_empty() && !like.is_empty() && share > 0.0 && share < 0.5 => {
+            Ok(NewModel { model: model.to_owned(), like: like.to_owned(), share })
+        }
+        _ => Err(Failure::user(format!(
+            "--new-model {text} is not MODEL=LIKE:SHARE with a share above 0 and below 0.5, for example --new-model qwen4-32b=qwen3-32b:0.02"
+        ))),
+    }
 }
 
 fn parse_tag(tag: &str) -> Result<(String, String)> {

@@ -398,7 +398,7 @@ async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKe
     let set = weir_learners::training_set(store).await?;
     let train = train.clone();
     let beside = training::Beside { knobs: crate::knobs::files(store, None).await?, ..training::Beside::default() };
-    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &beside))
+    let proposal = tokio::task::spawn_blocking(move || training::train(&set, &train, "demo", None, &beside, None))
         .await
         .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
     let registry = Registry::open(store, trust).await?;

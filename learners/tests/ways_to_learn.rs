@@ -3,12 +3,14 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::{
-    LearnError, Learning, NewModel, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet,
-    train_policy,
+    Checkpoints, LearnError, Learning, NewModel, Outcome, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig,
+    TrainingSet, train_policy,
 };
 use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch};
 
 const MODELS: [&str; 3] = ["large", "medium", "small"];
+/// Fresh requests that a policy is tried on.
+const REQUESTS: usize = 2000;
 /// Cost of a call, USD.
 const USD: [f64; 3] = [0.010, 0.004, 0.001];
 
@@ -66,7 +68,6 @@ fn truth(policy: &Policy, exploration: Exploration, objective: &Objective) -> (f
     let mut scratch = Scratch::default();
     let allowed = vec![true; policy.actions().len()];
     let (mut quality, mut usd) = (0.0, 0.0);
-    const REQUESTS: usize = 2000;
     for _ in 0..REQUESTS {
         let context = context(&mut rng);
         let p = policy
@@ -78,6 +79,16 @@ fn truth(policy: &Policy, exploration: Exploration, objective: &Objective) -> (f
         }
     }
     (quality, usd)
+}
+
+/// The most that can be had of the same requests.
+fn most(objective: &Objective) -> f64 {
+    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    let best = |tokens: u32| {
+        let of = |model: usize| objective.utility(mean_quality(tokens, model), USD[model]);
+        (0..3).map(of).fold(f64::NEG_INFINITY, f64::max)
+    };
+    (0..REQUESTS).map(|_| best(context(&mut rng).prompt_tokens.unwrap_or(0))).sum::<f64>() / REQUESTS as f64
 }
 
 fn gradient(quality_at_least: Option<f64>) -> TrainConfig {
@@ -112,9 +123,8 @@ fn the_gradient_corrects_a_reward_model_that_is_wrong() {
     };
     let (blind, _) = of(Learning::InverseGap);
     let (corrected, candidate) = of(gradient(None).learning);
-    // Closed form: the best takes the small model for short prompts, 0.75 - 0.03, and the large one for long ones, 0.85 - 0.3; every call
-    // to the large one alone earns 0.55. Shares of short and long prompts are 951 and 999 of 1950.
-    let best = (951.0 * 0.72 + 999.0 * 0.55) / 1950.0;
+    // Every call to the large one alone earns 0.55.
+    let best = most(&objective);
     println!("blind {blind:.4}, corrected {corrected:.4}, best {best:.4}\n{}", candidate.report.to_markdown());
     assert!(blind < 0.57, "{blind}");
     assert!(corrected > best - 0.03, "{corrected} of {best}");
@@ -131,15 +141,11 @@ fn one_network_serves_every_trade_off() {
     for usd in [0.0, 5.0, 30.0, 100.0, 1000.0] {
         let objective = Objective { quality: 1.0, usd };
         let (quality, cost) = truth(&candidate.policy, Exploration::NONE, &objective);
-        // Closed form: the best action of either kind of prompt.
-        let best = |tokens| {
-            (0..3).map(|m| objective.utility(mean_quality(tokens, m), USD[m])).fold(f64::NEG_INFINITY, f64::max)
-        };
-        let best = (951.0 * best(100) + 999.0 * best(1900)) / 1950.0;
+        let best = most(&objective);
         let reached = objective.utility(quality, cost);
         println!("at {usd} a dollar: {quality:.4} for {cost:.5} USD, {reached:.4} of {best:.4}");
         assert!(cost <= before + 2e-4, "dearer dollars must not cost more");
-        assert!(reached > best - 0.04 * (1.0 + usd * 0.004), "{reached} of {best} at {usd}");
+        assert!(reached > best - 0.02 * (1.0 + usd * 0.004), "{reached} of {best} at {usd}");
         before = cost;
     }
 }
@@ -239,6 +245,30 @@ fn a_new_model_gets_its_share_and_the_rest_is_judged() {
 }
 
 #[test]
+fn energy_and_seconds_move_the_policy_where_they_weigh_something() {
+    // Quality is the same everywhere; the large model takes more energy, the small one more time.
+    let mut set = logs(9, 3000, |_, _, _| 0.8);
+    for sample in &mut set.samples {
+        sample.energy_wh = Some([0.9, 0.3, 0.1][sample.action]);
+        sample.latency_s = Some([2.0, 4.0, 9.0][sample.action]);
+    }
+    let favourite = |weights: &str| {
+        let outcome = Outcome::from_toml(&format!("[weights]\nquality = 1\n{weights}")).expect("a sound file");
+        let candidate =
+            train_policy(&set, &TrainConfig { outcome, ..TrainConfig::default() }, None).expect("it trains");
+        let mut scratch = Scratch::default();
+        let context = context(&mut ChaCha8Rng::seed_from_u64(1));
+        let utility = candidate.policy.predict(&context.as_context(), &mut scratch).utility.to_vec();
+        (0..3).max_by(|a, b| utility[*a].total_cmp(&utility[*b])).expect("three")
+    };
+    assert_eq!(favourite("energy_wh = 1"), 2, "energy alone");
+    assert_eq!(favourite("latency_s = 0.1"), 0, "time alone");
+    // By hand, units of value: 0.9 + 0.16 = 1.06, 0.3 + 0.32 = 0.62, 0.1 + 0.72 = 0.82.
+    assert_eq!(favourite("energy_wh = 1\nlatency_s = 0.08"), 1, "both");
+    assert_eq!(favourite("energy_wh = 1\nlatency_s = 0.08\nusd = 0.001"), 1, "and dollars that hardly count");
+}
+
+#[test]
 fn what_has_changed_is_forgotten_by_half_lives() {
     // For a week the medium model is best, and then the small one is. A decision a minute: 10,080 of them a week.
     let drifting = |_: &OwnedContext, model: usize, place: usize| match (model, place < 9000) {
@@ -271,8 +301,47 @@ fn what_cannot_be_learned_from_is_refused_with_what_to_do() {
     let error =
         train_policy(&set, &TrainConfig { learning, ..TrainConfig::default() }, None).expect_err("no temperature");
     assert!(error.to_string().contains("above 0"), "{error}");
+    let mut wild = logs(8, 600, long_prompts_need_the_large_one);
+    wild.samples[7].quality = Some(f64::NAN);
+    let error = train_policy(&wild, &TrainConfig::default(), None).expect_err("NaN is no quality");
+    assert!(error.to_string().contains("not a number"), "{error}");
+    let reward_model = RewardModelConfig { learning_rate: 1e30, ..RewardModelConfig::default() };
+    let error =
+        train_policy(&set, &TrainConfig { reward_model, ..TrainConfig::default() }, None).expect_err("it explodes");
+    assert!(matches!(error, LearnError::Diverged { .. }), "{error}");
+    let empty = TrainingSet { samples: Vec::new(), ..set.clone() };
+    assert!(matches!(train_policy(&empty, &TrainConfig::default(), None), Err(LearnError::NotEnoughData(_))));
+    let alone = TrainingSet { actions: set.actions[..1].to_vec(), ..set.clone() };
+    let error = train_policy(&alone, &TrainConfig::default(), None).expect_err("nothing to choose");
+    assert!(error.to_string().contains("at least two"), "{error}");
     let half_life = RewardModelConfig { half_life_days: Some(0.0), ..RewardModelConfig::default() };
     let error = train_policy(&set, &TrainConfig { reward_model: half_life, ..TrainConfig::default() }, None)
         .expect_err("no time");
     assert!(error.to_string().contains("half_life_days"), "{error}");
+}
+
+/// Every fit of a training has its own checkpoint: whichever of them a stop leaves, the rest is done again to the same bytes.
+#[test]
+fn a_stopped_training_of_several_networks_goes_on() {
+    let set = logs(10, 1500, long_prompts_need_the_large_one);
+    let config = gradient(None);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let checkpoints = || Checkpoints::open(folder.path(), "these data and settings").expect("the folder opens");
+    let whole = train_policy(&set, &config, None).expect("training succeeds").weights;
+    let kept = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
+    assert!(whole == kept, "checkpoints change nothing");
+    let mut files: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("a folder").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    // The reward model, five of the others' folds, two halves, everything.
+    assert_eq!(files.len(), 9);
+    for left in [0, 1, 4, 7] {
+        files[left..].iter().for_each(|file| drop(std::fs::remove_file(file)));
+        let again = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
+        assert!(again == whole, "with {left} fits done");
+    }
+    let before = std::time::Instant::now();
+    let done = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
+    println!("nothing left to do: {:?}", before.elapsed());
+    assert!(done == whole);
 }
