@@ -66,7 +66,7 @@ pub(crate) fn explored(
 }
 
 /// The set with its actions in the policy's order, those that the policy does not know after them.
-fn aligned(set: &TrainingSet, policy: &Policy) -> TrainingSet {
+pub(crate) fn aligned(set: &TrainingSet, policy: &Policy) -> TrainingSet {
     let mut actions = policy.actions().to_vec();
     for action in &set.actions {
         if !actions.iter().any(|known| known.model == action.model) {

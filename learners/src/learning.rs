@@ -72,6 +72,9 @@ pub struct LearningSummary {
     /// Models that the candidate tries without evidence; what it is worth is judged without them.
     #[serde(default)]
     pub new_models: Vec<NewModel>,
+    /// Decisions that a policy in force has learned on from, where that is how it came about.
+    #[serde(default)]
+    pub learned_on_from: Option<usize>,
 }
 
 impl LearningSummary {
@@ -102,6 +105,9 @@ impl LearningSummary {
             words.push_str(&format!(
                 " Corrections add {gain:.4} (standard error {error:.4}) of the scale of utility on decisions that they were not learned from: {kept}."
             ));
+        }
+        if let Some(decisions) = self.learned_on_from {
+            words.push_str(&format!(" Its last layer learned on from {decisions} new decisions."));
         }
         for NewModel { model, like, share } in &self.new_models {
             words.push_str(&format!(
@@ -157,6 +163,7 @@ impl Learned {
                 learning: config.learning.clone(),
                 corrections: None,
                 new_models: config.new_models.clone(),
+                learned_on_from: None,
             },
         };
         match &config.learning {

@@ -33,6 +33,7 @@ mod learning;
 pub mod length;
 pub mod matrix;
 mod network;
+mod online;
 pub mod ope;
 mod outcome;
 mod parquet_table;
@@ -50,6 +51,7 @@ pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
 pub use learning::{CorrectionsSummary, Learning, LearningSummary, NewModel};
+pub use online::{LearnedUntil, UpdateConfig, update_policy};
 pub use outcome::{Outcome, Part};
 pub use policy_gradient::PolicyGradientConfig;
 pub use report::{

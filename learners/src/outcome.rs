@@ -206,6 +206,13 @@ impl Outcome {
     }
 }
 
+/// Quality alone.
+impl Default for Outcome {
+    fn default() -> Self {
+        Objective { quality: 1.0, usd: 0.0 }.into()
+    }
+}
+
 impl From<Objective> for Outcome {
     fn from(objective: Objective) -> Self {
         let weights = BTreeMap::from([(Part::Quality, objective.quality), (Part::Usd, objective.usd)]);

@@ -35,6 +35,56 @@ impl Precisions {
         Self { width, sums: vec![identity; actions] }
     }
 
+    /// What a policy's posterior knew: the inverse of each covariance.
+    pub(crate) fn of(posterior: &Posterior) -> Option<Self> {
+        let width = posterior.inputs() + 1;
+        let of_action = |factor: &[f32]| {
+            // Σ⁻¹ = F⁻¹ F⁻ᵀ = L Lᵀ, where F is lower triangular.
+            let factor: Vec<f64> = factor.iter().map(|x| f64::from(*x)).collect();
+            let lower = inverse_of_lower(&factor, width)?;
+            let mut precision = vec![0.0; width * width];
+            for i in 0..width {
+                for j in 0..=i {
+                    precision[i * width + j] = (0..=j).map(|k| lower[i * width + k] * lower[j * width + k]).sum();
+                }
+            }
+            Some(precision)
+        };
+        let sums = posterior.factors().chunks_exact(width * width).map(of_action).collect::<Option<_>>()?;
+        Some(Self { width, sums })
+    }
+
+    /// Forgets: evidence counts for `factor` of what it counted for, the prior for what it does.
+    pub(crate) fn forget(&mut self, factor: f64) {
+        for sum in &mut self.sums {
+            for (place, x) in sum.iter_mut().enumerate() {
+                let prior = if place % (self.width + 1) == 0 { PRIOR_PRECISION } else { 0.0 };
+                *x = prior + factor * (*x - prior);
+            }
+        }
+    }
+
+    /// Solves `Σ_a⁻¹ x = gradient`, a Newton step of one action's weights.
+    pub(crate) fn step(&self, action: usize, gradient: &[f64]) -> Option<Vec<f64>> {
+        let width = self.width;
+        // Σ g = L⁻ᵀ (L⁻¹ g).
+        let inverse = inverse_of_factor(&mut self.sums[action].clone(), width)?;
+        let half: Vec<f64> = (0..width).map(|i| (0..=i).map(|k| inverse[i * width + k] * gradient[k]).sum()).collect();
+        Some((0..width).map(|j| (j..width).map(|i| inverse[i * width + j] * half[i]).sum()).collect())
+    }
+
+    /// The gradient with which what was known pulls back: `P (start - now)`.
+    pub(crate) fn pull(&self, action: usize, start: &[f64], now: &[f64]) -> Vec<f64> {
+        let (width, sum) = (self.width, &self.sums[action]);
+        let at = |i: usize, j: usize| sum[i.max(j) * width + i.min(j)];
+        (0..width).map(|i| (0..width).map(|j| at(i, j) * (start[j] - now[j])).sum()).collect()
+    }
+
+    /// Takes one action's precision over from another's.
+    pub(crate) fn take(&mut self, action: usize, other: &Self) {
+        self.sums[action].copy_from_slice(&other.sums[action]);
+    }
+
     /// Adds a judged decision: `hidden` are the last layer's inputs, `quality` the guess for the action taken.
     pub(crate) fn add(&mut self, action: usize, hidden: &[f32], quality: f64, weight: f64) {
         let slope = weight * quality * (1.0 - quality);
@@ -103,12 +153,21 @@ fn inverse_of_factor(matrix: &mut [f64], width: usize) -> Option<Vec<f64>> {
             };
         }
     }
+    inverse_of_lower(matrix, width)
+}
+
+/// The inverse of a lower triangular matrix; what stands above the diagonal is not looked at.
+fn inverse_of_lower(lower: &[f64], width: usize) -> Option<Vec<f64>> {
     let mut inverse = vec![0.0; width * width];
     for column in 0..width {
         for i in column..width {
-            let known: f64 = (column..i).map(|k| matrix[i * width + k] * inverse[k * width + column]).sum();
+            let diagonal = lower[i * width + i];
+            if diagonal == 0.0 || !diagonal.is_finite() {
+                return None;
+            }
+            let known: f64 = (column..i).map(|k| lower[i * width + k] * inverse[k * width + column]).sum();
             let wanted = f64::from(u8::from(i == column));
-            inverse[i * width + column] = (wanted - known) / matrix[i * width + i];
+            inverse[i * width + column] = (wanted - known) / diagonal;
         }
     }
     Some(inverse)
@@ -137,6 +196,21 @@ mod tests {
         let mut sds = vec![0.0; posterior.actions()];
         posterior.logit_sds(hidden, &mut sds);
         sds[action] * sds[action]
+    }
+
+    #[test]
+    fn what_was_published_is_known_again_and_forgotten_down_to_the_prior() {
+        let mut precisions = Precisions::prior(1, 2);
+        for row in 0..30_u8 {
+            precisions.add(0, &[f32::from(row) / 10.0, 1.0], 0.4, 1.0);
+        }
+        let again = Precisions::of(&precisions.posterior().unwrap()).unwrap();
+        for (found, known) in again.sums[0].iter().zip(&precisions.sums[0]) {
+            // Factors are f32.
+            assert!((found - known).abs() < 1e-3 * known.abs().max(1.0), "{again:?} {precisions:?}");
+        }
+        precisions.forget(0.0);
+        assert_eq!(precisions, Precisions::prior(1, 2));
     }
 
     proptest! {

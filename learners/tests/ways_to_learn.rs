@@ -3,8 +3,8 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::{
-    Checkpoints, LearnError, Learning, NewModel, Outcome, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig,
-    TrainingSet, train_policy,
+    Checkpoints, LearnError, LearnedUntil, Learning, NewModel, Outcome, PolicyGradientConfig, RewardModelConfig,
+    Sample, TrainConfig, TrainingSet, train_policy,
 };
 use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch};
 
@@ -344,4 +344,56 @@ fn a_stopped_training_of_several_networks_goes_on() {
     let done = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
     println!("nothing left to do: {:?}", before.elapsed());
     assert!(done == whole);
+}
+
+/// What comes in small lots teaches as much as what comes at once, but for the linearisation of each lot.
+#[test]
+fn a_policy_learns_on_from_the_stream() {
+    let all = logs(11, 9000, |_, model, place| match (model, place < 3000) {
+        // At first the medium model is best, and from then on the small one.
+        (1, true) | (2, false) => 0.9,
+        _ => 0.5,
+    });
+    let first = TrainingSet { samples: all.samples[..3000].to_vec(), ..all.clone() };
+    let config = TrainConfig { learning: Learning::Thompson, ..TrainConfig::default() };
+    let parent = train_policy(&first, &config, None).expect("training succeeds");
+    let guessed = |policy: &Policy| {
+        let mut scratch = Scratch::default();
+        policy.predict(&context(&mut ChaCha8Rng::seed_from_u64(1)).as_context(), &mut scratch).quality.to_vec()
+    };
+    let learned_on = |lots: usize, half_life_days| {
+        let (mut policy, mut until_ms) = (parent.policy.clone(), first.samples[2999].time_ms);
+        let config = UpdateConfig { half_life_days, ..UpdateConfig::default() };
+        let mut decisions = 0;
+        for lot in 1..=lots {
+            let set = TrainingSet { samples: all.samples[..3000 + 6000 * lot / lots].to_vec(), ..all.clone() };
+            let from = LearnedUntil { policy: &policy, until_ms, holdout_share: 0.3 };
+            let (candidate, until) =
+                update_policy(&set, from, None, &config).expect("it learns").expect("something came");
+            decisions += candidate.report.train_decisions;
+            (policy, until_ms) = (candidate.policy, until);
+        }
+        let nothing = LearnedUntil { policy: &policy, until_ms, holdout_share: 0.3 };
+        assert!(update_policy(&all, nothing, None, &config).expect("it looks").is_none(), "nothing is learned twice");
+        (guessed(&policy), decisions)
+    };
+    let (before, (at_once, once), (in_lots, lots)) =
+        (guessed(&parent.policy), learned_on(1, None), learned_on(60, None));
+    let (forgetful, _) = learned_on(60, Some(0.5));
+    println!("before {before:?}\nat once {at_once:?}\nin 60 lots {in_lots:?}\nforgetful {forgetful:?}");
+    // Each decision counts once, those kept for judging not at all.
+    let kept = all.samples[3000..].iter().filter(|sample| !is_holdout(&sample.cluster, 0.3)).count();
+    assert_eq!((once, lots), (kept, kept));
+    assert!(before[1] > before[2] + 0.2, "{before:?}");
+    for (a, b) in at_once.iter().zip(&in_lots) {
+        assert!((a - b).abs() < 0.02, "{at_once:?} {in_lots:?}");
+    }
+    // Two thirds of the evidence is new: the mean of the small model is about (0.5 + 2 · 0.9) / 3, that of the medium one the reverse.
+    assert!((in_lots[2] - 0.767).abs() < 0.05 && (in_lots[1] - 0.633).abs() < 0.05, "{in_lots:?}");
+    // Half a day of half-life over 4.2 days leaves what is new.
+    assert!(forgetful[2] > 0.83 && forgetful[1] < 0.57, "{forgetful:?}");
+    let plain = train_policy(&first, &TrainConfig::default(), None).expect("training succeeds");
+    let from = LearnedUntil { policy: &plain.policy, until_ms: 0, holdout_share: 0.3 };
+    let error = update_policy(&all, from, None, &UpdateConfig::default()).expect_err("it cannot");
+    assert!(error.to_string().contains("--learner thompson"), "{error}");
 }

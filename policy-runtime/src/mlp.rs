@@ -47,6 +47,18 @@ impl Layer {
         self.bias.len()
     }
 
+    /// Weights of shape \[outputs, inputs\], row-major.
+    #[must_use]
+    pub fn weight(&self) -> &[f32] {
+        &self.weight
+    }
+
+    /// Biases of shape \[outputs\].
+    #[must_use]
+    pub fn bias(&self) -> &[f32] {
+        &self.bias
+    }
+
     fn apply(&self, input: &[f32], out: &mut [f32]) {
         for ((row, bias), y) in self.weight.chunks_exact(self.inputs).zip(&self.bias).zip(out) {
             *y = bias + dot(row, input);

@@ -87,6 +87,12 @@ impl Posterior {
         self.width - 1
     }
 
+    /// Factors of shape \[actions, m, m\], row-major, where m is [`Posterior::inputs`] and one more for the bias.
+    #[must_use]
+    pub fn factors(&self) -> &[f32] {
+        &self.factors
+    }
+
     /// Writes the standard deviation of every action's logit for the last layer's inputs `hidden`.
     ///
     /// # Panics

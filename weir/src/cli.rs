@@ -599,6 +599,24 @@ pub enum LearnKind {
         #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
         kv_pinned: f64,
     },
+    /// Let a policy that knows how sure it is (thompson, upper-bound) learn on from the decisions that came since; proposed, signed.
+    Update {
+        /// Signing key written by `weir policy keygen`.
+        #[arg(long)]
+        key: PathBuf,
+        /// Policy id, or its beginning; the active one when left out.
+        #[arg(long)]
+        policy: Option<String>,
+        /// Days in which what it knew comes to count for half.
+        #[arg(long, value_name = "DAYS")]
+        half_life_days: Option<f64>,
+        /// Learn from a decision once it is so old that this share of all opinions has come.
+        #[arg(long, default_value_t = 0.95, value_name = "SHARE", value_parser = share)]
+        settled_share: f64,
+        /// Go on doing so, each time after so many seconds, from the last one proposed; until a signal.
+        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+        every: Option<u64>,
+    },
     /// A hallucination estimator from a labelled set.
     Hallucination {
         /// Parquet files or folders with the columns id, dataset, context, response and label (1 is hallucinated).

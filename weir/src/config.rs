@@ -10,6 +10,7 @@ use serde::Deserialize;
 use weir_schemas::contracts;
 use weir_store::StoreOptions;
 
+use crate::energy::EnergySection;
 use crate::error::{Failure, Result};
 
 /// The whole file.
@@ -30,6 +31,8 @@ pub struct Config {
     pub policy: PolicySection,
     pub objective: ObjectiveSection,
     pub estimators: EstimatorsSection,
+    /// GPUs behind each model, for the energy of requests whose router reports none.
+    pub energy: BTreeMap<String, EnergySection>,
     pub bridge: BridgeSection,
 }
 

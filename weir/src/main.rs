@@ -8,6 +8,7 @@ mod capacity;
 mod cli;
 mod commands;
 mod config;
+mod energy;
 mod error;
 mod http;
 mod knobs;

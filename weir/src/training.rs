@@ -8,7 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::length::{OutputLength, fit_output_length};
-use weir_learners::{Candidate, Checkpoints, EstimatorSummary, LearnError, PolicyInForce, TrainConfig, TrainingSet};
+use weir_learners::{
+    Candidate, Checkpoints, EstimatorSummary, LearnError, LearnedUntil, PolicyInForce, TrainConfig, TrainingSet,
+    UpdateConfig,
+};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
@@ -24,6 +27,9 @@ const CODE_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("WEIR_CO
 
 /// Key of the lineage's data under which the share of held-out sessions stands.
 const HOLDOUT_SHARE: &str = "holdout_share";
+
+/// Key of the lineage's data under which the arrival of the newest decision stands that a policy was learned from, ms since the epoch.
+const UNTIL_MS: &str = "until_ms";
 
 /// Key of the lineage's data under which the gateway tag of the requests trained on stands, as `NAME=VALUE`.
 const TAG: &str = "tag";
@@ -88,9 +94,6 @@ pub fn train(
         let distil = DistilConfig::of(dimensions as usize, config.seed);
         files.extend(weir_learners::export_vllm_sr(set, &mut candidate, config, &distil)?);
     }
-    files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
-    files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
-    files.extend(candidate.posterior.clone().map(|posterior| (POSTERIOR_FILE.to_owned(), posterior)));
     match fit_output_length(set) {
         Ok(lengths) => {
             files.insert(OutputLength::FILE.into(), lengths.to_json().map_err(Failure::ours)?);
@@ -100,8 +103,6 @@ pub fn train(
         Err(LearnError::NotEnoughData(_)) => {}
         Err(error) => return Err(error.into()),
     }
-    files.insert(REPORT_JSON_FILE.into(), candidate.report.to_json().map_err(Failure::ours)?);
-    files.insert(REPORT_MARKDOWN_FILE.into(), candidate.report.to_markdown().into_bytes());
     // What a later evaluation needs to stay off the sessions that this policy was trained on.
     let mut data = BTreeMap::from([(HOLDOUT_SHARE.to_owned(), config.holdout_share.to_string())]);
     if let Some((name, value)) = tag {
@@ -111,11 +112,63 @@ pub fn train(
         data.insert("outcome".to_owned(), hash.clone());
         data.insert("outcome_signed_by".to_owned(), signed_by.clone());
     }
+    data.extend(learned_until(set).map(|until_ms| (UNTIL_MS.to_owned(), until_ms.to_string())));
     let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: config.seed, data };
+    packed(candidate, name, lineage, files)
+}
+
+/// Arrival of the newest decision whose quality counts.
+fn learned_until(set: &TrainingSet) -> Option<i64> {
+    set.samples.iter().filter(|sample| !sample.is_unsettled).map(|sample| sample.time_ms).max()
+}
+
+/// The candidate with its bundle, which also holds `files`.
+fn packed(
+    candidate: Candidate,
+    name: &str,
+    lineage: Lineage,
+    mut files: BTreeMap<String, Vec<u8>>,
+) -> Result<Proposal> {
+    files.insert(POLICY_FILE.into(), candidate.spec.to_json().map_err(Failure::ours)?);
+    files.insert(WEIGHTS_FILE.into(), candidate.weights.clone());
+    files.extend(candidate.posterior.clone().map(|posterior| (POSTERIOR_FILE.to_owned(), posterior)));
+    files.insert(REPORT_JSON_FILE.into(), candidate.report.to_json().map_err(Failure::ours)?);
+    files.insert(REPORT_MARKDOWN_FILE.into(), candidate.report.to_markdown().into_bytes());
     let metrics = serde_json::to_value(&candidate.report.lineup).map_err(Failure::ours)?;
     let manifest = Manifest::routing_policy(name, now_ms(), lineage, metrics);
     let bundle = Bundle::build(manifest, files).map_err(Failure::ours)?;
     Ok(Proposal { candidate, bundle })
+}
+
+/// A policy of the registry that learned on from what came since; none where nothing came. Its other files come along unchanged.
+///
+/// # Errors
+/// When the bundle does not say until when it has learned, or cannot learn on.
+pub fn learn_on(
+    set: &TrainingSet,
+    parent: &Bundle,
+    in_force: Option<&InForce>,
+    config: &UpdateConfig,
+) -> Result<Option<Proposal>> {
+    let lineage = &parent.manifest.lineage;
+    let number = |key: &str| lineage.data.get(key);
+    let known =
+        number(UNTIL_MS).and_then(|ms| ms.parse().ok()).zip(number(HOLDOUT_SHARE).and_then(|share| share.parse().ok()));
+    let (until_ms, holdout_share) = known.ok_or_else(|| {
+        Failure::user("this bundle does not say until when it has learned (lineage.data.until_ms): learn one anew with `weir learn policy`")
+    })?;
+    let policy = Policy::load(parent).map_err(Failure::user)?;
+    let from = LearnedUntil { policy: &policy, until_ms, holdout_share };
+    let in_force = in_force.map(InForce::as_learners_see_it);
+    let Some((candidate, until_ms)) = weir_learners::update_policy(set, from, in_force, config)? else {
+        return Ok(None);
+    };
+    let mut data = lineage.data.clone();
+    data.insert(UNTIL_MS.to_owned(), until_ms.to_string());
+    data.insert("learned_on_from".to_owned(), parent.id.to_string());
+    let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: lineage.seed, data };
+    let files = parent.files.clone();
+    packed(candidate, &parent.manifest.name, lineage, files).map(Some)
 }
 
 /// What a training's checkpoints are good for: these tables, these settings, this code.
@@ -142,6 +195,12 @@ pub fn keep_unseen(set: &mut TrainingSet, lineage: &Lineage) -> Result<()> {
 /// Was the policy of this lineage trained on requests with that gateway tag only?
 pub fn trained_on_tag(lineage: &Lineage, name: &str, value: &str) -> bool {
     lineage.data.get(TAG).is_some_and(|tag| tag.split_once('=') == Some((name, value)))
+}
+
+/// The gateway tag that the policy of this lineage was trained on.
+pub fn tag_of(lineage: &Lineage) -> Option<(String, String)> {
+    let (name, value) = lineage.data.get(TAG)?.split_once('=')?;
+    Some((name.to_owned(), value.to_owned()))
 }
 
 /// Signs the bundle and hands it to the registry.

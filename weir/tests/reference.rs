@@ -192,12 +192,13 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         policy,
         objective,
         estimators,
+        energy,
         bridge,
     } = Config::default();
     let StoreSection { url, credentials, options } = store;
     assert!(credentials.is_none() && options.is_empty(), "the page says none and {{}}");
     let UpkeepSection { interval_ms, target_file_bytes, settle_ms, bytes_per_s } = upkeep;
-    assert!(retention.is_empty(), "the page says {{}}");
+    assert!(retention.is_empty() && energy.is_empty(), "the page says {{}}");
     let KeysSection { path: keys_path } = keys;
     let KafkaSection { brokers, group_id, job, topics, registry, properties, secrets } = kafka;
     assert!(registry.is_none(), "without the section there is none");
@@ -328,6 +329,9 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("objective.floor", format!("{floor:?}")),
         ("estimators.hallucination.artifact", "required".to_owned()),
         ("estimators.hallucination.sample_share", format!("{sample_share:?}")),
+        ("energy", "{}".to_owned()),
+        ("energy.profile", "required".to_owned()),
+        ("energy.sequences", "required".to_owned()),
         ("bridge.listen", list(&bridge_listen)),
         ("bridge.token_file", none()),
         ("bridge.signals", list(&signals)),

@@ -8,9 +8,9 @@ use weir_learners::matrix::{
     load_llmrouter_nq, load_pairs, matrix_experiment, pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
-use weir_learners::{JudgeOptions, PartJudged, Wanted, part_interval};
+use weir_learners::{JudgeOptions, Outcome, PartJudged, Report, Wanted, part_interval};
 use weir_policy_publisher::Registry;
-use weir_policy_runtime::{Bundle, Policy};
+use weir_policy_runtime::{Bundle, Policy, REPORT_JSON_FILE};
 use weir_traffic::matrix::Split;
 
 use super::{configuration, existing_store, print_json};
@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::training::InForce;
-use crate::{outcome, services, training};
+use crate::{energy, outcome, services, training};
 
 /// Runs the evaluation that was asked for.
 pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
@@ -119,6 +119,12 @@ async fn part_of(folder: &Path, policy: &Policy) -> Result<Matrix> {
     )))
 }
 
+/// The outcome that a bundle's own report judged it by.
+fn judged_by(bundle: &Bundle) -> Option<Outcome> {
+    let report = bundle.files.get(REPORT_JSON_FILE)?;
+    serde_json::from_slice::<Report>(report).ok()?.outcome
+}
+
 async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
@@ -127,13 +133,14 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     // Without an operator's file a policy is judged by what it was trained for.
     let outcome = match config.objective.outcome {
         Some(_) => outcome::of(&config)?.outcome,
-        None => policy.spec().objective.into(),
+        None => judged_by(&bundle).unwrap_or_else(|| policy.spec().objective.into()),
     };
     let wanted = Wanted { tag: None, risk: outcome.looks_at_risk(), settled_share: args.settled_share };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
     }
+    energy::fill(&mut set, &config.energy)?;
     training::keep_unseen(&mut set, &bundle.manifest.lineage)?;
     let registry = Registry::open(&store, services::trust(&config)?).await?;
     let in_force = InForce::of(&registry, Some(&bundle.id)).await?;

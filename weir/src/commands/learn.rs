@@ -1,19 +1,25 @@
 //! `weir learn`: train a policy or an estimator.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use weir_learners::ope::Verdict;
-use weir_learners::{Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, Wanted, hallucination};
+use weir_learners::{
+    Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, UpdateConfig, Wanted, hallucination,
+};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
+use weir_policy_runtime::PolicyId;
+use weir_store::Store;
 
 use super::{configuration, existing_store, print_json};
 use crate::cli::{Common, LearnArgs, LearnKind, LearnerArgs, LearnerName};
+use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
 use crate::retention::KvCache;
 use crate::training::{Beside, InForce};
-use crate::{outcome, services, training};
+use crate::{energy, outcome, services, training};
 
 /// Trains what was asked for.
 pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
@@ -37,6 +43,11 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
             };
             let logs = Logs { tag: tag.as_deref(), estimate_propensities };
             policy(common, &key, &name, (seed, &learner), logs, with).await
+        }
+        LearnKind::Update { key, policy, half_life_days, settled_share, every } => {
+            let key = SigningKey::read(&key)?;
+            let every = every.map(Duration::from_secs);
+            update(common, &key, policy, Update { half_life_days, settled_share, every }).await
         }
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
@@ -76,6 +87,7 @@ async fn policy(
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
     }
+    energy::fill(&mut set, &config.energy)?;
     let train = TrainConfig {
         seed,
         outcome,
@@ -116,6 +128,77 @@ async fn policy(
         println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", report.verdict);
     }
     Ok(())
+}
+
+/// How a policy learns on.
+struct Update {
+    half_life_days: Option<f64>,
+    settled_share: f64,
+    every: Option<Duration>,
+}
+
+/// Proposes what the policy has become, once or again and again. Where it stands is in the bundle: whenever this is stopped, the next run
+/// takes up there.
+async fn update(common: &Common, key: &SigningKey, named: Option<String>, how: Update) -> Result<()> {
+    let config = configuration(common)?;
+    let store = existing_store(&config).await?;
+    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let mut from = match named {
+        Some(named) => registry.resolve(&named).await?,
+        None => registry.load().await?.state.active().cloned().ok_or_else(|| {
+            Failure::user("no policy is active: name one with --policy, or approve one with `weir policy approve`")
+        })?,
+    };
+    let mut stop = how.every.map(|_| super::stop_on_signal());
+    loop {
+        if let Some(next) = update_once(common, &config, (&store, &registry), (key, &from), &how).await? {
+            from = next;
+        }
+        let (Some(every), Some(stop)) = (how.every, &mut stop) else { return Ok(()) };
+        tokio::select! {
+            () = tokio::time::sleep(every) => {}
+            _ = stop.changed() => return Ok(()),
+        }
+    }
+}
+
+async fn update_once(
+    common: &Common,
+    config: &Config,
+    (store, registry): (&Store, &Registry),
+    (key, from): (&SigningKey, &PolicyId),
+    how: &Update,
+) -> Result<Option<PolicyId>> {
+    let bundle = registry.bundle(from).await?.0;
+    let outcome::InForce { outcome, .. } = outcome::of(config)?;
+    let wanted = Wanted {
+        tag: training::tag_of(&bundle.manifest.lineage),
+        risk: outcome.looks_at_risk(),
+        settled_share: Some(how.settled_share),
+    };
+    let mut set = weir_learners::training_set_of(store, &wanted).await?;
+    energy::fill(&mut set, &config.energy)?;
+    let in_force = InForce::of(registry, None).await?;
+    let update = UpdateConfig { half_life_days: how.half_life_days, outcome, ..UpdateConfig::default() };
+    let Some(proposal) = training::learn_on(&set, &bundle, in_force.as_ref(), &update)? else {
+        println!("nothing has come since {} that is old enough to learn from", from.short());
+        return Ok(None);
+    };
+    training::propose(registry, &proposal, key, "weir learn update").await?;
+    let (id, report) = (proposal.bundle.id, proposal.candidate.report);
+    if common.json {
+        print_json(
+            &serde_json::json!({ "policy_id": id, "from": from, "verdict": report.verdict, "decisions": report.train_decisions }),
+        )?;
+    } else {
+        println!(
+            "proposed {id}, learned on from {} by {} decisions: {}",
+            from.short(),
+            report.train_decisions,
+            report.verdict
+        );
+    }
+    Ok(Some(id))
 }
 
 fn learning(args: &LearnerArgs) -> Result<Learning> {
