@@ -144,6 +144,11 @@ bench-drift: ## Measure how soon seeded changes are noticed beside river's detec
 	@scripts/setup.sh build
 	@bench/drift/run.sh $(ARGS)
 
+.PHONY: bench-bandits
+bench-bandits: ## Learn from the same bandit logs as Vowpal Wabbit and MABWiser: ARGS=seed; the last line is JSON
+	@scripts/setup.sh build
+	@bench/bandits/run.sh $(ARGS)
+
 .PHONY: bench-routing
 bench-routing: ## Judge a learned policy on public score matrices beside its alternatives; the last line is JSON
 	@scripts/setup.sh build

@@ -12,11 +12,13 @@
 //! | `fleet [REPETITIONS]` | sizing a fleet at every boundary; the simulator | one pool of a given size; an event heap |
 //! | `drift [SEEDS] [FILE]` | delay and false alarms on seeded changes | detectors of `river`, by `bench/drift/run.sh` |
 //! | `routing [FOLDER]` | a policy learned from logs of a public score matrix | single model, per domain, k-NN, oracle |
+//! | `bandits OUT [SEED]` | contextual bandits on logs of that matrix, which it also writes to OUT | Vowpal Wabbit and MABWiser, by `bench/bandits/run.sh` |
 //!
 //! The first three need a broker: `bench/kafka.sh` starts one. `make bench-<command>` runs the release build of each.
 //! `bench/peers/` measures other programs on the topic that `produce` fills, beside `ingest-alone`.
 
 mod allocations;
+mod bandits;
 mod ceilings;
 mod commits;
 mod decide;
@@ -36,7 +38,7 @@ mod usage;
 
 const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS [PARTITIONS] | freshness BROKERS [SECONDS] [EVENTS_PER_S] | \
                      features BROKERS EVENTS | growth [EVENTS] | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
-                     fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
+                     fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | bandits OUT [SEED] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -56,6 +58,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["commits", commits] => commits::run(commits.parse()?),
         ["decide"] => decide::run(200_000),
         ["decide", decisions] => decide::run(decisions.parse()?),
+        ["bandits", out] => bandits::run(out.as_ref(), 1),
+        ["bandits", out, seed] => bandits::run(out.as_ref(), seed.parse()?),
         ["ope"] => ope::run(1_000_000),
         ["ope", rounds] => ope::run(rounds.parse()?),
         ["fleet"] => fleet::run(30),

@@ -51,7 +51,7 @@ pub fn run(folder: Option<&Path>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn default_folder() -> PathBuf {
+pub fn default_folder() -> PathBuf {
     let shared = std::env::var_os("WEIR_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from);
     shared.join("data/routing_llmrouter")
