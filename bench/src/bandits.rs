@@ -17,7 +17,7 @@ use weir_learners::{
     Learning, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet, train_policy,
 };
 use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
-use weir_policy_runtime::{Exploration, Objective, OwnedContext, Policy, Scratch};
+use weir_policy_runtime::{Exploration, Objective, OwnedContext, Policy, Scratch, Terms};
 
 /// Dimensions of the hashed text: few enough that LinUCB's matrices of every arm are inverted in seconds.
 const DIM: usize = 64;
@@ -142,13 +142,12 @@ impl Trial {
         let allowed = vec![true; self.matrix.models.len()];
         let contexts: Vec<OwnedContext> = self.test.iter().map(|&query| context(&self.matrix, query)).collect();
         let mut scratch = Scratch::default();
+        let terms = Terms { exploration: Exploration::NONE, objective: self.objective, wait_s: &[] };
         let start = Instant::now();
         let mut choices = Vec::with_capacity(contexts.len());
         for context in &contexts {
             let context = context.as_context();
-            choices.push(
-                policy.decide_under(Exploration::NONE, &self.objective, &context, &allowed, 0.0, &mut scratch)?.action,
-            );
+            choices.push(policy.decide_under(&terms, &context, &allowed, 0.0, &mut scratch)?.action);
         }
         let decide_us = start.elapsed().as_secs_f64() * 1e6 / self.test.len() as f64;
         let earned = self.test.iter().zip(choices).map(|(&query, model)| self.utility(query, model));

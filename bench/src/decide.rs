@@ -158,5 +158,6 @@ fn spec() -> PolicySpec {
         strategy: Strategy::default(),
         preference: None,
         probation: Vec::new(),
+        utility_per_s: None,
     }
 }

@@ -9,6 +9,7 @@
 //! | `commits [COMMITS]` | many small commits, latency and memory by the thousand | the first thousand of the same run |
 //! | `decide [DECISIONS]` | one routing decision, and what it allocates | dot products of the same size |
 //! | `ope [ROUNDS]` | an off-policy evaluation with both kinds of interval | one pass over the rows |
+//! | `train [ROWS] [OUT]` | training of the reward model and of a neural policy, CPU or GPU | PyTorch, by `bench/gpu.sh` |
 //! | `fleet [REPETITIONS]` | sizing a fleet at every boundary; the simulator | one pool of a given size; an event heap |
 //! | `drift [SEEDS] [FILE]` | delay and false alarms on seeded changes | detectors of `river`, by `bench/drift/run.sh` |
 //! | `routing [FOLDER]` | a policy learned from logs of a public score matrix | single model, per domain, k-NN, oracle |
@@ -34,11 +35,12 @@ mod ope;
 mod routing;
 mod schema;
 mod timing;
+mod train;
 mod usage;
 
 const USAGE: &str = "usage: weir-bench ingest BROKERS EVENTS [PARTITIONS] | freshness BROKERS [SECONDS] [EVENTS_PER_S] | \
                      features BROKERS EVENTS | growth [EVENTS] | commits [COMMITS] | decide [DECISIONS] | ope [ROUNDS] | \
-                     fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | bandits OUT [SEED] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
+                     fleet [REPETITIONS] | drift [SEEDS] [FILE] | routing [FOLDER] | bandits OUT [SEED] | train [ROWS] [OUT] | produce BROKERS TOPIC EVENTS PARTITIONS | schema";
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -60,6 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["decide", decisions] => decide::run(decisions.parse()?),
         ["bandits", out] => bandits::run(out.as_ref(), 1),
         ["bandits", out, seed] => bandits::run(out.as_ref(), seed.parse()?),
+        ["train"] => train::run(400_000, None),
+        ["train", rows] => train::run(rows.parse()?, None),
+        ["train", rows, out] => train::run(rows.parse()?, Some(out.as_ref())),
         ["ope"] => ope::run(1_000_000),
         ["ope", rounds] => ope::run(rounds.parse()?),
         ["fleet"] => fleet::run(30),

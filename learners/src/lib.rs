@@ -59,5 +59,8 @@ pub use report::{
     part_interval,
 };
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
-pub use train::{Candidate, TrainConfig, export_vllm_sr, is_holdout, train_policy, train_policy_from};
+pub use train::{
+    Candidate, TrainConfig, export_vllm_sr, fit_reward_model, is_holdout, train_policy, train_policy_from,
+    training_backend,
+};
 pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

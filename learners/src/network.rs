@@ -3,6 +3,7 @@
 //! Reproducible on a CPU: starting weights and batch order come from one seeded generator of ours, never from burn's
 //! global one, so the same seed and rows give the same bytes whatever else the process trains.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::module::{Module, Param};
@@ -178,7 +179,8 @@ impl Network<Train> {
         }
         while epochs_done < config.epochs && epochs_since_best < config.patience {
             order.shuffle(rng);
-            for batch in order.chunks(config.batch_rows) {
+            for batch in batches(&order, config.batch_rows) {
+                let batch = &batch[..];
                 let value = loss(network.forward(inputs.tensor(batch, &device)), batch, &device);
                 let gradients = GradientsParams::from_grads(value.backward(), &network);
                 network = optimiser.step(config.learning_rate, network, gradients);
@@ -217,6 +219,17 @@ impl Network<Train> {
     pub(crate) fn to_mlp(&self) -> Result<Mlp> {
         runtime_network(&self.to_layers()?)
     }
+}
+
+/// Runs of `rows` rows in order. On a GPU the last one is filled up from the first rows: kernels are compiled and tuned for a shape, and
+/// a batch of another shape would pay for that again.
+fn batches(order: &[usize], rows: usize) -> impl Iterator<Item = Cow<'_, [usize]>> {
+    order.chunks(rows).map(move |batch| {
+        if !cfg!(feature = "cuda") || batch.len() == rows || order.len() < rows {
+            return Cow::Borrowed(batch);
+        }
+        Cow::Owned(batch.iter().chain(order).take(rows).copied().collect())
+    })
 }
 
 /// The same network with `shifts` added to its outputs.

@@ -15,9 +15,9 @@ use crate::feature_fit::fit_features;
 use crate::learning::{Learned, Learning, NewModel};
 use crate::network::runtime_network;
 use crate::ope::EvaluationConfig;
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, Part};
 use crate::report::Report;
-use crate::reward_model::{self, RewardModelConfig};
+use crate::reward_model::{self, RewardModelConfig, RewardModelMetrics};
 use crate::training_set::{Sample, TrainingSet};
 
 /// How to learn a policy.
@@ -118,6 +118,7 @@ pub fn train_policy_from(
         strategy: learned.strategy,
         preference: learned.preference,
         probation: learned.probation,
+        utility_per_s: Some(outcome.weight(Part::LatencyS)).filter(|weight| *weight > 0.0),
     };
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
     let weights = learned.network.to_safetensors().map_err(unusable)?;
@@ -150,6 +151,27 @@ pub fn train_policy_from(
         exports: Vec::new(),
     };
     Ok(Candidate { spec, weights, posterior, policy, report })
+}
+
+/// The reward model alone, fitted on the clusters to train on, and its errors on the others: what a training spends most of its time on.
+///
+/// # Errors
+/// As [`train_policy`].
+pub fn fit_reward_model(set: &TrainingSet, config: &TrainConfig) -> Result<RewardModelMetrics> {
+    check(set, config)?;
+    let (train, holdout) = split(&set.samples, config);
+    let contexts: Vec<_> = train.iter().map(|&row| &set.samples[row].context).collect();
+    let features = fit_features(&contexts);
+    let actions = set.actions.len();
+    let network =
+        reward_model::train(&set.samples, &train, &features, actions, &config.reward_model, config.seed.into())?;
+    Ok(reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions))
+}
+
+/// Where networks are trained in this build: `cpu` or `cuda`.
+#[must_use]
+pub fn training_backend() -> &'static str {
+    if cfg!(feature = "cuda") { "cuda" } else { "cpu" }
 }
 
 /// The same decisions where the cost of each is its price, if the outcome weighs more than dollars: a policy then foresees seconds and

@@ -6,7 +6,7 @@ use weir_learners::{
     Checkpoints, LearnError, LearnedUntil, Learning, NewModel, Outcome, PolicyGradientConfig, RewardModelConfig,
     Sample, TrainConfig, TrainingSet, UpdateConfig, is_holdout, train_policy, train_policy_from, update_policy,
 };
-use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch};
+use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch, Terms};
 
 const MODELS: [&str; 3] = ["large", "medium", "small"];
 /// Fresh requests that a policy is tried on.
@@ -71,7 +71,12 @@ fn truth(policy: &Policy, exploration: Exploration, objective: &Objective) -> (f
     for _ in 0..REQUESTS {
         let context = context(&mut rng);
         let p = policy
-            .propensities_under(exploration, objective, &context.as_context(), &allowed, &mut scratch)
+            .propensities_under(
+                &Terms { exploration, objective: *objective, wait_s: &[] },
+                &context.as_context(),
+                &allowed,
+                &mut scratch,
+            )
             .expect("something is allowed");
         for model in 0..3 {
             quality += p[model] * mean_quality(context.prompt_tokens.unwrap_or(0), model) / REQUESTS as f64;
@@ -228,8 +233,7 @@ fn a_new_model_gets_its_share_and_the_rest_is_judged() {
         assert_eq!(only, [0.0, 0.0, 0.0, 1.0]);
         let none = policy
             .propensities_under(
-                Exploration::NONE,
-                &policy.spec().objective,
+                &Terms { exploration: Exploration::NONE, ..policy.terms() },
                 &context.as_context(),
                 &[true; 4],
                 &mut scratch,
@@ -266,6 +270,23 @@ fn energy_and_seconds_move_the_policy_where_they_weigh_something() {
     // By hand, units of value: 0.9 + 0.16 = 1.06, 0.3 + 0.32 = 0.62, 0.1 + 0.72 = 0.82.
     assert_eq!(favourite("energy_wh = 1\nlatency_s = 0.08"), 1, "both");
     assert_eq!(favourite("energy_wh = 1\nlatency_s = 0.08\nusd = 0.001"), 1, "and dollars that hardly count");
+
+    // A pool that would let the request wait for five seconds more is no favourite any longer.
+    let outcome = Outcome::from_toml("[weights]\nquality = 1\nenergy_wh = 1\nlatency_s = 0.08").expect("a sound file");
+    let policy =
+        train_policy(&set, &TrainConfig { outcome, ..TrainConfig::default() }, None).expect("it trains").policy;
+    let mut scratch = Scratch::default();
+    let context = context(&mut ChaCha8Rng::seed_from_u64(1));
+    let mut choice = |wait_s: &[f64]| {
+        let terms = Terms { exploration: Exploration::NONE, wait_s, ..policy.terms() };
+        policy
+            .decide_under(&terms, &context.as_context(), &[true; 3], 0.5, &mut scratch)
+            .map(|decision| decision.action)
+    };
+    assert_eq!(choice(&[]).expect("all may"), 1);
+    // By hand: 0.62 + 5 · 0.08 = 1.02 is more than the small model's 0.82.
+    assert_eq!(choice(&[0.0, 5.0, 0.0]).expect("all may"), 2);
+    assert!(choice(&[0.0]).is_err(), "a wait for each, or none");
 }
 
 #[test]

@@ -42,7 +42,9 @@ pub use exploration::{Exploration, floor_share, inverse_gap_weights};
 pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, NUMERIC_CLIP};
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
-pub use policy::{Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch};
+pub use policy::{
+    Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms,
+};
 pub use posterior::Posterior;
 pub use signature::{
     OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,

@@ -140,6 +140,9 @@ pub struct PolicySpec {
     /// Models without evidence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub probation: Vec<Probation>,
+    /// Utility lost per second of waiting that a request says its pool would add; none where time counts for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub utility_per_s: Option<f64>,
 }
 
 impl PolicySpec {
@@ -174,12 +177,15 @@ impl PolicySpec {
             let numbers = self.exploration.problem().or_else(|| self.objective.problem());
             let numbers = numbers.or_else(|| self.strategy.problem());
             let numbers = numbers.or_else(|| self.preference.as_ref().and_then(Preference::problem));
-            self.features.problem().or_else(|| numbers.map(str::to_owned)).or_else(|| self.probation_problem())
+            self.features.problem().or_else(|| numbers.map(str::to_owned)).or_else(|| self.other_problem())
         };
         problem.map_or(Ok(()), |why| Err(PolicyError::Spec { why }))
     }
 
-    fn probation_problem(&self) -> Option<String> {
+    fn other_problem(&self) -> Option<String> {
+        if self.utility_per_s.is_some_and(|x| !x.is_finite() || x < 0.0) {
+            return Some("utility_per_s must be a finite number, zero or above".to_owned());
+        }
         let scaled = self.heads.has_corrections() || matches!(self.strategy, Strategy::Softmax { .. });
         if scaled && self.preference.is_none() {
             return Some("corrections and softmax need preference.usd_scale".to_owned());
@@ -198,6 +204,18 @@ impl PolicySpec {
         let shares: f64 = self.probation.iter().map(|model| model.share).sum();
         (shares >= 0.5).then(|| "probation shares must sum to less than 1/2".to_owned())
     }
+}
+
+/// The terms of one decision, where they are not the policy's own.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// How far to stray from the best guess; [`Exploration::NONE`] takes what looks best.
+    pub exploration: Exploration,
+    /// What to maximise: quality and cost are predicted apart, so a request may say what its dollars are worth.
+    pub objective: Objective,
+    /// Seconds that each action's pool would let the request wait beyond what it usually does, at [`PolicySpec::utility_per_s`] each;
+    /// empty where nobody knows.
+    pub wait_s: &'a [f64],
 }
 
 /// Reusable room for one decision at a time. After the first use with a policy nothing is allocated.
@@ -390,18 +408,22 @@ impl Policy {
         allowed: &[bool],
         scratch: &'s mut Scratch,
     ) -> Result<&'s [f64], PolicyError> {
-        self.propensities_under(self.spec.exploration, &self.spec.objective, context, allowed, scratch)
+        self.propensities_under(&self.terms(), context, allowed, scratch)
     }
 
-    /// The same, under another exploration than the policy's own ([`Exploration::NONE`] takes what looks best) and for another objective:
-    /// quality and cost are predicted apart, so a request may say what its dollars are worth.
+    /// The policy's own terms.
+    #[must_use]
+    pub fn terms(&self) -> Terms<'static> {
+        Terms { exploration: self.spec.exploration, objective: self.spec.objective, wait_s: &[] }
+    }
+
+    /// The same, under other terms than the policy's own.
     ///
     /// # Errors
-    /// As [`Policy::propensities`].
+    /// As [`Policy::propensities`], when the objective makes no sense, and when waits are given for some actions only.
     pub fn propensities_under<'s>(
         &self,
-        exploration: Exploration,
-        objective: &Objective,
+        terms: &Terms<'_>,
         context: &Context<'_>,
         allowed: &[bool],
         scratch: &'s mut Scratch,
@@ -413,10 +435,17 @@ impl Policy {
         if !allowed.contains(&true) {
             return Err(PolicyError::NothingAllowed);
         }
+        let Terms { exploration, objective, wait_s } = terms;
         if let Some(why) = objective.problem() {
             return Err(PolicyError::Spec { why: why.to_owned() });
         }
+        if !wait_s.is_empty() && wait_s.len() != expected {
+            return Err(PolicyError::AllowedLength { expected, found: wait_s.len() });
+        }
         self.score(objective, context, scratch);
+        if let Some(per_s) = self.spec.utility_per_s {
+            scratch.utility.iter_mut().zip(*wait_s).for_each(|(utility, wait_s)| *utility -= per_s * wait_s);
+        }
         // Models on probation get their share, and the others what is left; where nothing is explored they get none.
         let on_probation = |action: usize| allowed[action] && self.probation[action] > 0.0;
         let others = (0..expected).any(|action| allowed[action] && !on_probation(action));
@@ -424,7 +453,7 @@ impl Policy {
         for action in 0..expected {
             scratch.settled[action] = allowed[action] && !(others && on_probation(action));
         }
-        self.weigh(exploration, objective, scratch);
+        self.weigh(*exploration, objective, scratch);
         if others && explores {
             let shares: f64 = (0..expected).filter(|&action| on_probation(action)).map(|a| self.probation[a]).sum();
             for action in 0..expected {
@@ -468,17 +497,16 @@ impl Policy {
         u: f64,
         scratch: &mut Scratch,
     ) -> Result<Decision, PolicyError> {
-        self.decide_under(self.spec.exploration, &self.spec.objective, context, allowed, u, scratch)
+        self.decide_under(&self.terms(), context, allowed, u, scratch)
     }
 
-    /// The same, under another exploration than the policy's own, and for another objective.
+    /// The same, under other terms than the policy's own.
     ///
     /// # Errors
-    /// As [`Policy::decide`], and when the objective makes no sense.
+    /// As [`Policy::decide`] and [`Policy::propensities_under`].
     pub fn decide_under(
         &self,
-        exploration: Exploration,
-        objective: &Objective,
+        terms: &Terms<'_>,
         context: &Context<'_>,
         allowed: &[bool],
         u: f64,
@@ -487,7 +515,7 @@ impl Policy {
         if !(0.0..1.0).contains(&u) {
             return Err(PolicyError::Draw(u));
         }
-        let propensities = self.propensities_under(exploration, objective, context, allowed, scratch)?;
+        let propensities = self.propensities_under(terms, context, allowed, scratch)?;
         let action = inverse_cdf(propensities, u).ok_or(PolicyError::NothingAllowed)?;
         Ok(Decision { action, propensity: propensities[action] })
     }

@@ -440,6 +440,7 @@ fn policy_for(models: &[&str], favourite: usize, gamma: f64) -> Policy {
         strategy: Strategy::default(),
         preference: None,
         probation: Vec::new(),
+        utility_per_s: None,
         features,
     };
     let outputs = 2 * models.len();

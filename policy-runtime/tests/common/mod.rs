@@ -26,6 +26,7 @@ pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
         strategy: Strategy::default(),
         preference: None,
         probation: Vec::new(),
+        utility_per_s: None,
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a router may ask, and a clear word about what it may not. Prompts end up in wrong fields, so a refusal names
 //! fields and never repeats a value.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use weir_policy_runtime::OwnedContext;
@@ -27,6 +29,9 @@ pub(super) struct Ask {
     pub flagged: Option<bool>,
     /// Utility lost per US dollar, in the place of the policy's own: what this request's dollars are worth.
     pub usd_weight: Option<f64>,
+    /// By model, how much longer than usual its pool would let the request wait now, seconds.
+    #[serde(default)]
+    pub wait_s: BTreeMap<String, f64>,
 }
 
 impl Ask {
@@ -51,10 +56,20 @@ impl Ask {
         if ask.usd_weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
             return Err("usd_weight is below 0: give what a dollar is worth in units of quality, from 0".to_owned());
         }
+        if ask.wait_s.len() > MAX_CANDIDATES || ask.wait_s.values().any(|wait| !wait.is_finite() || *wait < 0.0) {
+            return Err(format!(
+                "wait_s is to hold a number of seconds from 0 for each of at most {MAX_CANDIDATES} models"
+            ));
+        }
         if ask.candidates.as_ref().is_some_and(|candidates| candidates.len() > MAX_CANDIDATES) {
             return Err(format!("candidates has more than {MAX_CANDIDATES} names: send fewer, or leave it out"));
         }
         Ok(ask)
+    }
+
+    /// How much longer than usual the model's pool would let the request wait, seconds.
+    pub(super) fn wait_s(&self, model: &str) -> f64 {
+        self.wait_s.get(model).copied().unwrap_or_default()
     }
 
     pub(super) fn tenant(&self) -> &str {
@@ -113,6 +128,7 @@ const ASK: &[(&str, Kind)] = &[
     ("candidates", Kind::Texts),
     ("flagged", Kind::Flag),
     ("usd_weight", Kind::Number),
+    ("wait_s", Kind::Object),
 ];
 
 const CONTEXT: &[(&str, Kind)] = &[

@@ -22,6 +22,30 @@ const UNNAMED_MAX: usize = 10_000;
 /// Stands for every tenant that is not named, each with a budget of its own.
 const ANY: &str = "*";
 
+/// Whose budget a decision is charged to: its tenant's, or that of a slice of it that has one of its own.
+#[derive(Debug, Clone, Copy)]
+struct Account<'a> {
+    tenant: &'a str,
+    domain: Option<&'a str>,
+}
+
+impl<'a> Account<'a> {
+    fn of(ask: &'a Ask) -> Self {
+        Self { tenant: ask.tenant(), domain: ask.context.domain.as_deref() }
+    }
+
+    /// The name that its spending stands under, and its budget a day; no budget is no exploration.
+    fn budget(self, per_day: &HashMap<String, f64>) -> (String, Option<f64>) {
+        let slices = self.domain.into_iter().flat_map(|domain| {
+            let own = format!("{}/{domain}", self.tenant);
+            [(own.clone(), own.clone()), (format!("{ANY}/{domain}"), own)]
+        });
+        let whole = [(self.tenant.to_owned(), self.tenant.to_owned()), (ANY.to_owned(), self.tenant.to_owned())];
+        let named = slices.chain(whole).find_map(|(name, account)| Some((account, Some(*per_day.get(&name)?))));
+        named.unwrap_or_else(|| (self.tenant.to_owned(), None))
+    }
+}
+
 /// Budgets, and what of them is spent today.
 #[derive(Debug, Default)]
 pub(super) struct Explorer {
@@ -31,7 +55,7 @@ pub(super) struct Explorer {
 }
 
 impl Explorer {
-    /// From `TENANT=LOSS`, each.
+    /// From `TENANT=LOSS` or `TENANT/DOMAIN=LOSS`, each.
     pub(super) fn parse(budgets: &[String]) -> Result<Self> {
         let mut per_day = HashMap::new();
         for text in budgets {
@@ -40,7 +64,7 @@ impl Explorer {
                 parsed.filter(|(tenant, loss)| !tenant.is_empty() && loss.is_finite() && *loss >= 0.0)
             else {
                 return Err(Failure::user(format!(
-                    "--explore {text} is not TENANT=LOSS, a tenant (or *) and what exploring may cost it a day in units of utility"
+                    "--explore {text} is not TENANT=LOSS or TENANT/DOMAIN=LOSS, a tenant (or *) and what exploring may cost it a day in units of utility"
                 )));
             };
             per_day.insert(tenant.to_owned(), loss);
@@ -54,6 +78,7 @@ impl Explorer {
         struct Spent {
             decided_ms: i64,
             tenant: Option<String>,
+            domain: Option<String>,
             expected_loss: Option<f64>,
         }
         if self.per_day.is_empty() || !log.is_file() {
@@ -67,7 +92,8 @@ impl Explorer {
             let Ok(spent) = serde_json::from_slice::<Spent>(&line.map_err(unreadable)?) else { continue };
             if UtcDay::of_ms(spent.decided_ms) == today {
                 let tenant = spent.tenant.as_deref().unwrap_or(Ask::NO_TENANT);
-                self.book(tenant, spent.expected_loss.unwrap_or_default(), today);
+                let account = Account { tenant, domain: spent.domain.as_deref() };
+                self.book(account, spent.expected_loss.unwrap_or_default(), today);
             }
         }
         Ok(())
@@ -75,35 +101,35 @@ impl Explorer {
 
     /// How the decision may be drawn: by the policy's own exploration, or not at all.
     pub(super) fn allows(&mut self, ask: &Ask, of_policy: Exploration, today: UtcDay) -> Exploration {
-        if ask.flagged == Some(true) || self.left(ask.tenant(), today).is_none_or(|left| left <= 0.0) {
+        if ask.flagged == Some(true) || self.left(Account::of(ask), today).is_none_or(|left| left <= 0.0) {
             return Exploration::NONE;
         }
         of_policy
     }
 
-    /// What is left of a tenant's budget today; `None` where it has none.
-    fn left(&mut self, tenant: &str, today: UtcDay) -> Option<f64> {
+    /// What is left of an account's budget today; `None` where it has none.
+    fn left(&mut self, account: Account<'_>, today: UtcDay) -> Option<f64> {
         self.turn_to(today);
-        let named = self.per_day.get(tenant);
-        let spent = self.spent.get(tenant).copied();
-        if named.is_none() && spent.is_none() && self.spent.len() >= UNNAMED_MAX {
+        let (name, budget) = account.budget(&self.per_day);
+        let spent = self.spent.get(&name).copied();
+        if !self.per_day.contains_key(&name) && spent.is_none() && self.spent.len() >= UNNAMED_MAX {
             return None;
         }
-        Some(named.or_else(|| self.per_day.get(ANY))? - spent.unwrap_or_default())
+        Some(budget? - spent.unwrap_or_default())
     }
 
     /// Books what a decision is expected to cost.
-    pub(super) fn charge(&mut self, tenant: &str, expected_loss: f64, today: UtcDay) {
+    pub(super) fn charge(&mut self, ask: &Ask, expected_loss: f64, today: UtcDay) {
         if expected_loss > 0.0 {
-            self.book(tenant, expected_loss, today);
+            self.book(Account::of(ask), expected_loss, today);
             events::charged(expected_loss);
         }
     }
 
-    fn book(&mut self, tenant: &str, expected_loss: f64, today: UtcDay) {
+    fn book(&mut self, account: Account<'_>, expected_loss: f64, today: UtcDay) {
         self.turn_to(today);
         if expected_loss > 0.0 {
-            *self.spent.entry(tenant.to_owned()).or_default() += expected_loss;
+            *self.spent.entry(account.budget(&self.per_day).0).or_default() += expected_loss;
         }
     }
 
@@ -149,13 +175,27 @@ mod tests {
     #[test]
     fn a_budget_ends_exploration_until_the_next_day() {
         let mut explorer = Explorer::parse(&["*=1".to_owned()]).unwrap();
-        explorer.charge("a", 0.6, today());
+        explorer.charge(&ask(r#"{"tenant": "a"}"#), 0.6, today());
         assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), OF_POLICY);
-        explorer.charge("a", 0.6, today());
+        explorer.charge(&ask(r#"{"tenant": "a"}"#), 0.6, today());
         assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), Exploration::NONE);
         assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), OF_POLICY, today()), OF_POLICY, "each has its own");
         let tomorrow = UtcDay::parse("2026-12-01").unwrap();
         assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, tomorrow), OF_POLICY);
+    }
+
+    #[test]
+    fn a_slice_may_have_a_budget_of_its_own_or_none_at_all() {
+        let mut explorer =
+            Explorer::parse(&["a=1".to_owned(), "a/law=0.1".to_owned(), "*/health=0".to_owned()]).unwrap();
+        let of = |domain: &str| ask(&format!(r#"{{"tenant": "a", "context": {{"domain": "{domain}"}}}}"#));
+        assert_eq!(explorer.allows(&of("health"), OF_POLICY, today()), Exploration::NONE);
+        assert_eq!(explorer.allows(&of("law"), OF_POLICY, today()), OF_POLICY);
+        explorer.charge(&of("law"), 0.2, today());
+        assert_eq!(explorer.allows(&of("law"), OF_POLICY, today()), Exploration::NONE, "its own is spent");
+        assert_eq!(explorer.allows(&of("code"), OF_POLICY, today()), OF_POLICY, "the tenant's is not");
+        let other = ask(r#"{"tenant": "b", "context": {"domain": "code"}}"#);
+        assert_eq!(explorer.allows(&other, OF_POLICY, today()), Exploration::NONE);
     }
 
     #[test]
@@ -169,7 +209,8 @@ mod tests {
         std::fs::write(&log, lines).unwrap();
         let mut explorer = Explorer::parse(&["a=1".to_owned()]).unwrap();
         explorer.recall(&log, today()).unwrap();
-        assert!((explorer.left("a", today()).unwrap() - 0.3).abs() < 1e-12);
+        let left = explorer.left(Account { tenant: "a", domain: None }, today());
+        assert!((left.unwrap() - 0.3).abs() < 1e-12);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) struct Line<'a> {
     /// Pseudonym; the session's own id stays with the caller.
     pub session_id: Option<&'a str>,
     pub tenant: Option<&'a str>,
+    pub domain: Option<&'a str>,
     pub intended_model: &'a str,
     pub propensity: Option<f64>,
     pub policy_version: &'a str,
@@ -84,6 +85,7 @@ mod tests {
             request_id: None,
             session_id: None,
             tenant: None,
+            domain: None,
             intended_model: model,
             propensity: Some(1.0),
             policy_version: "sha256:0",

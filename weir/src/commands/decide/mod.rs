@@ -28,7 +28,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_policy_publisher::keys;
-use weir_policy_runtime::{Exploration, KnobTable, Objective, Scratch, Trust, sticky_uniform_of};
+use weir_policy_runtime::{Exploration, KnobTable, Objective, Scratch, Terms, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
 use weir_store::{Keyring, UtcDay};
 
@@ -310,6 +310,7 @@ impl Sidecar {
         } else {
             self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today())
         };
+        let waits: Vec<f64> = actions.iter().map(|action| ask.wait_s(&action.model)).collect();
         let objective = Objective {
             usd: ask.usd_weight.unwrap_or(loaded.policy.spec().objective.usd),
             ..loaded.policy.spec().objective
@@ -318,7 +319,13 @@ impl Sidecar {
             let uniform = self.uniform(ask, leaves);
             let decision = loaded
                 .policy
-                .decide_under(exploration, &objective, &ask.context.as_context(), &allowed, uniform, scratch)
+                .decide_under(
+                    &Terms { exploration, objective, wait_s: &waits },
+                    &ask.context.as_context(),
+                    &allowed,
+                    uniform,
+                    scratch,
+                )
                 .map_err(Failure::user)?;
             // All that could have been chosen, those with probability 0 too: a reader of the log must see what it cannot judge.
             let candidates = actions
@@ -371,6 +378,7 @@ impl Desk {
             request_id: ask.request_id.as_deref(),
             session_id: session.map(|session| session.logged.as_str()),
             tenant: ask.tenant.as_deref(),
+            domain: ask.context.domain.as_deref(),
             intended_model: &answer.model,
             propensity: answer.propensity,
             policy_version: &answer.policy_id,
@@ -378,7 +386,7 @@ impl Desk {
             expected_loss: Some(answer.expected_loss).filter(|loss| *loss > 0.0),
             usd_weight: ask.usd_weight.filter(|_| !answer.sticky),
         })?;
-        self.explorer.charge(ask.tenant(), answer.expected_loss, UtcDay::today());
+        self.explorer.charge(ask, answer.expected_loss, UtcDay::today());
         Ok(())
     }
 }
