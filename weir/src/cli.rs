@@ -745,9 +745,9 @@ pub struct DecideArgs {
     #[arg(long)]
     pub salt: Option<String>,
     /// Explore with this tenant's sessions, by the policy's own probabilities, until that is expected to have cost LOSS today, in units
-    /// of the policy's utility. Once for each tenant; * is each one that is not named. Without it every decision takes what looks best,
-    /// and the logs cannot judge another policy.
-    #[arg(long, value_name = "TENANT=LOSS")]
+    /// of the policy's utility. Once for each tenant; * is each one that is not named. TENANT/DOMAIN has a budget of its own, 0 for none.
+    /// Without it every decision takes what looks best, and the logs cannot judge another policy.
+    #[arg(long, value_name = "TENANT[/DOMAIN]=LOSS")]
     pub explore: Vec<String>,
     /// Of requests that seek facts, keep models away that are shown to hallucinate in more than this share of answers on the
     /// subject, by the policy's table of reputations (above 0 and up to 1).
