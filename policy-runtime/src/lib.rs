@@ -37,8 +37,8 @@ pub use bundle::{
 };
 pub use cascade::{
     AcceptModel, Answer, AnswerFeature, AnswerField, CASCADE_FILE, CASCADE_SCHEMA, Cascade, CascadeAction,
-    CascadeDecision, CascadeEvidence, CascadeReason, CascadeRequest, EscalationGate, Fallback, MidTier, PoolLimits,
-    PoolState,
+    CascadeDecision, CascadeEvidence, CascadeReason, CascadeRequest, EscalationGate, Fallback, LOGISTIC_SHARE, MidTier,
+    PoolLimits, PoolState,
 };
 pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};

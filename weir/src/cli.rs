@@ -618,6 +618,10 @@ pub struct EvaluateArgs {
     /// pairs.parquet (a weak and a strong model) is judged as RouteLLM does.
     #[arg(long, value_name = "DIR")]
     pub matrix: Option<PathBuf>,
+    /// With --matrix: judge cascades from a cheap to the best model instead, with a promise on what they lose, beside routers that choose
+    /// once.
+    #[arg(long, requires = "matrix", conflicts_with = "bundle")]
+    pub cascade: bool,
     /// A file of logged decisions (.parquet, .csv, .jsonl) with the columns reward, propensity and target_probability: judge the target
     /// policy with every estimator. Optional columns: q_logged and q_policy, cluster, unsupported_mass, group_propensity and
     /// group_target_probability.

@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::context::Context;
 use crate::features::{FeatureSpec, NUMERIC_CLIP};
 
+/// Share of the logistic probability in the accept score. Calibration makes equal what it cannot tell apart; this keeps such scores in
+/// their order, so that a threshold can lie between them, and moves none by more than itself.
+pub const LOGISTIC_SHARE: f64 = 0.01;
+
 /// What is known of the cheap answer. Missing is missing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,7 +52,8 @@ pub struct AnswerFeature {
     pub std: f64,
 }
 
-/// `P(good enough) = calibration(1 / (1 + exp(-(bias + weights · x))))`, `x` the columns of the context, then those of the answer.
+/// The accept score, an estimate of `P(good enough)`: with `x` the columns of the context, then those of the answer,
+/// `p = 1 / (1 + exp(-(bias + weights · x)))` and `score = (1 - share) calibration(p) + share p`, `share` [`LOGISTIC_SHARE`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AcceptModel {
@@ -113,9 +118,13 @@ impl AcceptModel {
         1.0 / (1.0 + (-logit).exp())
     }
 
-    /// What calibration makes of such a probability.
+    /// The score that such a probability comes to. It rises with it, strictly.
     #[must_use]
     pub fn calibrated(&self, raw: f64) -> f64 {
+        (1.0 - LOGISTIC_SHARE) * self.on_the_line(raw) + LOGISTIC_SHARE * raw
+    }
+
+    fn on_the_line(&self, raw: f64) -> f64 {
         let corners = &self.calibration;
         let right = corners.partition_point(|corner| corner.0 < raw);
         match (right.checked_sub(1).map(|left| corners[left]), corners.get(right)) {

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use accept::{AcceptModel, Answer, AnswerFeature, AnswerField};
+pub use accept::{AcceptModel, Answer, AnswerFeature, AnswerField, LOGISTIC_SHARE};
 pub use decide::{CascadeAction, CascadeDecision, CascadeReason, CascadeRequest};
 pub use gate::{EscalationGate, PoolLimits, PoolState};
 
