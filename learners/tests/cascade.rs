@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::cascade::{
-    AcceptConfig, AcceptRow, CascadeLoss, JudgedAnswer, RiskBound, RiskConfig, betting, calibration_corners,
-    choose_threshold, fit_accept, hoeffding_bentkus, isotonic, levels,
+    AcceptConfig, AcceptRow, CascadeLearning, CascadeLoss, JudgedAnswer, RiskBound, RiskConfig, betting,
+    calibration_corners, choose_threshold, fit_accept, hoeffding_bentkus, isotonic, learn_cascade, levels,
 };
 use weir_learners::matrix::{
     CascadeConfig, CascadeReport, Matrix, MatrixQuery, cascade_experiment, load_llmrouter, load_pairs,
 };
+use weir_learners::{Sample, TrainingSet};
 use weir_policy_runtime::{
     Action, Answer, AnswerField, CASCADE_SCHEMA, Cascade, CascadeEvidence, OwnedContext, PoolLimits,
 };
@@ -131,7 +132,8 @@ fn round((x, y): (f64, f64)) -> (f64, f64) {
 }
 
 /// Cheap answers that are right with the probability of their score, uniform on [0, 1], beside a strong model that is right in nine of ten,
-/// each repeated `copies` times. With u = 1 - t, serving from t on loses 0.9 u² / 2 of harm and u² / 2 - 0.1 u net.
+/// each repeated `copies` times. With u = 1 - t, serving from t on loses 0.9 u² / 2 of harm, u² / 2 - 0.1 u net,
+/// and u² / 2 of shortfall.
 fn synthetic(seed: u64, clusters: usize, copies: usize, loss: CascadeLoss) -> Vec<JudgedAnswer> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut answers = Vec::new();
@@ -149,6 +151,7 @@ fn true_risk(threshold: f64, loss: CascadeLoss) -> f64 {
     match loss {
         CascadeLoss::Harm => 0.45 * u * u,
         CascadeLoss::Net => 0.5 * u * u - 0.1 * u,
+        CascadeLoss::Shortfall => 0.5 * u * u,
     }
 }
 
@@ -180,6 +183,7 @@ fn the_risk_passes_alpha_in_no_more_seeds_than_promised() {
         (RiskConfig { bound: RiskBound::Betting, ..HARM }, 600, 0.2),
         (RiskConfig { delta: 0.02, alpha: 0.02, ..HARM }, 2_000, 0.1),
         (RiskConfig { bound: RiskBound::HoeffdingBentkus, ..NET }, 4_000, 0.2),
+        (RiskConfig { loss: CascadeLoss::Shortfall, ..HARM }, 600, 0.2),
     ] {
         let (exceeded, served) = tried(&risk, clusters, 1, false);
         println!("{risk:?}, {clusters} clusters: above alpha in {exceeded:.4}, served {served:.3}");
@@ -411,4 +415,87 @@ async fn cascades_on_nine_models_keep_their_promise() {
     let report = cascade_experiment(&matrix, &config).expect("the experiment runs");
     println!("{}", report.to_markdown());
     keeps_its_promise(&report);
+}
+
+/// Requests whose cheap answer is good with a probability that rises from 0 to 1 with the length of the prompt; long ones get the cheap model
+/// more often, so that a plain mean over its answers would be wrong.
+fn logs(seed: u64, decisions: usize) -> TrainingSet {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
+    let sample = |n: usize| {
+        let ease: f64 = rng.random();
+        let asks_cheap = 0.2 + 0.6 * ease;
+        let is_cheap = rng.random::<f64>() < asks_cheap;
+        let good = if is_cheap { ease } else { 0.95 };
+        Sample {
+            // The log odds are half of ln(tokens) - 4, away from the ends: a logistic curve.
+            context: OwnedContext {
+                prompt_tokens: Some((8.0 + 2.0 * (ease / (1.0 - ease)).ln().clamp(-3.5, 3.5)).exp() as u32),
+                ..OwnedContext::default()
+            },
+            action: usize::from(!is_cheap),
+            executed_as_intended: true,
+            propensity: Some(if is_cheap { asks_cheap } else { 1.0 - asks_cheap }),
+            quality: Some(f64::from(u8::from(rng.random::<f64>() < good))),
+            cluster: format!("s{n}"),
+            time_ms: n as i64,
+            ..Sample::default()
+        }
+    };
+    let samples = (0..decisions).map(sample).collect();
+    TrainingSet { actions: ["cheap", "strong"].map(action).to_vec(), samples, ..TrainingSet::default() }
+}
+
+#[test]
+fn logs_of_one_answer_each_teach_a_threshold_that_keeps_its_promise() {
+    // Served from an ease of t on, the shortfall over all requests is (1 - t)² / 2: 0.05 at t = 0.684, 32 % served.
+    let config = CascadeLearning { weight_max: 5.0, ..CascadeLearning::default() };
+    let (mut exceeded, mut served, seeds) = (0, 0.0, 100);
+    for seed in 0..seeds {
+        let learned = learn_cascade(&logs(seed, 4_000), "cheap", "strong", &config).unwrap();
+        if seed == 0 {
+            println!("{}", learned.to_text());
+        }
+        assert!(learned.cheap_quality.covers(0.5) || seed > 0, "{:?}", learned.cheap_quality);
+        // The score is a function of ease alone: what it serves is all above some ease, found on fresh requests.
+        let mut scratch = Vec::new();
+        let fresh = logs(seed + 1_000, 4_000);
+        let is_served = |sample: &&Sample| {
+            let score = learned.accept.score(&sample.context.as_context(), &Answer::default(), &mut scratch);
+            learned.choice.threshold.is_some_and(|threshold| score >= threshold)
+        };
+        let share = fresh.samples.iter().filter(is_served).count() as f64 / 4_000.0;
+        exceeded += usize::from(share * share / 2.0 > config.alpha + 0.004);
+        served += share / seeds as f64;
+        assert!((1.0 - learned.choice.escalation_rate - share).abs() < 0.08, "{learned:?}");
+    }
+    println!("above alpha in {exceeded} of {seeds}, served {served:.3}");
+    assert!(exceeded <= 15, "{exceeded} of {seeds} where 10 are promised");
+    assert!(served > 0.2, "{served}");
+}
+
+#[test]
+fn logs_that_cannot_promise_anything_are_refused_in_words() {
+    let config = CascadeLearning { weight_max: 5.0, ..CascadeLearning::default() };
+    let refusal = |set: &TrainingSet, config: &CascadeLearning| {
+        learn_cascade(set, "cheap", "strong", config).unwrap_err().to_string()
+    };
+    let set = logs(1, 4_000);
+    let unknown = learn_cascade(&set, "cheap", "another", &config).unwrap_err().to_string();
+    assert!(unknown.contains("the models are cheap, strong"), "{unknown}");
+    assert!(learn_cascade(&set, "cheap", "cheap", &config).unwrap_err().to_string().contains("two models"));
+    let wrong = CascadeLearning { weight_max: 2.0, ..CascadeLearning::default() };
+    assert!(refusal(&set, &wrong).contains("below 1 / 2"));
+    let changed = |change: &dyn Fn(&mut Sample)| {
+        let mut set = set.clone();
+        set.samples.iter_mut().for_each(change);
+        set
+    };
+    assert!(refusal(&changed(&|sample| sample.propensity_is_estimated = true), &config).contains("estimated"));
+    assert!(refusal(&changed(&|sample| sample.propensity = None), &config).contains("cannot say"));
+    // A router that says it asks the cheap model half as often as it does.
+    let lying =
+        changed(&|sample| sample.propensity = sample.propensity.map(|p| if sample.action == 0 { p / 2.0 } else { p }));
+    assert!(refusal(&lying, &CascadeLearning { weight_max: 10.0, ..config.clone() }).contains("cannot say"));
+    assert!(refusal(&logs(1, 60), &config).contains("50 are needed"));
 }

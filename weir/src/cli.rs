@@ -596,7 +596,13 @@ pub enum LearnKind {
         /// Share of the blocks that may be pinned.
         #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
         kv_pinned: f64,
+        /// A cascade that `weir learn cascade` wrote: the bundle then brings it.
+        #[arg(long, value_name = "FILE")]
+        cascade: Option<PathBuf>,
     },
+    /// When the cheap model's answer will do: an accept score, and the least threshold that is shown to be safe, from logged requests
+    /// with propensities. Writes cascade.json, whose limits and fallbacks are the operator's to change.
+    Cascade(CascadeArgs),
     /// A hallucination estimator from a labelled set.
     Hallucination {
         /// Parquet files or folders with the columns id, dataset, context, response and label (1 is hallucinated).
@@ -608,6 +614,31 @@ pub enum LearnKind {
         #[arg(long, default_value_t = 7)]
         seed: u64,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct CascadeArgs {
+    /// The model that answers first.
+    #[arg(long, value_name = "MODEL")]
+    pub cheap: String,
+    /// The model that is escalated to.
+    #[arg(long, value_name = "MODEL")]
+    pub strong: String,
+    /// Quality that the answers served may lack to perfect ones, on average over all requests.
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE", value_parser = share)]
+    pub alpha: f64,
+    /// Probability with which they may lack more.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE", value_parser = share)]
+    pub delta: f64,
+    /// The largest weight that the router's exploration allows: 1 through the least probability with which it asks the cheap model.
+    #[arg(long, default_value_t = 20.0, value_name = "WEIGHT")]
+    pub weight_max: f64,
+    /// Only requests whose gateway tag NAME has this VALUE.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tag: Option<String>,
+    /// Where the file goes.
+    #[arg(long)]
+    pub out: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -93,17 +93,13 @@ pub fn fit_accept(rows: &[AcceptRow], config: &AcceptConfig) -> Result<AcceptFit
     }
     if rows.len() < ROWS_MIN {
         let found = rows.len();
-        return Err(LearnError::NotEnoughData(format!(
-            "{found} cheap answers with a quality, and {ROWS_MIN} are needed"
-        )));
+        return Err(LearnError::NoCascade(format!("{found} cheap answers with a quality, and {ROWS_MIN} are needed")));
     }
     if !rows.iter().all(|row| (0.0..=1.0).contains(&row.good)) {
-        return Err(LearnError::NotEnoughData(
-            "a cheap answer's goodness is outside [0, 1]: bring it there".to_owned(),
-        ));
+        return Err(LearnError::NoCascade("a cheap answer's goodness is outside [0, 1]: bring it there".to_owned()));
     }
     if rows.iter().all(|row| row.good == rows[0].good) {
-        return Err(LearnError::NotEnoughData(
+        return Err(LearnError::NoCascade(
             "all cheap answers are equally good: there is nothing to tell apart".to_owned(),
         ));
     }
@@ -203,7 +199,7 @@ fn held_out_scores(design: &Design, good: &[f64], fold: &[usize], folds: usize, 
     for held_out in 0..folds {
         let (judged, fitted): (Vec<usize>, Vec<usize>) = (0..good.len()).partition(|row| fold[*row] == held_out);
         if fitted.is_empty() {
-            return Err(LearnError::NotEnoughData("all cheap answers are of one cluster".to_owned()));
+            return Err(LearnError::NoCascade("all cheap answers are of one cluster".to_owned()));
         }
         let model = logistic::fit(design, good, &fitted, penalties)?;
         judged.iter().for_each(|&row| raw[row] = model.probability(design.row(row)));

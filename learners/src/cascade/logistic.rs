@@ -64,7 +64,7 @@ pub(super) fn fit(design: &Design, good: &[f64], rows: &[usize], ridges: &[f64])
             None => break,
         }
     }
-    Err(LearnError::NotEnoughData(
+    Err(LearnError::NoCascade(
         "the accept score's fit does not settle: look for absurd values in the features".to_owned(),
     ))
 }

@@ -19,6 +19,8 @@ pub enum CascadeLoss {
     Harm,
     /// `strong - cheap`: they make up for others. Within [-1, 1].
     Net,
+    /// `1 - cheap`: what the cheap answer lacks to a perfect one, at least as much as either of the others. Within [0, 1].
+    Shortfall,
 }
 
 impl CascadeLoss {
@@ -28,6 +30,7 @@ impl CascadeLoss {
         match self {
             Self::Harm => (strong_quality - cheap_quality).max(0.0),
             Self::Net => strong_quality - cheap_quality,
+            Self::Shortfall => 1.0 - cheap_quality,
         }
     }
 
@@ -37,13 +40,14 @@ impl CascadeLoss {
         match self {
             Self::Harm => "harm",
             Self::Net => "net",
+            Self::Shortfall => "shortfall",
         }
     }
 
     /// A loss, or a mean of losses, on [0, 1].
     fn to_unit(self, loss: f64) -> f64 {
         match self {
-            Self::Harm => loss,
+            Self::Harm | Self::Shortfall => loss,
             Self::Net => f64::midpoint(loss, 1.0),
         }
     }

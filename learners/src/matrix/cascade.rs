@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::hash_embedding::hash_embedding;
 use weir_policy_runtime::{Answer, OwnedContext};
 
-use super::cascade_report::{CascadeReport, CascadeScore, Guarantee};
+use super::cascade_arms::{Arm, Query, scored};
+use super::cascade_report::{CascadeReport, Guarantee};
 use super::data::Matrix;
 use super::experiment::context;
-use super::report::bootstrap_means;
 use crate::cascade::{
     AcceptConfig, AcceptFit, AcceptRow, CascadeLoss, JudgedAnswer, RiskBound, RiskConfig, ThresholdChoice,
     choose_threshold, fit_accept, levels,
@@ -80,30 +80,6 @@ const PROMISES: [(CascadeLoss, RiskBound, bool); 3] = [
     (CascadeLoss::Net, RiskBound::HoeffdingBentkus, false),
 ];
 
-/// One query: both models' quality and cost, and what the scores say before and after the cheap answer.
-struct Query {
-    cheap: f64,
-    strong: f64,
-    cheap_usd: f64,
-    strong_usd: f64,
-    accept_score: f64,
-    router_score: f64,
-}
-
-impl Query {
-    fn judged(&self, score: f64, cluster: usize, loss: CascadeLoss) -> JudgedAnswer {
-        JudgedAnswer { score, loss: loss.of(self.cheap, self.strong), cluster }
-    }
-
-    fn accept(&self) -> f64 {
-        self.accept_score
-    }
-
-    fn route(&self) -> f64 {
-        self.router_score
-    }
-}
-
 /// Runs the experiment: the strong model is the best of the first part, the cheap one the best at half of its cost or less.
 ///
 /// # Errors
@@ -144,7 +120,7 @@ pub fn cascade_experiment(matrix: &Matrix, config: &CascadeConfig) -> Result<Cas
     let population: Vec<Query> = others.iter().map(query).collect();
     let (calibrate, test) = population.split_at(calibrated);
     if test.len() < PART_QUERIES_MIN || calibrate.len() < PART_QUERIES_MIN {
-        return Err(LearnError::NotEnoughData(format!(
+        return Err(LearnError::NoCascade(format!(
             "{} queries to test thresholds on and {} to judge on are too few: at least {PART_QUERIES_MIN} each are needed",
             calibrate.len(),
             test.len()
@@ -158,9 +134,9 @@ pub fn cascade_experiment(matrix: &Matrix, config: &CascadeConfig) -> Result<Cas
             let risk = RiskConfig { loss, bound, alpha, delta: config.delta };
             guarantees.push(tried(&population, calibrated, &accept_levels, &risk, config, &mut rng));
             if is_shown {
-                let chosen = threshold(calibrate, Query::accept, &accept_levels, &risk);
+                let chosen = threshold(calibrate, |query| query.accept_score, &accept_levels, &risk);
                 arms.push(Arm::cascade(test, &risk, chosen));
-                let chosen = threshold(calibrate, Query::route, &router_levels, &risk);
+                let chosen = threshold(calibrate, |query| query.router_score, &router_levels, &risk);
                 arms.push(Arm::router(test, &risk, chosen));
             }
         }
@@ -218,7 +194,7 @@ fn pair(matrix: &Matrix, train: &[usize], config: &CascadeConfig) -> Result<(usi
     };
     let cheap = best(&mut (0..quality.len()).filter(affordable)).filter(|cheap| *cheap != strong);
     cheap.map(|cheap| (cheap, strong)).ok_or_else(|| {
-        LearnError::NotEnoughData(format!(
+        LearnError::NoCascade(format!(
             "no model costs half of {} or less, which is the best on the training queries: there is nothing to cascade from",
             matrix.models[strong].model
         ))
@@ -306,75 +282,4 @@ fn tried(
         found.escalated_mean += draw * escalated;
     }
     found
-}
-
-/// A policy on the test queries: what each of them earns, loses and costs.
-struct Arm {
-    policy: String,
-    promise: Option<RiskConfig>,
-    threshold: Option<f64>,
-    /// Quality, quality over the strong model, loss, cost and share of strong calls, by query.
-    columns: [Vec<f64>; 5],
-}
-
-impl Arm {
-    /// `strong` says who is asked for the final answer, `pays` whether the cheap model was asked too.
-    fn new(policy: &str, test: &[Query], loss: CascadeLoss, asks: impl Fn(&Query) -> (bool, bool)) -> Self {
-        let mut columns: [Vec<f64>; 5] = Default::default();
-        for query in test {
-            let (strong, pays_cheap) = asks(query);
-            let quality = if strong { query.strong } else { query.cheap };
-            let lost = if strong { 0.0 } else { loss.of(query.cheap, query.strong) };
-            let usd = if strong { query.strong_usd } else { 0.0 } + if pays_cheap { query.cheap_usd } else { 0.0 };
-            let values = [quality, quality - query.strong, lost, usd, f64::from(u8::from(strong))];
-            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
-        }
-        Self { policy: policy.to_owned(), promise: None, threshold: None, columns }
-    }
-
-    fn strong(test: &[Query]) -> Self {
-        Self::new("always strong", test, CascadeLoss::Harm, |_| (true, false))
-    }
-
-    fn cheap(test: &[Query]) -> Self {
-        Self::new("always cheap", test, CascadeLoss::Harm, |_| (false, true))
-    }
-
-    /// The ceiling of any accept score.
-    fn knowing(test: &[Query]) -> Self {
-        Self::new("cascade that knows both answers", test, CascadeLoss::Harm, |query| {
-            (query.strong > query.cheap, true)
-        })
-    }
-
-    fn cascade(test: &[Query], risk: &RiskConfig, chosen: ThresholdChoice) -> Self {
-        let escalates = |query: &Query| chosen.threshold.is_none_or(|threshold| query.accept_score < threshold);
-        let arm = Self::new("cascade", test, risk.loss, |query| (escalates(query), true));
-        Self { promise: Some(*risk), threshold: chosen.threshold, ..arm }
-    }
-
-    /// One call each: the choice is made from the prompt alone.
-    fn router(test: &[Query], risk: &RiskConfig, chosen: ThresholdChoice) -> Self {
-        let goes_up = |query: &Query| chosen.threshold.is_none_or(|threshold| query.router_score < threshold);
-        let arm = Self::new("single-shot router", test, risk.loss, |query| (goes_up(query), !goes_up(query)));
-        Self { promise: Some(*risk), threshold: chosen.threshold, ..arm }
-    }
-}
-
-fn scored(arms: Vec<Arm>, config: &CascadeConfig) -> Vec<CascadeScore> {
-    let (named, columns): (Vec<_>, Vec<_>) =
-        arms.into_iter().map(|arm| ((arm.policy, arm.promise, arm.threshold), arm.columns)).unzip();
-    let columns: Vec<Vec<f64>> = columns.into_iter().flatten().collect();
-    let estimates = bootstrap_means(&columns, config.seed, config.bootstraps, config.confidence);
-    let scores = named.into_iter().zip(estimates.chunks(5)).map(|((policy, promise, threshold), of)| CascadeScore {
-        policy,
-        promise,
-        threshold,
-        quality: of[0],
-        quality_over_strong: of[1],
-        loss: of[2],
-        cost_usd: of[3],
-        strong_calls: of[4],
-    });
-    scores.collect()
 }

@@ -9,6 +9,7 @@
 
 mod area;
 mod cascade;
+mod cascade_arms;
 mod cascade_report;
 mod classic;
 mod coverage;
