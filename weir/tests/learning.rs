@@ -307,9 +307,9 @@ fn a_bundle_brings_a_table_of_retention_where_the_cache_is_named_and_prompts_hav
 fn a_cascade_is_learned_from_logs_and_travels_in_the_bundle() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    simulated(folder, "900");
+    simulated(folder, "4500");
     let learn = ["learn", "cascade", "--cheap", "mosaic-9b", "--strong", "summit-200b", "--out", "cascade.json"];
-    let learned = json(folder, &[&learn[..], &["--alpha", "0.3", "--json"]].concat());
+    let learned = json(folder, &[&learn[..], &["--alpha", "0.3", "--weight-max", "50", "--json"]].concat());
     assert!(learned["metrics"]["rows"].as_u64() >= Some(50) && learned["decisions"].as_u64() > Some(0), "{learned}");
     assert!(learned["choice"]["risk"].as_f64() <= Some(0.3), "{learned}");
     let text = std::fs::read_to_string(folder.join("cascade.json")).expect("it is written");
