@@ -63,7 +63,7 @@ fn binomial_cdf(k: f64, n: f64, p: f64) -> f64 {
 #[must_use]
 pub fn betting(losses: impl ExactSizeIterator<Item = f64>, alpha: f64, delta: f64) -> f64 {
     const AT_STAKE: f64 = 0.75;
-    if !(0.0..1.0).contains(&alpha) || !(delta > 0.0 && delta < 1.0) {
+    if !((0.0..1.0).contains(&alpha) && delta > 0.0 && delta < 1.0) {
         return 1.0;
     }
     let aim = 2.0 * (1.0 / delta).ln() / losses.len() as f64;
