@@ -6,6 +6,9 @@ pub enum LearnError {
     /// The logs hold nothing to learn from.
     #[error("cannot learn a policy: {0}")]
     NotEnoughData(String),
+    /// The logs, or the matrix, cannot carry a cascade.
+    #[error("cannot learn a cascade: {0}")]
+    NoCascade(String),
     /// The labelled pairs do not suffice for an estimator.
     #[error(
         "cannot train a hallucination estimator: pairs of both classes are needed to train on, to validate on and to \
@@ -69,6 +72,7 @@ impl LearnError {
         match self {
             Self::Store(error) => error.fault(),
             Self::NotEnoughData(_)
+            | Self::NoCascade(_)
             | Self::NotEnoughPairs { .. }
             | Self::BadRounds(_)
             | Self::Diverged { .. }
@@ -85,7 +89,7 @@ impl LearnError {
     pub fn retry_helps(&self) -> bool {
         match self {
             Self::Store(error) => error.retry_helps(),
-            Self::MissingTable(_) | Self::NotEnoughData(_) => true,
+            Self::MissingTable(_) | Self::NotEnoughData(_) | Self::NoCascade(_) => true,
             _ => false,
         }
     }

@@ -3,7 +3,7 @@
 //! **In:** logged decisions ([`training_set()`], from the feature views), or a matrix of every model's score
 //! ([`matrix`]). **Out:** a [`Candidate`] policy with weights that the policy runtime scores, a [`Report`] with
 //! off-policy values, intervals and a verdict ([`ope`]), hallucination verdicts written back as feedback
-//! ([`hallucination`]), and completion-length quantiles ([`length`]).
+//! ([`hallucination`]), completion-length quantiles ([`length`]), and when a cheap answer will do ([`cascade`]).
 //!
 //! ```text
 //! views --training_set.sql--> samples --+--> reward model (burn) --> PolicySpec + weights
@@ -19,6 +19,7 @@
 
 mod backend;
 mod baselines;
+pub mod cascade;
 mod checkpoint;
 mod dr_rewards;
 mod draws;
@@ -31,6 +32,7 @@ pub mod hallucination;
 mod judged_rounds;
 mod learning;
 pub mod length;
+mod linear;
 pub mod matrix;
 mod network;
 mod online;

@@ -31,6 +31,12 @@ pub enum BundleError {
         /// What is wrong with it.
         why: String,
     },
+    /// `cascade.json` cannot be used.
+    #[error("cascade.json is not usable ({why}): ask whoever made the bundle for another")]
+    BadCascade {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A file that the manifest lists is absent.
     #[error("bundle is incomplete: {path} is listed in manifest.json but missing; fetch the bundle again")]
     MissingFile {

@@ -16,6 +16,7 @@
 //! cannot sign.
 
 mod bundle;
+mod cascade;
 mod context;
 mod error;
 mod exploration;
@@ -35,6 +36,11 @@ pub use bundle::{
     Bundle, FileEntry, Lineage, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_BUNDLE_BYTES, MAX_FILES, MAX_MANIFEST_BYTES,
     MAX_PATH_BYTES, MAX_TAR_BYTES, Manifest, POLICY_FILE, POSTERIOR_FILE, PolicyId, REPORT_JSON_FILE,
     REPORT_MARKDOWN_FILE, ROUTING_POLICY_KIND, SIGNATURE_FILE, WEIGHTS_FILE, canonical_json,
+};
+pub use cascade::{
+    AcceptModel, Answer, AnswerFeature, AnswerField, CASCADE_FILE, CASCADE_SCHEMA, Cascade, CascadeAction,
+    CascadeDecision, CascadeEvidence, CascadeReason, CascadeRequest, EscalationGate, Fallback, LOGISTIC_SHARE, MidTier,
+    PoolLimits, PoolState,
 };
 pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};

@@ -6,7 +6,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use weir_policy_runtime::{Context, sticky_uniform};
+use weir_policy_runtime::{Answer, CascadeRequest, Context, EscalationGate, PoolState, sticky_uniform};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
@@ -73,4 +73,36 @@ fn the_first_decision_with_a_fitted_scratch_allocates_nothing() {
         policy.decide(&Context::default(), &[true; 3], 0.5, &mut scratch).unwrap();
     });
     assert_eq!(count, 0);
+}
+
+#[test]
+fn a_thousand_steps_of_a_cascade_allocate_nothing() {
+    let cascade = common::cascade();
+    let (mut gate, mut scratch) = (EscalationGate::default(), Vec::with_capacity(cascade.accept.width()));
+    let mut reasons = [0u32; 6];
+    let count = allocations_of(|| {
+        for i in 0..1000u32 {
+            let now_ms = i64::from(i) * 100;
+            let context = Context { domain: Some("law"), prompt_tokens: Some(i), ..Context::default() };
+            let answer = Answer { completion_tokens: Some(i % 50), verifier_score: None };
+            let pool = PoolState {
+                as_of_ms: now_ms,
+                queue_wait_ms: Some(f64::from(i / 50 % 3) * 600.0),
+                ttft_base_ms: Some(100.0),
+                prefill_tokens_per_s: Some(5_000.0),
+                ..PoolState::default()
+            };
+            let request = CascadeRequest {
+                accept_score: cascade.accept.score(&context, &answer, &mut scratch),
+                ttft_budget_left_ms: 1_000.0,
+                prompt_tokens: Some(i),
+                compressible_tokens: Some(i / 2),
+                mid_accept_score: Some(0.8),
+            };
+            let decision = cascade.decide(&mut gate, &request, &pool, Some(&pool), now_ms);
+            reasons[decision.reason as usize] += 1;
+        }
+    });
+    assert_eq!(count, 0, "allocations in 1000 steps");
+    assert!(reasons.iter().filter(|count| **count > 0).count() >= 3, "one road only: {reasons:?}");
 }

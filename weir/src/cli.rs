@@ -598,6 +598,9 @@ pub enum LearnKind {
         /// Share of the blocks that may be pinned.
         #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
         kv_pinned: f64,
+        /// A cascade that `weir learn cascade` wrote: the bundle then brings it.
+        #[arg(long, value_name = "FILE")]
+        cascade: Option<PathBuf>,
     },
     /// Let a policy that knows how sure it is (thompson, upper-bound) learn on from the decisions that came since; proposed, signed.
     Update {
@@ -617,6 +620,9 @@ pub enum LearnKind {
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
         every: Option<u64>,
     },
+    /// When the cheap model's answer will do: an accept score, and the least threshold that is shown to be safe, from logged requests
+    /// with propensities. Writes cascade.json, whose limits and fallbacks are the operator's to change.
+    Cascade(CascadeArgs),
     /// A hallucination estimator from a labelled set.
     Hallucination {
         /// Parquet files or folders with the columns id, dataset, context, response and label (1 is hallucinated).
@@ -673,6 +679,31 @@ pub enum LearnerName {
 }
 
 #[derive(Debug, Clone, Args)]
+pub struct CascadeArgs {
+    /// The model that answers first.
+    #[arg(long, value_name = "MODEL")]
+    pub cheap: String,
+    /// The model that is escalated to.
+    #[arg(long, value_name = "MODEL")]
+    pub strong: String,
+    /// Quality that the answers served may lack to perfect ones, on average over all requests.
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE", value_parser = share)]
+    pub alpha: f64,
+    /// Probability with which they may lack more.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE", value_parser = share)]
+    pub delta: f64,
+    /// The largest weight that the router's exploration allows: 1 through the least probability with which it asks the cheap model.
+    #[arg(long, default_value_t = 20.0, value_name = "WEIGHT")]
+    pub weight_max: f64,
+    /// Only requests whose gateway tag NAME has this VALUE.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub tag: Option<String>,
+    /// Where the file goes.
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
 pub struct EvaluateArgs {
     /// A bundle folder or a policy id.
     pub bundle: Option<String>,
@@ -680,6 +711,10 @@ pub struct EvaluateArgs {
     /// pairs.parquet (a weak and a strong model) is judged as RouteLLM does.
     #[arg(long, value_name = "DIR")]
     pub matrix: Option<PathBuf>,
+    /// With --matrix: judge cascades from a cheap to the best model instead, with a promise on what they lose, beside routers that choose
+    /// once.
+    #[arg(long, requires = "matrix", conflicts_with = "bundle")]
+    pub cascade: bool,
     /// A file of logged decisions (.parquet, .csv, .jsonl) with the columns reward, propensity and target_probability: judge the target
     /// policy with every estimator. Optional columns: q_logged and q_policy, cluster, unsupported_mass, group_propensity and
     /// group_target_probability.

@@ -302,6 +302,33 @@ fn a_bundle_brings_a_table_of_retention_where_the_cache_is_named_and_prompts_hav
     assert!(said.contains("prefix_block_hashes"), "{said}");
 }
 
+/// Simulated routers draw among five models; the dearest answers best.
+#[test]
+fn a_cascade_is_learned_from_logs_and_travels_in_the_bundle() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated(folder, "4500");
+    let learn = ["learn", "cascade", "--cheap", "mosaic-9b", "--strong", "summit-200b", "--out", "cascade.json"];
+    let learned = json(folder, &[&learn[..], &["--alpha", "0.3", "--weight-max", "50", "--json"]].concat());
+    assert!(learned["metrics"]["rows"].as_u64() >= Some(50) && learned["decisions"].as_u64() > Some(0), "{learned}");
+    assert!(learned["choice"]["risk"].as_f64() <= Some(0.3), "{learned}");
+    let text = std::fs::read_to_string(folder.join("cascade.json")).expect("it is written");
+    let file: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&file["cheap_model"], &file["threshold"]), (&"mosaic-9b".into(), &learned["choice"]["threshold"]));
+
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let policy = ["learn", "policy", "--key", "signing.key", "--cascade", "cascade.json"];
+    let id = json(folder, &[&policy[..], &["--json"]].concat())["policy_id"].as_str().expect("an id").to_owned();
+    done(folder, &["policy", "export", &id, "bundle"]);
+    assert_eq!(std::fs::read_to_string(folder.join("bundle/cascade.json")).expect("it is in the bundle"), text);
+
+    std::fs::write(folder.join("cascade.json"), text.replace("\"grace_ms\": 5000", "\"grace_ms\": -1")).unwrap();
+    assert!(refused(folder, &policy).contains("grace_ms"));
+    let said =
+        refused(folder, &["learn", "cascade", "--cheap", "nobody", "--strong", "summit-200b", "--out", "x.json"]);
+    assert!(said.contains("nobody") && said.contains("mosaic-9b"), "{said}");
+}
+
 /// Decisions of another system in a file: every estimator, and a refusal that says how to mend it.
 #[test]
 fn a_file_of_decisions_is_judged_by_every_estimator() {

@@ -35,7 +35,7 @@ pub fn detection_metrics(scores: &[f64], labels: &[bool], threshold: f64) -> Det
         auprc,
         f1: f1_at(scores, labels, threshold),
         brier: brier / rows.max(1) as f64,
-        calibration_error: calibration_error(scores, labels),
+        calibration_error: calibration_error(scores, labels.iter().map(|label| f64::from(u8::from(*label)))),
     }
 }
 
@@ -86,15 +86,15 @@ fn areas(scores: &[f64], labels: &[bool]) -> (f64, f64) {
     (auroc / (positives * negatives), auprc)
 }
 
-fn calibration_error(scores: &[f64], labels: &[bool]) -> f64 {
-    let mut bins = [(0.0, 0.0, 0.0); 10];
-    for (score, label) in scores.iter().zip(labels) {
+/// Expected calibration error of `scores` as guesses of `outcomes`, both in [0, 1], over ten bins of equal width.
+pub(crate) fn calibration_error(scores: &[f64], outcomes: impl Iterator<Item = f64>) -> f64 {
+    let mut bins = [(0.0, 0.0); 10];
+    for (score, outcome) in scores.iter().zip(outcomes) {
         let bin = &mut bins[((score * 10.0) as usize).min(9)];
         bin.0 += score;
-        bin.1 += f64::from(u8::from(*label));
-        bin.2 += 1.0;
+        bin.1 += outcome;
     }
-    let gaps: f64 = bins.iter().map(|(score, label, _)| (score - label).abs()).sum();
+    let gaps: f64 = bins.iter().map(|(score, outcome)| (score - outcome).abs()).sum();
     gaps / scores.len().max(1) as f64
 }
 

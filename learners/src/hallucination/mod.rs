@@ -18,5 +18,6 @@ pub use dataset::{Labelled, LabelledPair, read_labelled};
 pub use estimator::{Estimator, Verdict};
 pub use features::{FEATURE_NAMES, features};
 pub use job::{JobSummary, run_hallucination_job};
+pub(crate) use metrics::calibration_error;
 pub use metrics::{DetectionMetrics, detection_metrics};
 pub use train::{HallucinationConfig, HallucinationReport, train_hallucination, train_on_labelled};

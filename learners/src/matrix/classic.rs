@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::data::Matrix;
 use super::policies::Guesses;
+use crate::linear::solve;
 
 /// Means by cluster of the queries' embeddings, all scores of the training queries seen: k-means (Lloyd 1982) from distant starts
 /// (k-means++, Arthur and Vassilvitskii 2007). What Avengers does, arXiv 2505.19797.
@@ -150,34 +151,6 @@ fn product(x: &[f64], coefficients: &[f64], models: usize) -> Vec<f64> {
     out
 }
 
-/// Solves `A B = C` for a symmetric positive definite `A`, by Cholesky.
-fn solve(a: &mut [f64], c: &[f64], n: usize, columns: usize) -> Vec<f64> {
-    for j in 0..n {
-        for k in 0..j {
-            let l = a[j * n + k];
-            for i in j..n {
-                a[i * n + j] -= a[i * n + k] * l;
-            }
-        }
-        let pivot = a[j * n + j].max(1e-12).sqrt();
-        for i in j..n {
-            a[i * n + j] /= pivot;
-        }
-    }
-    let mut b = c.to_vec();
-    for column in 0..columns {
-        for i in 0..n {
-            let known: f64 = (0..i).map(|k| a[i * n + k] * b[k * columns + column]).sum();
-            b[i * columns + column] = (b[i * columns + column] - known) / a[i * n + i];
-        }
-        for i in (0..n).rev() {
-            let known: f64 = (i + 1..n).map(|k| a[k * n + i] * b[k * columns + column]).sum();
-            b[i * columns + column] = (b[i * columns + column] - known) / a[i * n + i];
-        }
-    }
-    b
-}
-
 /// Unit vectors along which a symmetric matrix is largest, by power iteration with deflation.
 fn leading_directions(mut a: Vec<f64>, n: usize, count: usize) -> Vec<Vec<f64>> {
     const STEPS: usize = 500;
@@ -238,6 +211,7 @@ mod tests {
             quality: Vec::new(),
             cost_usd: Vec::new(),
             cost_note: String::new(),
+            answer_chars: None,
         };
         let mut embeddings = Vec::new();
         for n in 0..60 {

@@ -38,9 +38,19 @@ pub struct Matrix {
     pub cost_usd: Vec<f64>,
     /// What the costs are.
     pub cost_note: String,
+    /// Length of each answer, characters, shape `[queries, models]`, row-major; none where the data has no texts of answers.
+    pub answer_chars: Option<Vec<f64>>,
 }
 
 impl Matrix {
+    /// Takes up the lengths of answers, if there is one for every cell.
+    pub(super) fn with_answer_chars(mut self, lengths: &AnswerLengths) -> Self {
+        let cells = self.queries.iter().flat_map(|query| self.models.iter().map(move |model| (query, model)));
+        self.answer_chars =
+            cells.map(|(query, model)| lengths.get(&(query.id.clone(), model.model.clone())).copied()).collect();
+        self
+    }
+
     /// Index of a cell.
     #[must_use]
     pub fn cell(&self, query: usize, model: usize) -> usize {
@@ -61,6 +71,7 @@ impl Matrix {
 
 const NINE_SQL: &str = include_str!("../sql/matrix_llmrouter.sql");
 const NQ_SQL: &str = include_str!("../sql/matrix_llmrouter_nq.sql");
+const LENGTHS_SQL: &str = include_str!("../sql/matrix_llmrouter_lengths.sql");
 
 /// Tokens per call that stand in for the nine-model part's missing token counts. Prompt and completion prices are equal
 /// for each of its models, so only "all models use as many tokens" is assumed; the number itself is a unit.
@@ -97,6 +108,32 @@ pub async fn load_llmrouter_nq(folder: &Path) -> Result<Matrix> {
         File { table: "scores", name: "nq_scores.parquet", columns: &["query_id", "model", "score", "cost_usd"] },
     ];
     load("llmrouter-nq", folder, &files, NQ_SQL, "recorded cost of each call".to_owned()).await
+}
+
+/// Characters of answers by query's id and model.
+pub(super) type AnswerLengths = BTreeMap<(String, String), f64>;
+
+/// Lengths of the answers that `sql` finds: id, model and characters, by position. None where `table` lacks a column that it needs:
+/// the texts of answers are an extra.
+pub(super) async fn answer_lengths(
+    session: &SessionContext,
+    table: &str,
+    needs: &[&str],
+    sql: &str,
+) -> Result<AnswerLengths> {
+    let mut lengths = AnswerLengths::new();
+    let found = session.table(table).await?;
+    if !needs.iter().all(|column| found.schema().has_column_with_unqualified_name(column)) {
+        return Ok(lengths);
+    }
+    for batch in session.sql(sql).await?.collect().await? {
+        let [id, model] = [0, 1].map(|index| cast(batch.column(index), &DataType::Utf8));
+        let (id, model, length) = (id?, model?, cast(batch.column(2), &DataType::Float64)?);
+        for row in 0..batch.num_rows() {
+            lengths.extend(number(&length, row).map(|length| ((string(&id, row), string(&model, row)), length)));
+        }
+    }
+    Ok(lengths)
 }
 
 /// A file of a matrix.
@@ -146,7 +183,8 @@ async fn load(name: &str, folder: &Path, files: &[File], sql: &str, cost_note: S
             });
         }
     }
-    dense(name, cells, cost_note)
+    let lengths = answer_lengths(&session, "scores", &["response"], LENGTHS_SQL).await?;
+    Ok(dense(name, cells, cost_note)?.with_answer_chars(&lengths))
 }
 
 /// Quality and cost by model, where both are known.
@@ -171,6 +209,7 @@ fn dense(name: &str, cells: Vec<Cell>, cost_note: String) -> Result<Matrix> {
         quality: Vec::new(),
         cost_usd: Vec::new(),
         cost_note,
+        answer_chars: None,
     };
     for (query, row) in rows.into_values() {
         let Some(row) = row.into_iter().collect::<Option<Vec<_>>>() else { continue };

@@ -291,7 +291,7 @@ pub(super) fn uniform_logs(
     logs
 }
 
-fn context(matrix: &Matrix, query: usize, embeddings: &[Vec<f32>]) -> OwnedContext {
+pub(super) fn context(matrix: &Matrix, query: usize, embeddings: &[Vec<f32>]) -> OwnedContext {
     OwnedContext {
         domain: Some(matrix.queries[query].domain.clone()),
         embedding: Some(embeddings[query].clone()),

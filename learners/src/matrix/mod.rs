@@ -8,6 +8,9 @@
 //! which are thereby stronger than anything that could be learned from the same logs.
 
 mod area;
+mod cascade;
+mod cascade_arms;
+mod cascade_report;
 mod classic;
 mod coverage;
 mod data;
@@ -17,6 +20,8 @@ mod policies;
 mod report;
 
 pub use area::AreaScore;
+pub use cascade::{CascadeConfig, cascade_experiment};
+pub use cascade_report::{CascadeReport, CascadeScore, Guarantee};
 pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
 pub use data::{Matrix, MatrixQuery, load_llmrouter, load_llmrouter_nq};
 pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};

@@ -21,7 +21,7 @@ use weir_policy_runtime::Action;
 use weir_policy_runtime::hash_embedding::hash_embedding;
 
 use super::classic::{cluster_means, factored};
-use super::data::{Matrix, MatrixQuery};
+use super::data::{Matrix, MatrixQuery, answer_lengths};
 use super::experiment::{MatrixConfig, learn, logged_domain_means, uniform_logs};
 use super::policies::{Guesses, domain_means, nearest_means, truth};
 use crate::error::{LearnError, Result};
@@ -35,6 +35,7 @@ const WEAK: usize = 0;
 const STRONG: usize = 1;
 
 const PAIRS_SQL: &str = include_str!("../sql/matrix_pairs.sql");
+const LENGTHS_SQL: &str = include_str!("../sql/matrix_pairs_lengths.sql");
 const COLUMNS: [&str; 8] =
     ["query_id", "query", "subject", "benchmark", "weak_score", "strong_score", "weak_model", "strong_model"];
 
@@ -99,6 +100,7 @@ pub async fn load_pairs(folder: &Path) -> Result<Vec<Matrix>> {
                 quality: Vec::new(),
                 cost_usd: Vec::new(),
                 cost_note: "a strong call is 1".to_owned(),
+                answer_chars: None,
             });
             matrix.queries.push(MatrixQuery {
                 id: string(&id, row),
@@ -115,7 +117,8 @@ pub async fn load_pairs(folder: &Path) -> Result<Vec<Matrix>> {
             why: "it holds no query with both scores".to_owned(),
         });
     }
-    Ok(matrices.into_values().collect())
+    let lengths = answer_lengths(&session, "pairs", &["weak_response", "strong_response"], LENGTHS_SQL).await?;
+    Ok(matrices.into_values().map(|matrix| matrix.with_answer_chars(&lengths)).collect())
 }
 
 fn action(model: &str) -> Action {
@@ -301,6 +304,7 @@ mod tests {
             quality: scores.iter().flat_map(|(weak, strong)| [*weak, *strong]).collect(),
             cost_usd: scores.iter().flat_map(|_| [0.0, 1.0]).collect(),
             cost_note: String::new(),
+            answer_chars: None,
         }
     }
 

@@ -171,7 +171,7 @@ pub(super) fn score_arms(
         let over = quality.iter().zip(&single).map(|(q, s)| q - s).collect();
         columns.extend([quality, over, arm.earned(matrix, test, &matrix.cost_usd)]);
     }
-    let estimates = bootstrap_means(&columns, config);
+    let estimates = bootstrap_means(&columns, config.seed, config.bootstraps, config.confidence);
     let scores = arms.iter().zip(estimates.chunks(3)).map(|(arm, estimates)| PolicyScore {
         policy: arm.policy.clone(),
         price: arm.price.clone(),
@@ -184,11 +184,11 @@ pub(super) fn score_arms(
 }
 
 /// Means of the columns with percentile intervals over resampled rows, the same rows for all columns.
-fn bootstrap_means(columns: &[Vec<f64>], config: &MatrixConfig) -> Vec<Estimate> {
+pub(super) fn bootstrap_means(columns: &[Vec<f64>], seed: u64, bootstraps: usize, confidence: f64) -> Vec<Estimate> {
     let rows = columns.first().map_or(0, Vec::len);
-    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-    let mut draws = vec![Vec::with_capacity(config.bootstraps); columns.len()];
-    for _ in 0..config.bootstraps.max(1) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut draws = vec![Vec::with_capacity(bootstraps); columns.len()];
+    for _ in 0..bootstraps.max(1) {
         let picked: Vec<usize> = (0..rows).map(|_| rng.random_range(0..rows)).collect();
         for (column, draw) in columns.iter().zip(&mut draws) {
             draw.push(picked.iter().map(|&row| column[row]).sum::<f64>() / rows as f64);
@@ -197,6 +197,6 @@ fn bootstrap_means(columns: &[Vec<f64>], config: &MatrixConfig) -> Vec<Estimate>
     columns
         .iter()
         .zip(&mut draws)
-        .map(|(column, draw)| percentile_estimate(column.iter().sum::<f64>() / rows as f64, draw, config.confidence))
+        .map(|(column, draw)| percentile_estimate(column.iter().sum::<f64>() / rows as f64, draw, confidence))
         .collect()
 }

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use weir_policy_runtime::{
-    Action, Bundle, CategoryField, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage,
-    Manifest, Mlp, Objective, Policy, PolicySpec, Strategy,
+    AcceptModel, Action, AnswerFeature, AnswerField, Bundle, CASCADE_SCHEMA, Cascade, CascadeEvidence, CategoryField,
+    CountField, Exploration, Fallback, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage, Manifest, MidTier, Mlp,
+    Objective, Policy, PolicySpec, PoolLimits, Strategy,
 };
 
 pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
@@ -70,4 +71,50 @@ pub fn bundle() -> Bundle {
     };
     let metrics = serde_json::json!({ "value": 0.61, "baselines": { "uniform": 0.5, "best_single": 0.58 } });
     Bundle::build(Manifest::routing_policy("demo", 1_700_000_000_000, lineage, metrics), files).unwrap()
+}
+
+/// A small but whole cascade.
+pub fn cascade() -> Cascade {
+    let limits = PoolLimits {
+        engine_waiting_max: 10.0,
+        engine_waiting_resume: 4.0,
+        queue_wait_ms_max: 500.0,
+        queue_wait_ms_resume: 200.0,
+        grace_ms: 2_000,
+        recovery_ms: 8_000,
+        stale_after_ms: 5_000,
+    };
+    let features = vec![
+        Feature::OneHot { field: CategoryField::Domain, values: vec!["law".into(), "math".into()] },
+        Feature::Numeric { field: CountField::PromptTokens, mean: 5.0, std: 1.5 },
+    ];
+    Cascade {
+        schema: CASCADE_SCHEMA,
+        routers: BTreeMap::new(),
+        cheap_model: "small".into(),
+        strong_model: "large".into(),
+        accept: AcceptModel {
+            features: FeatureSpec { features },
+            answer: vec![
+                AnswerFeature { field: AnswerField::CompletionTokens, mean: 2.0, std: 0.5 },
+                AnswerFeature { field: AnswerField::VerifierScore, mean: 0.0, std: 1.0 },
+            ],
+            // Law, math, other, missing; prompt tokens, missing; answer tokens, missing; verifier, missing.
+            weights: vec![-1.0, 1.0, 0.0, 0.0, 0.4, 0.0, 0.8, 0.0, 0.6, 0.3],
+            bias: 0.5,
+            calibration: vec![(0.2, 0.1), (0.9, 0.8)],
+        },
+        threshold: Some(0.6),
+        evidence: CascadeEvidence {
+            loss: "harm".into(),
+            alpha: 0.02,
+            delta: 0.1,
+            clusters: 1_000,
+            risk: Some(0.01),
+            escalation_rate: 0.4,
+        },
+        limits,
+        mid_tier: Some(MidTier { model: "middle".into(), threshold: 0.7, limits }),
+        fallbacks: vec![Fallback::CompressAndRetry, Fallback::MidTier],
+    }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use weir_learners::matrix::{
-    CoverageConfig, Matrix, MatrixConfig, MatrixReport, PAIRS_FILE, PairsReport, judge_policy, load_llmrouter,
-    load_llmrouter_nq, load_pairs, matrix_experiment, pairs_experiment,
+    CascadeConfig, CascadeReport, CoverageConfig, Matrix, MatrixConfig, MatrixReport, PAIRS_FILE, PairsReport,
+    cascade_experiment, judge_policy, load_llmrouter, load_llmrouter_nq, load_pairs, matrix_experiment,
+    pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_learners::{JudgeOptions, Outcome, PartJudged, Report, Wanted, part_interval};
@@ -27,6 +28,7 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
         return rounds(common, file, &args).await;
     }
     match (&args.matrix, &args.bundle) {
+        (Some(folder), None) if args.cascade => cascades(common, folder, args.seed).await,
         (Some(folder), None) => matrix(common, folder, &args).await,
         (Some(folder), Some(bundle)) => bundle_on_matrix(common, folder, bundle, args.seed).await,
         (None, Some(bundle)) => logged(common, bundle, &args).await,
@@ -208,6 +210,28 @@ async fn pairs(common: &Common, folder: &Path, seed: u64) -> Result<()> {
     }
     drop(progress);
     print_reports(common, &reports, PairsReport::to_markdown)
+}
+
+/// Price of a call to RouteLLM's two models, USD per million tokens (arXiv 2406.18665): its matrices have no costs of their own.
+const ROUTELLM_USD: (f64, f64) = (0.24, 24.7);
+
+/// Cascades on the matrices of a folder.
+async fn cascades(common: &Common, folder: &Path, seed: u64) -> Result<()> {
+    is_matrix(folder)?;
+    let progress = Progress::wait("learning and judging cascades on the score matrix", common.json);
+    let mut config = CascadeConfig { seed, ..CascadeConfig::default() };
+    let matrices = if folder.join(PAIRS_FILE).is_file() {
+        let (cheap, strong) = ROUTELLM_USD;
+        let note = format!("{cheap} USD per million tokens of a weak and {strong} of a strong call, of equal lengths");
+        config.call_usd = Some((cheap, strong, note));
+        load_pairs(folder).await?
+    } else {
+        vec![load_llmrouter(folder).await?, load_llmrouter_nq(folder).await?]
+    };
+    let reports = matrices.iter().map(|matrix| cascade_experiment(matrix, &config));
+    let reports = reports.collect::<weir_learners::Result<Vec<_>>>()?;
+    drop(progress);
+    print_reports(common, &reports, CascadeReport::to_markdown)
 }
 
 fn is_matrix(folder: &Path) -> Result<()> {

@@ -3,17 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use weir_learners::cascade::{CascadeLearning, learn_cascade};
 use weir_learners::ope::Verdict;
 use weir_learners::{
     Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, UpdateConfig, Wanted, hallucination,
 };
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::PolicyId;
+use weir_policy_runtime::{CASCADE_FILE, CASCADE_SCHEMA, Cascade, Fallback, PolicyId, PoolLimits, Support};
 use weir_store::Store;
 
 use super::{configuration, existing_store, print_json};
-use crate::cli::{Common, LearnArgs, LearnKind, LearnerArgs, LearnerName};
+use crate::cli::{CascadeArgs, Common, LearnArgs, LearnKind, LearnerArgs, LearnerName};
 use crate::config::Config;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
@@ -35,9 +36,11 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
             kv_blocks,
             kv_pool,
             kv_pinned,
+            cascade,
         } => {
             let key = SigningKey::read(&key)?;
             let with = With {
+                cascade: cascade.as_deref().map(read_cascade).transpose()?,
                 cache: kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned }),
                 vllm_sr,
             };
@@ -49,6 +52,7 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
             let every = every.map(Duration::from_secs);
             update(common, &key, policy, Update { half_life_days, settled_share, every }).await
         }
+        LearnKind::Cascade(args) => cascade(common, &args).await,
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
         }
@@ -64,6 +68,7 @@ struct Logs<'a> {
 /// What the bundle is to bring beside the policy.
 struct With {
     cache: Option<KvCache>,
+    cascade: Option<Cascade>,
     /// Dimensions of a vLLM Semantic Router's embeddings.
     vllm_sr: Option<u32>,
 }
@@ -101,10 +106,14 @@ async fn policy(
     let registry = Registry::open(&store, services::trust(&config)?).await?;
     let estimator =
         config.estimators.hallucination.as_ref().map(|section| super::run::read_estimator(&section.artifact));
+    let mut knobs = crate::knobs::files(&store, with.cache).await?;
+    if let Some(cascade) = &with.cascade {
+        knobs.insert(CASCADE_FILE.to_owned(), cascade.to_json().map_err(Failure::user)?);
+    }
     let beside = Beside {
         in_force: InForce::of(&registry, None).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
-        knobs: crate::knobs::files(&store, with.cache).await?,
+        knobs,
         vllm_sr: with.vllm_sr,
         outcome: source,
     };
@@ -234,6 +243,64 @@ fn parse_tag(tag: &str) -> Result<(String, String)> {
     tag.split_once('=')
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .ok_or_else(|| Failure::user(format!("--tag {tag} is not NAME=VALUE, for example --tag split=train")))
+}
+
+/// A cascade that an operator may have changed.
+fn read_cascade(file: &Path) -> Result<Cascade> {
+    let unusable = |why: String| Failure::user(format!("{}: {why}", file.display()));
+    let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
+    Cascade::from_json(&bytes).map_err(|error| unusable(error.to_string()))
+}
+
+/// Where an operator says nothing: ten waiting requests an instance or a second of waiting are an overload, half of that is fine again;
+/// five seconds of overload are borne, and half a minute without one is asked for.
+const LIMITS: PoolLimits = PoolLimits {
+    engine_waiting_max: 10.0,
+    engine_waiting_resume: 5.0,
+    queue_wait_ms_max: 1_000.0,
+    queue_wait_ms_resume: 500.0,
+    grace_ms: 5_000,
+    recovery_ms: 30_000,
+    stale_after_ms: 60_000,
+};
+
+async fn cascade(common: &Common, args: &CascadeArgs) -> Result<()> {
+    let config = configuration(common)?;
+    let store = existing_store(&config).await?;
+    let wanted = Wanted { tag: args.tag.as_deref().map(parse_tag).transpose()?, risk: false, settled_share: None };
+    let set = weir_learners::training_set_of(&store, &wanted).await?;
+    let learning = CascadeLearning {
+        alpha: args.alpha,
+        delta: args.delta,
+        weight_max: args.weight_max,
+        ..CascadeLearning::default()
+    };
+    let progress = Progress::wait("learning when a cheap answer will do", common.json);
+    let learned = learn_cascade(&set, &args.cheap, &args.strong, &learning)?;
+    drop(progress);
+    let routers = ["vllm-semantic-router", "weir-decide"];
+    let cascade = Cascade {
+        schema: CASCADE_SCHEMA,
+        // Neither asks a second model; a router that does links the policy runtime.
+        routers: routers.into_iter().map(|router| (router.to_owned(), Support::Unsupported)).collect(),
+        cheap_model: learned.cheap.clone(),
+        strong_model: learned.strong.clone(),
+        accept: learned.accept.clone(),
+        threshold: learned.choice.threshold,
+        evidence: learned.evidence(),
+        limits: LIMITS,
+        mid_tier: None,
+        fallbacks: vec![Fallback::CompressAndRetry, Fallback::ServeCheap],
+    };
+    let json = cascade.to_json().map_err(Failure::ours)?;
+    std::fs::write(&args.out, json)
+        .map_err(|error| Failure::user(format!("cannot write {}: {error}", args.out.display())))?;
+    if common.json {
+        return print_json(&learned);
+    }
+    print!("{}", learned.to_text());
+    println!("written to {}; its limits and fallbacks are yours to change", args.out.display());
+    Ok(())
 }
 
 async fn hallucination_estimator(common: &Common, labelled: &[PathBuf], out: &Path, seed: u64) -> Result<()> {
