@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_policy_runtime::{Bundle, KnobTable, MAX_TAR_BYTES, Policy, PolicyId, Signature, Trust, knob_tables};
+use weir_policy_runtime::{Bundle, Cascade, KnobTable, MAX_TAR_BYTES, Policy, PolicyId, Signature, Trust, knob_tables};
 
 use crate::error::{Failure, Result};
 
@@ -22,6 +22,8 @@ pub struct Loaded {
     pub policy: Arc<Policy>,
     /// The bundle's tables for other knobs, by name.
     pub knobs: Arc<BTreeMap<String, KnobTable>>,
+    /// The bundle's cascade, if it brings one.
+    pub cascade: Option<Arc<Cascade>>,
 }
 
 /// What one poll found.
@@ -173,7 +175,8 @@ fn is_weirs_own_answer(response: &mut ureq::http::Response<ureq::Body>) -> bool 
 pub fn load(bundle: &Bundle) -> Result<Loaded> {
     let policy = Policy::load(bundle).map_err(Failure::user)?;
     let knobs = knob_tables(bundle).into_iter().map(|(name, table)| (name.to_owned(), table)).collect();
-    Ok(Loaded { id: bundle.id.clone(), policy: Arc::new(policy), knobs: Arc::new(knobs) })
+    let cascade = Cascade::of_bundle(bundle).map_err(Failure::user)?.map(Arc::new);
+    Ok(Loaded { id: bundle.id.clone(), policy: Arc::new(policy), knobs: Arc::new(knobs), cascade })
 }
 
 #[cfg(test)]

@@ -419,3 +419,73 @@ fn a_request_may_say_what_its_dollars_are_worth() {
     let last: Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
     assert_eq!(last["usd_weight"], json!(50.0));
 }
+
+/// The bundle's cascade: a score of one half for everything, and a threshold above it.
+fn with_cascade() -> Bundle {
+    let plain = support::bundle();
+    let limits = json!({
+        "engine_waiting_max": 10.0, "engine_waiting_resume": 4.0, "queue_wait_ms_max": 500.0, "queue_wait_ms_resume": 200.0,
+        "grace_ms": 0, "recovery_ms": 60_000, "stale_after_ms": 60_000,
+    });
+    let cascade = json!({
+        "schema": 1,
+        "routers": {},
+        "cheap_model": "small",
+        "strong_model": "large",
+        "accept": {
+            "features": { "features": [] },
+            "answer": [{ "field": "verifier_score", "mean": 0.0, "std": 1.0 }],
+            "weights": [1.0, 0.0],
+            "bias": 0.0,
+            "calibration": [],
+        },
+        "threshold": 0.7,
+        "evidence": { "loss": "harm", "alpha": 0.05, "delta": 0.1, "clusters": 100, "risk": 0.01, "escalation_rate": 0.5 },
+        "limits": limits,
+        "mid_tier": null,
+        "fallbacks": ["compress_and_retry"],
+    });
+    let mut files = plain.files.clone();
+    files.insert("cascade.json".to_owned(), cascade.to_string().into_bytes());
+    Bundle::build(Manifest::routing_policy("cascade", 0, Lineage::default(), json!({})), files).unwrap()
+}
+
+fn about_a_cascade(sidecar: &Running, body: &str) -> (u16, Value) {
+    sidecar.request_at("POST", &sidecar.url().replace("/v1/decide", "/v1/cascade"), &[], body)
+}
+
+#[test]
+fn a_cheap_answer_is_served_escalated_or_held_back_by_the_pools_state() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed(folder.path(), &with_cascade());
+    let sidecar = sidecar(folder.path());
+    let ask = |verifier: f64, wait_ms: f64, more: Value| {
+        let mut body = json!({
+            "answer": { "verifier_score": verifier }, "ttft_budget_left_ms": 1_000.0, "prompt_tokens": 1_000,
+            "strong_pool": { "engine_waiting": 1.0, "queue_wait_ms": wait_ms, "ttft_base_ms": 100.0, "prefill_tokens_per_s": 2_000.0 },
+        });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (status, answer) = about_a_cascade(&sidecar, &body.to_string());
+        assert_eq!(status, 200, "{answer}");
+        let text = |name: &str| answer[name].as_str().unwrap().to_owned();
+        (text("action"), text("reason"), text("model"))
+    };
+    let said = |action: &str, reason: &str, model: &str| (action.to_owned(), reason.to_owned(), model.to_owned());
+    // σ(2) = 0.88 is above the threshold, σ(0) = 0.5 is not; the strong pool takes 100 + 500 ms and its queue.
+    assert_eq!(ask(2.0, 0.0, json!({})), said("serve_cheap", "accepted", "small"));
+    assert_eq!(ask(0.0, 50.0, json!({})), said("escalate", "in_time", "large"));
+    // The queue is overloaded, and there is no grace.
+    assert_eq!(ask(0.0, 900.0, json!({})), said("serve_cheap", "pool_overloaded", "small"));
+    // It is fine again, but not for long enough; with half of the prompt gone the answer would be in time.
+    assert_eq!(ask(0.0, 50.0, json!({ "compressible_tokens": 500 })), said("compress_and_retry", "pool_overloaded", "large"));
+    let (status, refusal) = about_a_cascade(&sidecar, "{}");
+    assert!(status == 400 && refusal["error"].as_str().unwrap().contains("ttft_budget_left_ms"), "{refusal}");
+}
+
+#[test]
+fn a_policy_without_a_cascade_says_how_to_get_one() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed_bundle(folder.path());
+    let (status, refusal) = about_a_cascade(&sidecar(folder.path()), r#"{"ttft_budget_left_ms": 1.0}"#);
+    assert!(status == 404 && refusal["error"].as_str().unwrap().contains("weir learn cascade"), "{refusal}");
+}

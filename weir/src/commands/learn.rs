@@ -278,11 +278,10 @@ async fn cascade(common: &Common, args: &CascadeArgs) -> Result<()> {
     let progress = Progress::wait("learning when a cheap answer will do", common.json);
     let learned = learn_cascade(&set, &args.cheap, &args.strong, &learning)?;
     drop(progress);
-    let routers = ["vllm-semantic-router", "weir-decide"];
+    let routers = [("vllm-semantic-router", Support::Unsupported), ("weir-decide", Support::Enforced)];
     let cascade = Cascade {
         schema: CASCADE_SCHEMA,
-        // Neither asks a second model; a router that does links the policy runtime.
-        routers: routers.into_iter().map(|router| (router.to_owned(), Support::Unsupported)).collect(),
+        routers: routers.into_iter().map(|(router, support)| (router.to_owned(), support)).collect(),
         cheap_model: learned.cheap.clone(),
         strong_model: learned.strong.clone(),
         accept: learned.accept.clone(),

@@ -5,10 +5,13 @@
 //! the same draw; the first choice is then kept for the session's life while its model stays allowed, and the propensity
 //! that is logged with later turns is the one of that first draw: the session, not the turn, is what was randomised.
 //!
+//! `POST /v1/cascade` says whether a cheap answer will do, by the bundle's cascade.
+//!
 //! `GET /v1/knobs` names the tables that came with the policy, and `GET /v1/knobs/NAME` is one of them, for routers that set
 //! something from it.
 
 mod ask;
+mod cascade;
 mod explore;
 mod follow;
 mod gates;
@@ -33,6 +36,7 @@ use weir_schemas::TenantKey;
 use weir_store::{Keyring, UtcDay};
 
 use self::ask::Ask;
+use self::cascade::CascadeAsk;
 use self::explore::Explorer;
 use self::follow::Source;
 use self::gates::Gates;
@@ -98,6 +102,7 @@ struct Sidecar {
     pseudonyms: Pseudonyms,
     salt: Vec<u8>,
     gates: Gates,
+    gate: cascade::Gate,
 }
 
 /// A session by the names that memory and log know it by; the session's own id stays with the caller.
@@ -162,9 +167,10 @@ pub async fn run(common: &Common, args: DecideArgs) -> Result<()> {
     eprintln!("weir decide answers at {}/v1/decide", listener.url());
     let pseudonyms = Pseudonyms { keyring: Keyring::reading(&config.keys.path), own: TenantKey::new(rand::random()) };
     let gates = Gates { hallucination_max: args.hallucination_max, check_share: args.check };
-    let sidecar = Arc::new(Sidecar { active, desk, pseudonyms, salt, gates });
+    let sidecar = Arc::new(Sidecar { active, desk, pseudonyms, salt, gates, gate: cascade::Gate::default() });
     let router = Router::new()
         .route("/v1/decide", post(decide))
+        .route("/v1/cascade", post(cascade))
         .route("/v1/knobs", get(knobs))
         .route("/v1/knobs/{name}", get(knob))
         .layer(DefaultBodyLimit::max(ask::MAX_BODY_BYTES))
@@ -189,14 +195,41 @@ fn salt(given: Option<String>) -> Result<Vec<u8>> {
     }
 }
 
-async fn decide(State(sidecar): State<Arc<Sidecar>>, body: Result<Bytes, BytesRejection>) -> Response {
-    let body = match body {
-        Ok(body) => body,
-        Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+/// The body, or the refusal that it gets.
+#[expect(clippy::result_large_err, reason = "made once a refusal")]
+fn readable(body: std::result::Result<Bytes, BytesRejection>) -> std::result::Result<Bytes, Response> {
+    body.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             let sentence = format!("the body has more than {} bytes: send less context", ask::MAX_BODY_BYTES);
             return refuse(StatusCode::PAYLOAD_TOO_LARGE, &sentence);
         }
-        Err(rejection) => return refuse(rejection.status(), "the body could not be read: send it again"),
+        refuse(rejection.status(), "the body could not be read: send it again")
+    })
+}
+
+async fn cascade(State(sidecar): State<Arc<Sidecar>>, body: std::result::Result<Bytes, BytesRejection>) -> Response {
+    let body = match readable(body) {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let ask = match CascadeAsk::parse(&body) {
+        Ok(ask) => ask,
+        Err(sentence) => return refuse(StatusCode::BAD_REQUEST, &sentence),
+    };
+    let Some(loaded) = sidecar.active.borrow().clone() else { return no_policy() };
+    match sidecar.gate.decide(&ask, &loaded, now_ms()) {
+        Some(answer) => axum::Json(answer).into_response(),
+        None => refuse(
+            StatusCode::NOT_FOUND,
+            "the policy in force brings no cascade: learn one with `weir learn cascade`, and a policy with --cascade",
+        ),
+    }
+}
+
+async fn decide(State(sidecar): State<Arc<Sidecar>>, body: std::result::Result<Bytes, BytesRejection>) -> Response {
+    let body = match readable(body) {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
     };
     let ask = match Ask::parse(&body) {
         Ok(ask) => ask,
