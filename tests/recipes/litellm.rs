@@ -26,8 +26,21 @@ fn calls_through_litellms_proxy_are_messages_without_their_text() {
     let mut proxy = Running::start("litellm", proxy(&litellm, &kafka.brokers, provider_port, port), folder.path());
     proxy.wait_for_port(port);
 
-    call(port, &json!({ "model": "answers", "user": "caller-1" }), "session-1");
-    call(port, &json!({ "model": "answers", "stream": true }), "session-2");
+    let drawn = json!({
+        "context": { "domain": "opening hours", "turn": 0, "embedding": [0.5, 0.25] },
+        "decision": {
+            "model": "answers",
+            "propensity": 0.75,
+            "policy_id": "sha256:0",
+            "sticky": false,
+            "candidates": [{ "model": "answers", "propensity": 0.75 }, { "model": "crowded", "propensity": 0.25 }],
+        },
+    });
+    let metadata = json!({ "note": "a caller's own", "weir": drawn });
+    call(port, &json!({ "model": "answers", "user": "caller-1", "metadata": metadata }), "session-1");
+    // Prompts end up in wrong fields.
+    let misplaced = json!({ "weir": { "context": QUESTION, "decision": { "model": QUESTION.repeat(9) } } });
+    call(port, &json!({ "model": "answers", "stream": true, "metadata": misplaced }), "session-2");
     // The provider refuses this one, and the proxy falls back.
     call(port, &json!({ "model": "crowded" }), "session-3");
     // What waits in the callback is sent before the process ends.
@@ -59,10 +72,16 @@ fn calls_through_litellms_proxy_are_messages_without_their_text() {
     assert_eq!(first.value["metadata"]["usage_object"]["prompt_tokens_details"]["cached_tokens"], 1024);
     assert_eq!(first.value["response"]["choices"][0]["finish_reason"], "stop");
     assert_eq!(refused.value["error_information"]["error_class"], "RateLimitError");
+    // Of what the caller says: the draw, and what it was drawn from but for the embedding.
+    let mut sent = drawn;
+    sent["context"].as_object_mut().expect("an object").remove("embedding");
+    sent["decision"].as_object_mut().expect("an object").remove("sticky");
+    assert_eq!(first.value["metadata"]["requester_metadata"], json!({ "weir": sent }));
     let seconds = |name: &str| streamed.value[name].as_f64().expect("a time");
     // The provider waits 80 ms for the first token, and 20 ms for each of the others.
     assert!(seconds("completionStartTime") - seconds("startTime") >= 0.08, "{streamed:?}");
-    assert!(seconds("endTime") - seconds("completionStartTime") >= 0.1, "{streamed:?}");
+    // However late a busy proxy notices the first one.
+    assert!(seconds("endTime") - seconds("startTime") >= 0.18, "{streamed:?}");
     for message in &messages {
         let sent = message.value.to_string();
         for text in [QUESTION, "noon", KEY, "Rate limit reached"] {

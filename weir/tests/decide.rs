@@ -477,7 +477,10 @@ fn a_cheap_answer_is_served_escalated_or_held_back_by_the_pools_state() {
     // The queue is overloaded, and there is no grace.
     assert_eq!(ask(0.0, 900.0, json!({})), said("serve_cheap", "pool_overloaded", "small"));
     // It is fine again, but not for long enough; with half of the prompt gone the answer would be in time.
-    assert_eq!(ask(0.0, 50.0, json!({ "compressible_tokens": 500 })), said("compress_and_retry", "pool_overloaded", "large"));
+    assert_eq!(
+        ask(0.0, 50.0, json!({ "compressible_tokens": 500 })),
+        said("compress_and_retry", "pool_overloaded", "large")
+    );
     let (status, refusal) = about_a_cascade(&sidecar, "{}");
     assert!(status == 400 && refusal["error"].as_str().unwrap().contains("ttft_budget_left_ms"), "{refusal}");
 }

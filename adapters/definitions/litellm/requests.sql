@@ -13,6 +13,7 @@ SELECT
   ) AS caller,
   tag_map(request_tags) AS gateway_tags,
   'litellm' AS router,
+  metadata.requester_metadata.weir.decision.policy_id AS policy_version,
   CASE WHEN status = 'success' AND stream THEN 1000.0 * (completionStartTime - startTime) END AS ttft_ms,
   CASE
     WHEN status = 'success' AND stream AND completion_tokens > 1
@@ -35,11 +36,23 @@ SELECT
     WHEN json_word(messages, '[0].role') IN ('system', 'developer')
     THEN text_hash(json_text(messages, '[0].content'))
   END AS system_prompt_hash,
-  metadata.routing_decision.tier AS complexity,
+  metadata.requester_metadata.weir.context.turn AS turn,
+  metadata.requester_metadata.weir.context.domain AS domain,
+  coalesce(metadata.requester_metadata.weir.context.complexity, metadata.routing_decision.tier) AS complexity,
+  metadata.requester_metadata.weir.context.language AS language,
+  metadata.requester_metadata.weir.context.fact_check AS fact_check,
   -- Without a router there is no group.
   coalesce(nullif(model_group, ''), model) AS requested_model,
   metadata.routing_decision.cause AS decision,
-  coalesce(metadata.routing_decision.routed_model, nullif(model_group, ''), model) AS intended_model,
+  metadata.requester_metadata.weir.decision.candidates AS candidates,
+  -- A draw before the call comes first: a fallback is a call of another group that keeps the metadata.
+  coalesce(
+    metadata.requester_metadata.weir.decision.model,
+    metadata.routing_decision.routed_model,
+    nullif(model_group, ''),
+    model
+  ) AS intended_model,
+  metadata.requester_metadata.weir.decision.propensity AS propensity,
   CASE WHEN status = 'success' THEN coalesce(nullif(model_group, ''), model) END AS executed_model,
   1 + TRY_CAST(json_number(hidden_params.additional_headers, '["x-litellm-attempted-retries"]') AS INT) AS attempt,
   custom_llm_provider AS provider,

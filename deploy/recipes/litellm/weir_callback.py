@@ -16,7 +16,11 @@ Environment:
   WEIR_KAFKA_CONFIG      a JSON file of librdkafka's settings: TLS, SASL, compression
   WEIR_QUEUE_PAYLOADS    how many may wait; default 10000, about 3 kB each
   WEIR_KEEP_TEXT         1: keep prompts and answers
-  WEIR_METADATA_KEYS     keys of the caller's own metadata to keep, comma separated
+  WEIR_METADATA_KEYS     keys of the caller's own metadata to keep, comma separated, beside `weir`
+
+A caller that draws the model before the call says so in the call's metadata, and the next policy can be judged:
+  {"model": decision["model"], "messages": [...], "metadata": {"weir": {"context": ..., "decision": decision}}}
+where `decision` is what `weir decide` answered and `context` what it was asked with.
 
 Needs confluent-kafka. Tested with LiteLLM 1.110 and confluent-kafka 2.16.
 """
@@ -57,6 +61,12 @@ PARAMETERS = frozenset(
     "service_tier user".split()
 )
 
+# Of `metadata.weir`: what the policy knew and drew. An embedding stays, since it tells what was asked.
+CONTEXT = frozenset("domain complexity language turn fact_check".split())
+DECISION = frozenset("model propensity policy_id".split())
+CANDIDATE = frozenset("model propensity".split())
+NAME_MAX = 128
+
 IDLE_S = 1.0
 WARN_EVERY_S = 60.0
 
@@ -68,7 +78,10 @@ def without_text(payload, metadata_keys=frozenset()):
     kept["metadata"] = pick(metadata, METADATA)
     if metadata.get("routing_decision"):
         kept["metadata"]["routing_decision"] = pick(metadata["routing_decision"], ROUTING)
-    own = pick(metadata.get("requester_metadata") or {}, metadata_keys)
+    callers = metadata.get("requester_metadata") or {}
+    own = pick(callers, metadata_keys - {"weir"})
+    if drawn := draw(callers.get("weir")):
+        own["weir"] = drawn
     if own:
         kept["metadata"]["requester_metadata"] = own
     hidden = payload.get("hidden_params") or {}
@@ -88,6 +101,28 @@ def without_text(payload, metadata_keys=frozenset()):
         # How many there were and who spoke, so that turns can be counted.
         kept["messages"] = [pick(message, {"role"}) for message in payload["messages"] if isinstance(message, dict)]
     return kept
+
+
+def draw(weir):
+    """Of what the caller says of its draw: names and numbers. Whatever has another form is left out."""
+    if not isinstance(weir, dict):
+        return {}
+    kept = {}
+    if isinstance(context := weir.get("context"), dict):
+        kept["context"] = plain(context, CONTEXT)
+    if isinstance(decision := weir.get("decision"), dict):
+        kept["decision"] = plain(decision, DECISION)
+        if isinstance(candidates := decision.get("candidates"), list):
+            kept["decision"]["candidates"] = [plain(one, CANDIDATE) for one in candidates if isinstance(one, dict)]
+    return kept
+
+
+def plain(value, names):
+    """The named fields that hold a number, a truth value or a name: a longer text is none."""
+    def fits(one):
+        return one is None or isinstance(one, (bool, int, float)) or (isinstance(one, str) and len(one) <= NAME_MAX)
+
+    return {name: one for name, one in pick(value, names).items() if fits(one)}
 
 
 def outline(response):
