@@ -57,8 +57,8 @@ pub use online::{LearnedUntil, UpdateConfig, update_policy};
 pub use outcome::{Outcome, Part};
 pub use policy_gradient::PolicyGradientConfig;
 pub use report::{
-    Comparison, DataSummary, EstimatorSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Report, Standing,
-    part_interval,
+    Comparison, DataSummary, EstimatorSummary, Guardrail, HeldAgainst, KeptShare, Lineup, NextSupport, PartJudged,
+    Report, Standing, part_interval,
 };
 pub use reward_model::{RewardModelConfig, RewardModelMetrics};
 pub use train::{

@@ -102,6 +102,7 @@ pub fn update_policy(
         outcome: Some(config.outcome.clone()),
         exploration: spec.exploration,
         learned: Some(summary),
+        next: None,
         train_decisions: decisions,
         lineup,
         reward_model: metrics,

@@ -270,6 +270,30 @@ pub struct EstimatorSummary {
     pub metrics: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
+/// Evidence that a policy leaves to the one after it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct NextSupport {
+    /// Effective sessions that logs as long as those judged here would hold for a policy that takes the runner-up everywhere.
+    pub effective_clusters: f64,
+    /// Fewer than this, and a policy is not judged at all.
+    pub asked_for: f64,
+}
+
+impl NextSupport {
+    /// A warning, where the next policy may find no evidence.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        (self.effective_clusters < self.asked_for).then(|| {
+            format!(
+                "Logs of this policy may not carry the next verdict: as long as those judged here, they would hold {:.0} effective sessions for a \
+                 policy that takes the runner-up everywhere, and {:.0} are asked for. Log for longer, or explore more (a smaller \
+                 objective.gamma, a larger objective.floor).",
+                self.effective_clusters, self.asked_for
+            )
+        })
+    }
+}
+
 /// The report of one candidate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
@@ -287,6 +311,9 @@ pub struct Report {
     /// How it was learned. Reports of older versions know one way only.
     #[serde(default)]
     pub learned: Option<LearningSummary>,
+    /// What its own logs would offer the next policy.
+    #[serde(default)]
+    pub next: Option<NextSupport>,
     /// Decisions trained on.
     pub train_decisions: usize,
     /// Values and verdicts.
@@ -331,6 +358,9 @@ impl Report {
         self.values(&mut out);
         self.parts(&mut out);
         self.data(&mut out);
+        if let Some(warning) = self.next.as_ref().and_then(NextSupport::warning) {
+            line(&mut out, format_args!("{warning}"));
+        }
         self.models(&mut out);
         self.exports(&mut out);
         out

@@ -16,7 +16,7 @@ use crate::learning::{Learned, Learning, NewModel};
 use crate::network::runtime_network;
 use crate::ope::EvaluationConfig;
 use crate::outcome::{Outcome, Part};
-use crate::report::Report;
+use crate::report::{Lineup, NextSupport, Report};
 use crate::reward_model::{self, RewardModelConfig, RewardModelMetrics};
 use crate::training_set::{Sample, TrainingSet};
 
@@ -131,6 +131,7 @@ pub fn train_policy_from(
     let evaluation = explored(&config.evaluation, config.floor, actions, in_force);
     let target = Target::learned(&policy, &set.actions);
     let lineup = lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)?;
+    let next = next_support(&policy, set, &holdout, &lineup, &evaluation);
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -144,6 +145,7 @@ pub fn train_policy_from(
         outcome: Some(outcome),
         exploration: spec.exploration,
         learned: Some(learned.summary),
+        next: Some(next),
         train_decisions: train.len(),
         lineup,
         reward_model: metrics,
@@ -166,6 +168,32 @@ pub fn fit_reward_model(set: &TrainingSet, config: &TrainConfig) -> Result<Rewar
     let network =
         reward_model::train(&set.samples, &train, &features, actions, &config.reward_model, config.seed.into())?;
     Ok(reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions))
+}
+
+/// What logs of this policy, as long as those that it was judged on, would offer a policy that takes the runner-up everywhere: sessions
+/// divided by the mean of one over the runner-up's probability.
+fn next_support(
+    policy: &Policy,
+    set: &TrainingSet,
+    rows: &[usize],
+    lineup: &Lineup,
+    config: &EvaluationConfig,
+) -> NextSupport {
+    let mut scratch = Scratch::default();
+    let allowed = vec![true; policy.actions().len()];
+    let runner_up = |&row: &usize| {
+        let context = set.samples[row].context.as_context();
+        let mut probabilities = policy.propensities(&context, &allowed, &mut scratch).ok()?.to_vec();
+        probabilities.sort_by(|a, b| b.total_cmp(a));
+        probabilities.get(1).map(|probability| 1.0 / probability)
+    };
+    let inverses: Vec<f64> = rows.iter().filter_map(runner_up).collect();
+    let mean = inverses.iter().sum::<f64>() / inverses.len().max(1) as f64;
+    let clusters = lineup.candidate.support.clusters as f64;
+    NextSupport {
+        effective_clusters: if mean > 0.0 && mean.is_finite() { clusters / mean } else { 0.0 },
+        asked_for: config.limits.effective_clusters_min,
+    }
 }
 
 /// Where networks are trained in this build: `cpu` or `cuda`.
