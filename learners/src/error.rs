@@ -23,6 +23,9 @@ pub enum LearnError {
     /// Logged decisions that cannot be evaluated.
     #[error("cannot evaluate these decisions: {0}")]
     BadRounds(String),
+    /// Sessions that cannot be learned from or judged.
+    #[error("cannot use these sessions: {0}")]
+    BadSessions(String),
     /// An operator's outcome file that makes no sense.
     #[error("the outcome file makes no sense: {0}")]
     BadOutcome(String),
@@ -63,6 +66,7 @@ impl LearnError {
             Self::NotEnoughData(_)
             | Self::NotEnoughPairs { .. }
             | Self::BadRounds(_)
+            | Self::BadSessions(_)
             | Self::BadOutcome(_)
             | Self::Config(_)
             | Self::Unreadable { .. }
