@@ -101,20 +101,20 @@ pub fn judge_sessions(
         let of = |(turn, logged): (usize, &f64)| target[turn * actions + session.turns[turn].action] / logged;
         ratios.push(logged.iter().enumerate().map(of).collect::<Vec<f64>>());
     }
-    let table = Table::new(log, probabilities);
+    let table = Table::new(log, probabilities, &ratios);
     let by_reward = |session: usize, turn: usize| log.trajectories()[session].turns[turn].reward;
     let by_completion = |session: usize, turn: usize| {
         let session = &log.trajectories()[session];
         f64::from(u8::from(session.completed && turn + 1 == session.turns.len()))
     };
-    let value_turns = table.turns(log, &ratios, by_reward, config.discount, config.folds);
+    let value_turns = table.turns(by_reward, config.discount, config.folds);
     let (value, support) = estimate_sessions(&value_turns, config.discount, &config.evaluation)?;
-    let completion_turns = table.turns(log, &ratios, by_completion, 1.0, config.folds);
+    let completion_turns = table.turns(by_completion, 1.0, config.folds);
     let (completion, _) = estimate_sessions(&completion_turns, 1.0, &config.evaluation)?;
     let ended: Vec<EndedSession> = ratios
-        .into_iter()
+        .iter()
         .zip(log.trajectories())
-        .map(|(ratios, session)| EndedSession { ratios, completed: session.completed })
+        .map(|(ratios, session)| EndedSession { ratios: ratios.clone(), completed: session.completed })
         .collect();
     let lengths = estimate_lengths(&ended, &config.evaluation).ok();
     let reasons = reasons(&support, &config.evaluation.limits);
@@ -152,56 +152,59 @@ fn reasons(support: &SessionSupport, limits: &SupportLimits) -> Vec<String> {
     reasons
 }
 
-/// The states of a log as those of a table, with the target's probabilities in each.
-struct Table {
+/// A log as a table's: a cell for each state, with the target's probabilities there.
+struct Table<'a> {
+    log: &'a SessionLog,
+    probabilities: &'a [Vec<f64>],
+    ratios: &'a [Vec<f64>],
     cells: Vec<Vec<usize>>,
+    /// The mean over the turns of a cell, since a target may know more than the log's states tell; shape `[cells, actions]`.
     target: Vec<f64>,
-    actions: usize,
 }
 
-impl Table {
-    fn new(log: &SessionLog, probabilities: &[Vec<f64>]) -> Self {
+impl<'a> Table<'a> {
+    fn new(log: &'a SessionLog, probabilities: &'a [Vec<f64>], ratios: &'a [Vec<f64>]) -> Self {
         let actions = log.actions().len();
         let (cells, count) = log.cells();
-        let mut target = vec![0.0; count * actions];
+        let (mut target, mut turns) = (vec![0.0; count * actions], vec![0.0; count]);
         for (cells, probabilities) in cells.iter().zip(probabilities) {
-            for (cell, probabilities) in cells.iter().zip(probabilities.chunks_exact(actions)) {
-                target[cell * actions..(cell + 1) * actions].copy_from_slice(probabilities);
+            for (&cell, probabilities) in cells.iter().zip(probabilities.chunks_exact(actions)) {
+                let sums = &mut target[cell * actions..(cell + 1) * actions];
+                sums.iter_mut().zip(probabilities).for_each(|(sum, p)| *sum += p);
+                turns[cell] += 1.0;
             }
         }
-        Self { cells, target, actions }
+        for (sums, turns) in target.chunks_exact_mut(actions).zip(turns) {
+            sums.iter_mut().for_each(|sum| *sum /= turns);
+        }
+        Self { log, probabilities, ratios, cells, target }
     }
 
     /// Turns as estimators take them, with guesses of fitted Q evaluation that have not seen the session.
-    fn turns(
-        &self,
-        log: &SessionLog,
-        ratios: &[Vec<f64>],
-        reward: impl Fn(usize, usize) -> f64,
-        discount: f64,
-        folds: usize,
-    ) -> Vec<Vec<Turn>> {
-        let mut transitions = Vec::with_capacity(log.turns());
-        for (session, (cells, trajectory)) in self.cells.iter().zip(log.trajectories()).enumerate() {
+    fn turns(&self, reward: impl Fn(usize, usize) -> f64, discount: f64, folds: usize) -> Vec<Vec<Turn>> {
+        let (actions, sessions) = (self.log.actions().len(), self.log.trajectories());
+        let mut transitions = Vec::with_capacity(self.log.turns());
+        for (session, cells) in self.cells.iter().enumerate() {
             for (turn, &state) in cells.iter().enumerate() {
-                let (action, next) = (trajectory.turns[turn].action, cells.get(turn + 1).copied());
+                let (action, next) = (sessions[session].turns[turn].action, cells.get(turn + 1).copied());
                 transitions.push(Transition { state, action, reward: reward(session, turn), next, session });
             }
         }
         let config = FittedQConfig { discount, folds, ..FittedQConfig::default() };
-        let tables = fitted_q(&transitions, self.actions, &self.target, &config);
+        let tables = fitted_q(&transitions, actions, &self.target, &config);
         let of = |(session, cells): (usize, &Vec<usize>)| {
             let table = &tables[if folds <= 1 { 0 } else { fold_of(session, folds) }];
-            let of_turn = |(turn, cell): (usize, &usize)| {
-                let row = cell * self.actions..(cell + 1) * self.actions;
+            let probabilities = self.probabilities[session].chunks_exact(actions);
+            let of_turn = |((turn, cell), probabilities): ((usize, &usize), &[f64])| {
+                let guesses = &table[cell * actions..(cell + 1) * actions];
                 Turn {
-                    ratio: ratios[session][turn],
+                    ratio: self.ratios[session][turn],
                     reward: reward(session, turn),
-                    q_logged: table[row.start + log.trajectories()[session].turns[turn].action],
-                    v_policy: table[row.clone()].iter().zip(&self.target[row]).map(|(q, p)| q * p).sum(),
+                    q_logged: guesses[sessions[session].turns[turn].action],
+                    v_policy: guesses.iter().zip(probabilities).map(|(q, p)| q * p).sum(),
                 }
             };
-            cells.iter().enumerate().map(of_turn).collect()
+            cells.iter().enumerate().zip(probabilities).map(of_turn).collect()
         };
         self.cells.iter().enumerate().map(of).collect()
     }

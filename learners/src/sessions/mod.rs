@@ -5,7 +5,7 @@
 //! where the truth is known, a [`SessionReport`] ([`session_experiment()`]).
 //!
 //! ```text
-//! SessionLog --Replay--> implicit Q / conservative Q / batch-constrained Q / bandit per turn --> SessionPolicy
+//! store --session_trajectories.sql--> SessionLog --Replay--> implicit Q / conservative Q / batch-constrained Q / bandit per turn --> SessionPolicy
 //! other sessions + the policy's probabilities --weighted doubly robust, fitted Q--> SessionJudgement
 //! Simulator --backward induction--> optimal policy;  --chances carried forward--> SessionTruth of any policy
 //! ```
@@ -15,6 +15,7 @@
 mod batch_constrained_q;
 mod config;
 mod conservative_q;
+mod constrained;
 mod double_q;
 mod exact;
 mod experiment;
@@ -24,14 +25,19 @@ mod policy;
 mod replay;
 mod report;
 mod simulator;
+mod state;
+mod tables;
 mod trajectory;
 mod turn_bandit;
 
 pub use config::{Algorithm, SessionLearnerConfig, learn_sessions};
+pub use constrained::{ConstrainedPolicy, learn_constrained};
 pub use exact::SessionTruth;
 pub use experiment::{SessionExperimentConfig, learned_table, session_experiment, table_on};
 pub use judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, judge_sessions};
 pub use policy::SessionPolicy;
 pub use report::{SessionArm, SessionReport};
 pub use simulator::{Next, SimulatedLog, SimulatedModel, SimulatedState, Simulator, SimulatorConfig, TurnEnd};
+pub use state::{StateLayout, TurnFacts};
+pub use tables::{Handoff, LeftOut, SessionReward, StoredSessions, session_trajectories};
 pub use trajectory::{SessionLog, SessionTurn, Trajectory};

@@ -63,6 +63,8 @@ pub struct SimulatorConfig {
     pub completion_worth: f64,
     /// Share of sessions whose caller may not use the last model.
     pub restricted: f64,
+    /// Does a learner see how many steps are left? A router does not; then the best policy is out of a learner's reach.
+    pub steps_are_seen: bool,
 }
 
 impl Default for SimulatorConfig {
@@ -93,6 +95,7 @@ impl Default for SimulatorConfig {
             step_worth: 0.05,
             completion_worth: 1.0,
             restricted: 0.2,
+            steps_are_seen: true,
         }
     }
 }
@@ -335,7 +338,7 @@ impl Simulator {
         }
     }
 
-    /// The state as a learner sees it: domain, steps left, context and warm model as indicators; last failure, restriction, share of the
+    /// The state as a learner sees it: domain, steps left (unless they are hidden), context and warm model as indicators; last failure, restriction, share of the
     /// turns that are gone.
     #[must_use]
     pub fn features(&self, state: &SimulatedState) -> Vec<f32> {
@@ -343,7 +346,9 @@ impl Simulator {
         let mut features = Vec::new();
         let mut indicate = |of: usize, which: usize| features.extend((0..of).map(|i| f32::from(u8::from(i == which))));
         indicate(config.domains, state.domain);
-        indicate(config.steps.1, state.steps_left - 1);
+        if config.steps_are_seen {
+            indicate(config.steps.1, state.steps_left - 1);
+        }
         indicate(config.contexts, state.context);
         indicate(self.actions() + 1, state.warm.map_or(0, |model| model + 1));
         let flags = [f32::from(u8::from(state.failed)), f32::from(u8::from(state.restricted))];
