@@ -9,7 +9,10 @@ use weir_policy_runtime::Exploration;
 
 #[test]
 fn a_price_of_completion_keeps_what_the_reward_alone_would_give_up() {
-    let simulator = Simulator::new(SimulatorConfig { completion_worth: 0.05, ..SimulatorConfig::default() }).unwrap();
+    // The large model costs more than a task is worth, nearly.
+    let mut config = SimulatorConfig { completion_worth: 0.3, ..SimulatorConfig::default() };
+    config.models[2].price = 0.25;
+    let simulator = Simulator::new(config).unwrap();
     let logging = simulator.exploring(Exploration { gamma: 5.0, floor: 0.3 }, 0.6);
     let logged = simulator.truth(&logging);
     let best = simulator.truth(&simulator.optimal());
@@ -26,7 +29,7 @@ fn a_price_of_completion_keeps_what_the_reward_alone_would_give_up() {
     let judge = SessionJudgeConfig::default();
     let published = Exploration { gamma: 1000.0, floor: 0.0 };
     let both = (&learner, &judge);
-    let found = learn_constrained((&train, &validation), Algorithm::ImplicitQ, both, published, 0.1).unwrap();
+    let found = learn_constrained((&train, &validation), Algorithm::ImplicitQ, both, published, 0.4).unwrap();
     let truth = simulator.truth(&learned_table(&simulator, &found.policy, published).unwrap());
     println!(
         "completed: logged {:.3}, best by reward {:.3}, constrained {:.3} at a price of {}",
