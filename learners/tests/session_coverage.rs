@@ -1,13 +1,21 @@
 //! How often intervals from a router's sessions hold what is true of another policy, in the simulator.
 
-use weir_learners::sessions::{SessionJudgeConfig, Simulator, SimulatorConfig, judge_sessions, table_on};
+use weir_learners::sessions::{
+    Algorithm, SessionJudgeConfig, SessionLearnerConfig, Simulator, SimulatorConfig, judge_sessions, learn_sessions,
+    learned_table, table_on,
+};
 use weir_policy_runtime::Exploration;
 
 #[test]
 fn intervals_of_values_completion_and_lengths_hold_the_truth() {
     let simulator = Simulator::new(SimulatorConfig::default()).unwrap();
     let logging = simulator.exploring(Exploration { gamma: 5.0, floor: 0.3 }, 0.6);
+    let train = simulator.draw(&logging, 8000, 1 << 32).unwrap().log;
+    let learner = SessionLearnerConfig { steps: 1000, ..SessionLearnerConfig::default() };
+    let learned = learn_sessions(&train, Algorithm::ImplicitQ, &learner).unwrap();
+    let published = Exploration { gamma: 1000.0, floor: 0.0 };
     let policies = [
+        ("implicit Q", learned_table(&simulator, &learned, published).unwrap()),
         ("optimal", simulator.optimal()),
         ("greedy per turn", simulator.greedy_per_turn()),
         ("always large", simulator.always(2)),
@@ -15,7 +23,7 @@ fn intervals_of_values_completion_and_lengths_hold_the_truth() {
     let (seeds, sessions) = (100, 3000);
     let judge = SessionJudgeConfig::default();
     // Value, completion, median, value by fitted Q.
-    let mut held = [[0_u32; 4]; 3];
+    let mut held = [[0_u32; 4]; 4];
     for seed in 0..seeds {
         let log = simulator.draw(&logging, sessions, seed).unwrap();
         for (held, (_, table)) in held.iter_mut().zip(&policies) {

@@ -8,7 +8,8 @@ use super::exact::SessionTruth;
 use super::judge::{SessionJudgeConfig, SessionJudgement, judge_sessions};
 use super::policy::SessionPolicy;
 use super::report::{SessionArm, SessionReport};
-use super::simulator::{SimulatedLog, Simulator, SimulatorConfig};
+use super::simulated_log::SimulatedLog;
+use super::simulator::{Simulator, SimulatorConfig};
 use crate::error::{LearnError, Result};
 
 /// How to run the experiment.

@@ -24,6 +24,7 @@ mod judge;
 mod policy;
 mod replay;
 mod report;
+mod simulated_log;
 mod simulator;
 mod state;
 mod tables;
@@ -37,7 +38,8 @@ pub use experiment::{SessionExperimentConfig, learned_table, session_experiment,
 pub use judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, judge_sessions};
 pub use policy::SessionPolicy;
 pub use report::{SessionArm, SessionReport};
-pub use simulator::{Next, SimulatedLog, SimulatedModel, SimulatedState, Simulator, SimulatorConfig, TurnEnd};
+pub use simulated_log::SimulatedLog;
+pub use simulator::{Next, SimulatedModel, SimulatedState, Simulator, SimulatorConfig, TurnEnd};
 pub use state::{StateLayout, TurnFacts};
 pub use tables::{Handoff, LeftOut, SessionReward, StoredSessions, session_trajectories};
 pub use trajectory::{SessionLog, SessionTurn, Trajectory};
