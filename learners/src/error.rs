@@ -34,6 +34,9 @@ pub enum LearnError {
         /// The pass, from 1.
         epoch: usize,
     },
+    /// Sessions that cannot be learned from or judged.
+    #[error("cannot use these sessions: {0}")]
+    BadSessions(String),
     /// An operator's outcome file that makes no sense.
     #[error("the outcome file makes no sense: {0}")]
     BadOutcome(String),
@@ -76,6 +79,7 @@ impl LearnError {
             | Self::NotEnoughPairs { .. }
             | Self::BadRounds(_)
             | Self::Diverged { .. }
+            | Self::BadSessions(_)
             | Self::BadOutcome(_)
             | Self::Config(_)
             | Self::Unreadable { .. }

@@ -8,6 +8,7 @@
 //! ```text
 //! views --training_set.sql--> samples --+--> reward model (burn) --> PolicySpec + weights
 //!                                       +--> held-out clusters --> ope --> Report: better / not shown / insufficient
+//! sessions --offline reinforcement learning ([`sessions`])--> SessionPolicy + SessionReport
 //! raw requests with text --alignment features, small network--> raw feedback (exactly once per table version)
 //! ```
 //!
@@ -43,6 +44,7 @@ mod policy_gradient;
 mod posterior;
 mod report;
 mod reward_model;
+pub mod sessions;
 mod stats;
 mod train;
 mod training_set;

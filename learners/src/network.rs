@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use burn::module::{Module, Param};
+use burn::module::{AutodiffModule, Module, Param};
 use burn::nn::Linear;
 use burn::optim::{AdamWConfig, GradientsParams, Optimizer};
 use burn::record::{BinBytesRecorder, FullPrecisionSettings, Record, Recorder};
@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Layer, Mlp};
 
-use crate::backend::{Device, Train};
+use crate::backend::{Compute, Device, Train};
 use crate::checkpoint::{Progress, Slot};
 use crate::error::{LearnError, Result};
 
@@ -47,7 +47,7 @@ impl Inputs {
     }
 
     /// Tensor of the given rows, shape `[rows, width]`.
-    fn tensor(&self, rows: &[usize], device: &Device) -> Tensor<Train, 2> {
+    pub(crate) fn tensor<B: Backend>(&self, rows: &[usize], device: &B::Device) -> Tensor<B, 2> {
         let width = self.width + usize::from(!self.extra.is_empty());
         let mut gathered = Vec::with_capacity(rows.len() * width);
         for &row in rows {
@@ -77,6 +77,30 @@ pub(crate) struct Passed {
     pub columns: Range<usize>,
     /// What each column adds to each output, shape `[columns, outputs]`, row-major.
     pub adds: Vec<f32>,
+}
+
+impl<B: Backend> Network<B> {
+    /// Outputs of shape `[rows, outputs]` for inputs of shape `[rows, inputs]`.
+    pub(crate) fn forward(&self, input: Tensor<B, 2>) -> Tensor<B, 2> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(input, |x, (index, layer)| {
+            let y = layer.forward(x);
+            if index == last { y } else { relu(y) }
+        })
+    }
+}
+
+impl Network<Compute> {
+    /// Outputs for the given rows, row-major.
+    pub(crate) fn predict(&self, inputs: &Inputs, rows: &[usize]) -> Result<Vec<f32>> {
+        let device = Device::default();
+        let mut outputs = Vec::new();
+        for batch in rows.chunks(4096) {
+            let found = self.forward(inputs.tensor(batch, &device)).into_data().to_vec::<f32>();
+            outputs.extend(found.map_err(|error| LearnError::Artefact(format!("{error:?}")))?);
+        }
+        Ok(outputs)
+    }
 }
 
 impl Network<Train> {
@@ -130,13 +154,20 @@ impl Network<Train> {
         self
     }
 
-    /// Outputs of shape `[rows, outputs]` for inputs of shape `[rows, inputs]`.
-    fn forward(&self, input: Tensor<Train, 2>) -> Tensor<Train, 2> {
-        let last = self.layers.len() - 1;
-        self.layers.iter().enumerate().fold(input, |x, (index, layer)| {
-            let y = layer.forward(x);
-            if index == last { y } else { relu(y) }
-        })
+    /// The same weights without a record of gradients: what targets are computed with.
+    pub(crate) fn frozen(&self) -> Network<Compute> {
+        self.valid()
+    }
+
+    /// The network after one step of the optimiser down the loss, which was computed with it.
+    pub(crate) fn stepped(
+        self,
+        optimiser: &mut impl Optimizer<Self, Train>,
+        learning_rate: f64,
+        loss: &Tensor<Train, 1>,
+    ) -> Self {
+        let gradients = GradientsParams::from_grads(loss.backward(), &self);
+        optimiser.step(learning_rate, self, gradients)
     }
 
     /// Outputs for all rows, row-major, as burn computes them.
@@ -182,8 +213,7 @@ impl Network<Train> {
             for batch in batches(&order, config.batch_rows) {
                 let batch = &batch[..];
                 let value = loss(network.forward(inputs.tensor(batch, &device)), batch, &device);
-                let gradients = GradientsParams::from_grads(value.backward(), &network);
-                network = optimiser.step(config.learning_rate, network, gradients);
+                network = network.stepped(&mut optimiser, config.learning_rate, &value);
             }
             epochs_done += 1;
             let value = mean_loss(&network, inputs, watched, &device, &loss);

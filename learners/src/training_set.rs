@@ -180,7 +180,7 @@ async fn leave_out_unsettled(session: &SessionContext, share: f64, samples: &mut
 }
 
 /// Every model named anywhere, with its index in alphabetical order.
-fn model_names(batches: &[RecordBatch]) -> Result<BTreeMap<String, usize>> {
+pub(crate) fn model_names(batches: &[RecordBatch]) -> Result<BTreeMap<String, usize>> {
     let mut models = BTreeMap::new();
     for batch in batches {
         let executed = texts(batch, "executed_model")?;
@@ -278,7 +278,7 @@ fn read_batch(
 
 /// Which actions could have been chosen, and with which probabilities if all of them were logged.
 #[expect(clippy::type_complexity, reason = "two optional columns, taken apart at once")]
-fn candidate_set(
+pub(crate) fn candidate_set(
     candidates: &ListArray,
     row: usize,
     index: &BTreeMap<String, usize>,
@@ -302,7 +302,7 @@ fn candidate_set(
     Ok((any.then_some(allowed), (any && complete).then_some(distribution)))
 }
 
-fn candidates(batch: &RecordBatch) -> Result<&ListArray> {
+pub(crate) fn candidates(batch: &RecordBatch) -> Result<&ListArray> {
     batch.column_by_name("candidates").and_then(|column| column.as_list_opt::<i32>()).ok_or_else(|| {
         LearnError::Unreadable { what: "the training set".to_owned(), why: "candidates is not a list".to_owned() }
     })
@@ -321,7 +321,7 @@ fn candidate_fields(candidates: &ArrayRef) -> Result<(ArrayRef, ArrayRef)> {
     Ok((field("model", &DataType::Utf8)?, field("propensity", &DataType::Float64)?))
 }
 
-fn column(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef> {
+pub(crate) fn column(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef> {
     let found = batch.column_by_name(name).ok_or_else(|| LearnError::Unreadable {
         what: "the training set".to_owned(),
         why: format!("the query returned no column {name}"),
@@ -329,7 +329,7 @@ fn column(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef
     Ok(cast(found, wanted)?)
 }
 
-fn texts(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
+pub(crate) fn texts(batch: &RecordBatch, name: &str) -> Result<ArrayRef> {
     column(batch, name, &DataType::Utf8)
 }
 
@@ -337,19 +337,19 @@ fn lists(batch: &RecordBatch, name: &str, item: &DataType) -> Result<ArrayRef> {
     column(batch, name, &DataType::new_list(item.clone(), true))
 }
 
-fn text_at(array: &ArrayRef, row: usize) -> Option<String> {
+pub(crate) fn text_at(array: &ArrayRef, row: usize) -> Option<String> {
     array.is_valid(row).then(|| array.as_string::<i32>().value(row).to_owned())
 }
 
-fn count_at(array: &ArrayRef, row: usize) -> Option<u32> {
+pub(crate) fn count_at(array: &ArrayRef, row: usize) -> Option<u32> {
     array.is_valid(row).then(|| array.as_primitive::<Int64Type>().value(row)).and_then(|count| count.try_into().ok())
 }
 
-fn flag_at(array: &ArrayRef, row: usize) -> Option<bool> {
+pub(crate) fn flag_at(array: &ArrayRef, row: usize) -> Option<bool> {
     array.is_valid(row).then(|| array.as_boolean().value(row))
 }
 
-fn number_at(array: &ArrayRef, row: usize) -> Option<f64> {
+pub(crate) fn number_at(array: &ArrayRef, row: usize) -> Option<f64> {
     array.is_valid(row).then(|| array.as_primitive::<Float64Type>().value(row)).filter(|number| number.is_finite())
 }
 

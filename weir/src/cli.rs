@@ -720,8 +720,11 @@ pub struct EvaluateArgs {
     /// group_target_probability.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["bundle", "matrix"])]
     pub rounds: Option<PathBuf>,
+    /// Learn session policies from simulated sessions of agents, by each algorithm, judge them from other sessions, and show what is true.
+    #[arg(long, conflicts_with_all = ["bundle", "matrix", "rounds"])]
+    pub session_simulator: bool,
     /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
-    #[arg(long, conflicts_with_all = ["rounds", "matrix"])]
+    #[arg(long, conflicts_with_all = ["rounds", "matrix", "session_simulator"])]
     pub estimate_propensities: bool,
     /// Judge by requests only that are so old that this share of all opinions has come.
     #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rounds", "matrix"])]

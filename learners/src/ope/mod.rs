@@ -21,6 +21,7 @@ mod fitted_q;
 mod interval;
 mod rounds;
 mod sequence;
+mod session_lengths;
 mod sessions;
 mod sheet;
 mod support;
@@ -35,6 +36,7 @@ pub(crate) use interval::percentile_estimate;
 pub use interval::{Estimate, IntervalKind};
 pub use rounds::Rounds;
 pub use sequence::{ConfidenceSequence, PseudoOutcome, SequenceConfig};
+pub use session_lengths::{EndedSession, SessionLengths, estimate_lengths};
 pub use sessions::{SessionEstimates, SessionSupport, Turn, estimate_sessions};
 pub use support::{Support, SupportLimits};
 

@@ -9,6 +9,7 @@ use weir_learners::matrix::{
     pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
+use weir_learners::sessions::{SessionExperimentConfig, session_experiment};
 use weir_learners::{JudgeOptions, Outcome, PartJudged, Report, Wanted, part_interval};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy, REPORT_JSON_FILE};
@@ -27,15 +28,31 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
     if let Some(file) = &args.rounds {
         return rounds(common, file, &args).await;
     }
+    if args.session_simulator {
+        return session_simulator(common, args.seed);
+    }
     match (&args.matrix, &args.bundle) {
         (Some(folder), None) if args.cascade => cascades(common, folder, args.seed).await,
         (Some(folder), None) => matrix(common, folder, &args).await,
         (Some(folder), Some(bundle)) => bundle_on_matrix(common, folder, bundle, args.seed).await,
         (None, Some(bundle)) => logged(common, bundle, &args).await,
         (None, None) => Err(Failure::user(
-            "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, or logged decisions with --rounds FILE",
+            "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, logged decisions with --rounds FILE, or --session-simulator",
         )),
     }
+}
+
+/// Session policies where the truth is known.
+fn session_simulator(common: &Common, seed: u64) -> Result<()> {
+    let config = SessionExperimentConfig { seed, ..SessionExperimentConfig::default() };
+    let progress = Progress::wait("learning from simulated sessions", common.json);
+    let report = session_experiment(&config)?;
+    drop(progress);
+    if common.json {
+        return print_json(&report);
+    }
+    print!("{}", report.to_markdown());
+    Ok(())
 }
 
 /// Decisions that another system logged, beside what a target policy would have done.
