@@ -42,10 +42,36 @@ fn simulated(folder: &Path, seconds: &str) {
 
 /// The same, with something done to every request.
 fn simulated_with(folder: &Path, seconds: &str, change: impl Fn(&mut Value)) {
-    done(folder, &["simulate", "--seconds", seconds, "--rate", "20", "--seed", "3", "--out", "events.jsonl"]);
+    let mut events = simulated_events(folder, seconds, "3");
+    events.iter_mut().filter(|line| line["topic"] == "requests").for_each(|line| change(&mut line["event"]));
+    stored(folder, &events);
+}
+
+/// More traffic, an hour after what began at the same time, of other sessions.
+fn simulated_later(folder: &Path, seconds: &str) {
+    let mut events = simulated_events(folder, seconds, "4");
+    for line in &mut events {
+        let event = line["event"].as_object_mut().expect("an event");
+        for (name, value) in event.iter_mut() {
+            match name.as_str() {
+                "arrival_ms" | "event_ms" => *value = (value.as_i64().expect("a time") + 3_600_000).into(),
+                "request_id" | "session_id" | "feedback_id" if value.is_string() => {
+                    *value = format!("later-{}", value.as_str().expect("an id")).into();
+                }
+                _ => {}
+            }
+        }
+    }
+    stored(folder, &events);
+}
+
+fn simulated_events(folder: &Path, seconds: &str, seed: &str) -> Vec<Value> {
+    done(folder, &["simulate", "--seconds", seconds, "--rate", "20", "--seed", seed, "--out", "events.jsonl"]);
     let text = std::fs::read_to_string(folder.join("events.jsonl")).expect("simulated events");
-    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect();
-    lines.iter_mut().filter(|line| line["topic"] == "requests").for_each(|line| change(&mut line["event"]));
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON lines")).collect()
+}
+
+fn stored(folder: &Path, lines: &[Value]) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = Store::open(folder.join("weir-data").to_str().expect("UTF-8")).await.expect("the store opens");
@@ -455,4 +481,52 @@ fn an_outcome_file_is_signed_and_says_what_is_judged() {
     assert!(said.contains("not to be trusted"), "{said}");
     std::fs::write(folder.join("outcome.toml"), "[weights]\nbeauty = 1\n").unwrap();
     assert!(refused(folder, &["outcome", "sign", "outcome.toml", "--key", "key"]).contains("not understood"));
+}
+
+/// Thompson sampling from logs, and on from the stream: each decision is learned from once, whoever asks how often.
+#[test]
+fn a_policy_that_knows_how_sure_it_is_learns_on_from_what_came_since() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    simulated(folder, "150");
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let learn = ["--json", "learn", "policy", "--key", "signing.key", "--learner", "thompson", "--checkpoint", "kept"];
+    let first = json(folder, &learn);
+    assert_eq!(first["report"]["learned"]["learning"], "thompson", "{first}");
+    let kept = std::fs::read_dir(folder.join("kept")).expect("a folder of checkpoints").count();
+    assert_eq!(kept, 1, "one network was fitted");
+    let again = json(folder, &learn);
+    assert_eq!(again["report"]["reward_model"], first["report"]["reward_model"], "nothing was left to train");
+    let id = |answer: &Value| answer["policy_id"].as_str().expect("an id").to_owned();
+    let update = |from: &str, more: &[&str]| {
+        done(folder, &[&["learn", "update", "--key", "signing.key", "--policy", from][..], more].concat())
+    };
+    assert!(update(&id(&first), &[]).contains("nothing has come since"), "all of it was learned from");
+
+    simulated_later(folder, "150");
+    let said: Value = serde_json::from_str(&update(&id(&first), &["--json", "--half-life-days", "30"])).expect("JSON");
+    assert!(said["decisions"].as_u64().expect("a count") > 500, "{said}");
+    assert!(update(&id(&said), &[]).contains("nothing has come since"), "each decision once");
+    // The new bundle is a policy like any other: it is judged, and can be approved.
+    let judged = json(folder, &["--json", "evaluate", &id(&said)]);
+    assert!(judged["report"]["candidate"]["verdict"].is_string(), "{judged}");
+
+    let plain = json(folder, &["--json", "learn", "policy", "--key", "signing.key"]);
+    let refusal = refused(folder, &["learn", "update", "--key", "signing.key", "--policy", &id(&plain)]);
+    assert!(refusal.contains("--learner thompson"), "{refusal}");
+}
+
+#[test]
+fn ways_to_learn_that_make_no_sense_are_refused_with_what_to_write() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let folder = folder.path();
+    simulated(folder, "60");
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let refused = |more: &[&str]| refused(folder, &[&["learn", "policy", "--key", "signing.key"][..], more].concat());
+    assert!(refused(&["--quality-at-least", "0.7"]).contains("--learner policy-gradient"));
+    assert!(refused(&["--new-model", "newest"]).contains("MODEL=LIKE:SHARE"));
+    assert!(refused(&["--new-model", "newest=unheard-of:0.02"]).contains("is not in the logs"));
+    assert!(refused(&["--half-life-days", "0"]).contains("half_life_days"));
+    let far = refused(&["--learner", "policy-gradient", "--quality-at-least", "1"]);
+    assert!(far.contains("ask for less"), "{far}");
 }
