@@ -10,7 +10,6 @@ use serde::Deserialize;
 use weir_schemas::contracts;
 use weir_store::StoreOptions;
 
-use crate::energy::EnergySection;
 use crate::error::{Failure, Result};
 
 /// The whole file.
@@ -327,6 +326,16 @@ pub struct HallucinationSection {
     /// Share of requests with text that are checked, 0..1.
     #[serde(default = "one")]
     pub sample_share: f64,
+}
+
+/// `[energy.MODEL]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnergySection {
+    /// Name of a built-in GPU profile, or a file of one.
+    pub profile: String,
+    /// Sequences that an instance decodes at once, on average (`weir fleet size` plans it, the view `pool_state` observes it).
+    pub sequences: f64,
 }
 
 /// `[bridge]`: what `weir bridge` receives, and where it waits for Kafka.

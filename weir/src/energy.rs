@@ -2,22 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
 use weir_fleet::GpuProfile;
 use weir_learners::TrainingSet;
 
 use crate::capacity;
+use crate::config::EnergySection;
 use crate::error::{Failure, Result};
-
-/// `[energy.MODEL]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EnergySection {
-    /// Name of a built-in GPU profile, or a file of one.
-    pub profile: String,
-    /// Sequences that an instance decodes at once, on average (`weir fleet size` plans it, the view `pool_state` observes it).
-    pub sequences: f64,
-}
 
 /// Fills in the energy of decisions that lack it, where the model's GPUs are known and the tokens are; returns how many.
 pub fn fill(set: &mut TrainingSet, sections: &BTreeMap<String, EnergySection>) -> Result<usize> {
