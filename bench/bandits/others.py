@@ -96,8 +96,8 @@ def main():
         "Vowpal Wabbit, dr, domain x embedding": lambda: vowpal_wabbit(data, "--cb_type dr -q de", 4),
         "Vowpal Wabbit, ips": lambda: vowpal_wabbit(data, "--cb_type ips", 4),
         "MABWiser, LinGreedy": lambda: mabwiser(data, LearningPolicy.LinGreedy(epsilon=0, l2_lambda=1)),
-        "MABWiser, LinUCB": lambda: mabwiser(data, LearningPolicy.LinUCB(alpha=1, l2_lambda=1)),
-        "MABWiser, LinTS": lambda: mabwiser(data, LearningPolicy.LinTS(alpha=0.1, l2_lambda=1)),
+        "MABWiser, LinUCB (by its upper bound)": lambda: mabwiser(data, LearningPolicy.LinUCB(alpha=1, l2_lambda=1)),
+        "MABWiser, LinTS (drawn)": lambda: mabwiser(data, LearningPolicy.LinTS(alpha=0.1, l2_lambda=1)),
     }
     found = json.loads((folder / "weir.json").read_text())
     for name, run in contestants.items():

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use weir_policy_runtime::Policy;
+use weir_policy_runtime::{Policy, PolicySpec};
 
 use crate::baselines::{Domains, Target, best_models};
 use crate::draws::drawn_at;
@@ -47,8 +47,14 @@ pub fn evaluate_policy(
 ) -> Result<Lineup> {
     let set = aligned(set, policy);
     let (train, holdout) = halves(&set.samples);
-    let config = explored(config, policy.spec().exploration.floor, policy.actions().len(), in_force);
+    let config = explored(config, settled_floor(policy.spec()), policy.actions().len(), in_force);
     lineup(&set, &Target::learned(policy, &set.actions), in_force, (&train, &holdout), outcome, &config)
+}
+
+/// The floor of the models that are not on probation: what these take is taken from it too.
+pub(crate) fn settled_floor(spec: &PolicySpec) -> f64 {
+    let shares: f64 = spec.probation.iter().map(|model| model.share).sum();
+    (1.0 - shares) * spec.exploration.floor
 }
 
 /// The configuration for logs of policies with such an exploration floor, and of the policy in force.
@@ -60,7 +66,7 @@ pub(crate) fn explored(
 ) -> EvaluationConfig {
     let mut limits = config.limits.clone().for_floor(floor, actions);
     if let Some(PolicyInForce { policy, .. }) = in_force {
-        limits = limits.for_floor(policy.spec().exploration.floor, policy.actions().len());
+        limits = limits.for_floor(settled_floor(policy.spec()), policy.actions().len());
     }
     EvaluationConfig { limits, ..config.clone() }
 }

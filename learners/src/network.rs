@@ -38,12 +38,14 @@ pub(crate) struct Inputs {
     pub repeats: usize,
     /// One number more for each use of a row; empty where there is none.
     pub extra: Vec<f32>,
+    /// How much each row of `values` counts in the mean over several batches; empty where all count alike.
+    pub weights: Vec<f32>,
 }
 
 impl Inputs {
     /// Each row once, as it is.
     pub(crate) fn new(width: usize, values: Vec<f32>) -> Self {
-        Self { width, values, repeats: 1, extra: Vec::new() }
+        Self { width, values, repeats: 1, extra: Vec::new(), weights: Vec::new() }
     }
 
     /// Tensor of the given rows, shape `[rows, width]`.
@@ -320,12 +322,15 @@ fn mean_loss(
     device: &Device,
     loss: &impl Fn(Tensor<Train, 2>, &[usize], &Device) -> Tensor<Train, 1>,
 ) -> f32 {
-    let mut sum = 0.0;
+    let (mut sum, mut whole) = (0.0, 0.0);
     for batch in rows.chunks(4096) {
         let value = loss(network.forward(inputs.tensor(batch, device)), batch, device);
-        sum += value.into_scalar() * batch.len() as f32;
+        let weight: f32 =
+            batch.iter().map(|row| inputs.weights.get(row / inputs.repeats).copied().unwrap_or(1.0)).sum();
+        sum += value.into_scalar() * weight;
+        whole += weight;
     }
-    sum / rows.len().max(1) as f32
+    if whole > 0.0 { sum / whole } else { 0.0 }
 }
 
 /// Cross entropy of logits against targets in [0, 1], element by element: `max(z, 0) - z t + ln(1 + e^-|z|)`.
@@ -333,9 +338,9 @@ pub(crate) fn cross_entropy(logits: Tensor<Train, 2>, targets: Tensor<Train, 2>)
     relu(logits.clone()) - logits.clone() * targets + logits.abs().neg().exp().log1p()
 }
 
-/// `Σ mask x / max(Σ mask, 1)`: the mean of what the mask shows, weighted by it, and no gradient for the rest.
+/// `Σ mask x / Σ mask`: the mean of what the mask shows, weighted by it, and no gradient for the rest; 0 where it shows nothing.
 pub(crate) fn masked_mean(values: Tensor<Train, 2>, mask: Tensor<Train, 2>) -> Tensor<Train, 1> {
-    let shown = mask.clone().sum().clamp_min(1.0);
+    let shown = mask.clone().sum().clamp_min(1e-9);
     (values * mask).sum() / shown
 }
 

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! where `w₀` and `P` are what the policy knew (sequential Laplace updating, Spiegelhalter and Lauritzen 1990, Networks 20:579). Before
-//! that, what it knew is forgotten by the time that has passed. The work is that of the new decisions alone, and what is below the last
-//! layer stays as it was: a batch training, now and then, renews that.
+//! that, what it knew is forgotten by the time that has passed. The work of learning is that of the new decisions alone; what is below the
+//! last layer stays as it was, and so do guesses of cost: a batch training, now and then, renews them.
 //!
 //! **Once.** A policy says until when it has learned. The next one takes the decisions after that, up to the age at which opinions have
 //! come; a process that is killed leaves no half of it, since the position is part of the bundle.
@@ -19,18 +19,20 @@ use weir_policy_runtime::{Layer, Mlp, MlpScratch, Policy, Posterior, Strategy};
 
 use crate::baselines::Target;
 use crate::error::{LearnError, Result};
-use crate::evaluate::{PolicyInForce, aligned, explored, lineup};
+use crate::evaluate::{PolicyInForce, aligned, explored, lineup, settled_floor};
 use crate::learning::{Learning, LearningSummary};
 use crate::ope::EvaluationConfig;
 use crate::outcome::Outcome;
 use crate::posterior::Precisions;
 use crate::report::Report;
 use crate::reward_model::metrics;
-use crate::train::{Candidate, is_holdout};
+use crate::train::{Candidate, is_holdout, priced};
 use crate::training_set::{Sample, TrainingSet};
 
-/// Newton steps at most.
-const STEPS_MAX: usize = 12;
+/// Newton steps at most; from far away each is shortened until it helps.
+const STEPS_MAX: usize = 60;
+/// Halvings of a step at most.
+const HALVINGS_MAX: usize = 40;
 /// A step shorter than this, in logits, is the last.
 const STEP_MIN: f64 = 1e-6;
 const DAY_MS: f64 = 86_400_000.0;
@@ -74,19 +76,21 @@ pub fn update_policy(
     let Some(until_ms) = set.samples.iter().filter(is_new).map(|sample| sample.time_ms).max() else { return Ok(None) };
     let news = set.samples.iter().filter(is_new).filter(|sample| !is_kept(sample));
     let passed_ms = until_ms - from.until_ms;
-    let Updated { policy, decisions } = updated(from.policy, news, (config.half_life_days, passed_ms))?;
+    let Updated { policy, decisions } = updated(from.policy, news, (config.half_life_days, passed_ms, until_ms))?;
     let (holdout, train): (Vec<usize>, Vec<usize>) =
         (0..set.samples.len()).partition(|&row| is_kept(&set.samples[row]));
     let spec = policy.spec().clone();
     let actions = set.actions.len();
-    let evaluation = explored(&config.evaluation, spec.exploration.floor, spec.actions.len(), in_force);
+    let evaluation = explored(&config.evaluation, settled_floor(&spec), spec.actions.len(), in_force);
     let target = Target::learned(&policy, &set.actions);
     let lineup = lineup(&set, &target, in_force, (&train, &holdout), &config.outcome, &evaluation)?;
     let known = |row: &usize| set.samples[*row].action < spec.actions.len();
     let (train, holdout): (Vec<usize>, Vec<usize>) =
         (train.into_iter().filter(known).collect(), holdout.into_iter().filter(known).collect());
+    let priced = priced(&set, &config.outcome);
+    let priced = priced.as_ref().unwrap_or(&set);
     let metrics =
-        metrics(policy.network(), &spec.features, &set.samples, (&train, &holdout), spec.actions.len().min(actions));
+        metrics(policy.network(), &spec.features, &priced.samples, (&train, &holdout), spec.actions.len().min(actions));
     let learning = match spec.strategy {
         Strategy::UpperBound { width } => Learning::UpperBound { width },
         _ => Learning::Thompson,
@@ -122,14 +126,14 @@ pub(crate) struct Updated {
 }
 
 /// Learns from `samples`, whose actions are the policy's own; those of models that it does not know are left out. Evidence halves within
-/// `half_life_days` of the `passed_ms` that lie between what it knew and what comes now.
+/// `half_life_days` of the `passed_ms` that lie between what it knew and `until_ms`, and that of the samples with their age at `until_ms`.
 ///
 /// # Errors
 /// [`LearnError::Config`] when the policy has no posterior or a half-life is no time.
 pub(crate) fn updated<'a>(
     policy: &Policy,
     samples: impl Iterator<Item = &'a Sample>,
-    (half_life_days, passed_ms): (Option<f64>, i64),
+    (half_life_days, passed_ms, until_ms): (Option<f64>, i64, i64),
 ) -> Result<Updated> {
     let posterior = policy.posterior().ok_or_else(|| {
         LearnError::Config(
@@ -144,7 +148,7 @@ pub(crate) fn updated<'a>(
     if let Some(days) = half_life_days {
         prior.forget((-(passed_ms.max(0) as f64) / DAY_MS / days).exp2());
     }
-    let judged = Judged::new(policy, samples, posterior.inputs());
+    let judged = Judged::new(policy, samples, posterior.inputs(), (half_life_days, until_ms));
     let network = policy.network();
     let (last, below) = network.layers().split_last().ok_or_else(broken)?;
     let mut weight = last.weight().to_vec();
@@ -152,7 +156,8 @@ pub(crate) fn updated<'a>(
     let mut precisions = prior.clone();
     for action in 0..policy.actions().len() {
         let known = &mut weight[action * last.inputs()..action * last.inputs() + posterior.inputs()];
-        let moved = judged.newton(action, known, bias[action], &prior, &mut precisions).ok_or_else(broken)?;
+        let moved = judged.newton(action, known, bias[action], &prior, &mut precisions);
+        let moved = moved.ok_or(LearnError::Diverged { epoch: STEPS_MAX })?;
         let (own_bias, weights) = moved.split_last().ok_or_else(broken)?;
         known.iter_mut().zip(weights).for_each(|(w, moved)| *w = *moved as f32);
         bias[action] = *own_bias as f32;
@@ -164,17 +169,29 @@ pub(crate) fn updated<'a>(
     Ok(Updated { policy, decisions: judged.rows.len() })
 }
 
+/// One of them.
+struct JudgedRow {
+    action: usize,
+    quality: f64,
+    /// How many decisions it counts for.
+    weight: f64,
+}
+
 /// Judged decisions as the last layer sees them.
 struct Judged {
     width: usize,
     /// Last-layer inputs and a 1, shape `[decisions, width]`.
     hidden: Vec<f32>,
-    /// Action and quality.
-    rows: Vec<(usize, f64)>,
+    rows: Vec<JudgedRow>,
 }
 
 impl Judged {
-    fn new<'a>(policy: &Policy, samples: impl Iterator<Item = &'a Sample>, inputs: usize) -> Self {
+    fn new<'a>(
+        policy: &Policy,
+        samples: impl Iterator<Item = &'a Sample>,
+        inputs: usize,
+        (half_life_days, until_ms): (Option<f64>, i64),
+    ) -> Self {
         let spec = policy.spec();
         let mut input = vec![0.0; spec.features.width() + spec.heads.extra_inputs()];
         let mut scratch = MlpScratch::default();
@@ -185,7 +202,9 @@ impl Judged {
             policy.network().forward(&input, &mut scratch);
             judged.hidden.extend_from_slice(&policy.network().last_inputs(&input, &scratch)[..inputs]);
             judged.hidden.push(1.0);
-            judged.rows.push((sample.action, quality));
+            let days = (until_ms - sample.time_ms) as f64 / DAY_MS;
+            let weight = half_life_days.map_or(1.0, |half_life| (-days / half_life).exp2());
+            judged.rows.push(JudgedRow { action: sample.action, quality, weight });
         }
         judged
     }
@@ -200,28 +219,47 @@ impl Judged {
         precisions: &mut Precisions,
     ) -> Option<Vec<f64>> {
         let start: Vec<f64> = weights.iter().chain([&bias]).map(|w| f64::from(*w)).collect();
-        let own = || self.rows.iter().zip(self.hidden.chunks_exact(self.width)).filter(|((of, _), _)| *of == action);
+        let own = || self.rows.iter().zip(self.hidden.chunks_exact(self.width)).filter(|(row, _)| row.action == action);
+        let logit = |hidden: &[f32], w: &[f64]| hidden.iter().zip(w).map(|(h, w)| f64::from(*h) * w).sum::<f64>();
+        // The penalised log likelihood, which is concave: a step that is short enough raises it.
+        let value = |w: &[f64]| {
+            let pull = prior.pull(action, &start, w);
+            let away: f64 = start.iter().zip(w).zip(&pull).map(|((start, w), pull)| 0.5 * (start - w) * pull).sum();
+            let fits = own().map(|(row, hidden)| {
+                let z = logit(hidden, w);
+                row.weight * (row.quality * z - z.max(0.0) - (-z.abs()).exp().ln_1p())
+            });
+            fits.sum::<f64>() - away
+        };
         let mut now = start.clone();
         if own().next().is_none() {
             return Some(now);
         }
-        for step in 0..STEPS_MAX {
+        for _ in 0..STEPS_MAX {
             let mut here = prior.clone();
             let mut gradient = prior.pull(action, &start, &now);
-            for ((_, quality), hidden) in own() {
-                let logit: f64 = hidden.iter().zip(&now).map(|(h, w)| f64::from(*h) * w).sum();
-                let guess = 1.0 / (1.0 + (-logit).exp());
-                here.add(action, &hidden[..self.width - 1], guess, 1.0);
-                gradient.iter_mut().zip(hidden).for_each(|(g, h)| *g += (quality - guess) * f64::from(*h));
+            for (row, hidden) in own() {
+                let guess = 1.0 / (1.0 + (-logit(hidden, &now)).exp());
+                here.add(action, &hidden[..self.width - 1], guess, row.weight);
+                let missed = row.weight * (row.quality - guess);
+                gradient.iter_mut().zip(hidden).for_each(|(g, h)| *g += missed * f64::from(*h));
             }
-            let moved = here.step(action, &gradient)?;
-            let longest = moved.iter().fold(0.0_f64, |longest, x| longest.max(x.abs()));
-            now.iter_mut().zip(&moved).for_each(|(w, step)| *w += step);
-            if longest < STEP_MIN || step + 1 == STEPS_MAX {
+            let step = here.step(action, &gradient)?;
+            if step.iter().all(|x| x.abs() < STEP_MIN) {
                 precisions.take(action, &here);
-                break;
+                return Some(now);
             }
+            let before = value(&now);
+            let shortened = |halvings: usize| -> Vec<f64> {
+                now.iter().zip(&step).map(|(w, x)| w + x * 0.5_f64.powi(halvings as i32)).collect()
+            };
+            // Where no step raises it any more, what is left to gain is rounding.
+            let Some(next) = (0..HALVINGS_MAX).map(shortened).find(|w| value(w) > before) else {
+                precisions.take(action, &here);
+                return Some(now);
+            };
+            now = next;
         }
-        Some(now)
+        None
     }
 }

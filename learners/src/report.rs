@@ -286,8 +286,8 @@ impl NextSupport {
         (self.effective_clusters < self.asked_for).then(|| {
             format!(
                 "Logs of this policy may not carry the next verdict: as long as those judged here, they would hold {:.0} effective sessions for a \
-                 policy that takes the runner-up everywhere, and {:.0} are asked for. Log for longer, or explore more (a smaller \
-                 objective.gamma, a larger objective.floor).",
+                 policy that takes the runner-up everywhere, and {:.0} are asked for. Log for longer, or explore more: a larger \
+                 objective.floor, and with inverse-gap weighting a smaller objective.gamma.",
                 self.effective_clusters, self.asked_for
             )
         })
@@ -356,6 +356,14 @@ impl Report {
             line(&mut out, format_args!("{}\n", learned.in_words()));
         }
         self.values(&mut out);
+        if self.outcome.as_ref().is_some_and(|outcome| outcome.weight(Part::LatencyS) > 0.0) {
+            line(
+                &mut out,
+                format_args!(
+                    "\nRequests may say how long pools would let them wait; values are of the policy without such waits."
+                ),
+            );
+        }
         self.parts(&mut out);
         self.data(&mut out);
         if let Some(warning) = self.next.as_ref().and_then(NextSupport::warning) {

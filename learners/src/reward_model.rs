@@ -143,8 +143,9 @@ pub(crate) fn train_layers(
         return Err(LearnError::NotEnoughData("no decision is left to train on".to_owned()));
     }
     let mut rng = ChaCha8Rng::seed_from_u64(training.seed);
-    let inputs = encode(samples, rows, spec);
     let discount = Discount::new(samples, rows, config.half_life_days)?;
+    let weights = rows.iter().map(|&row| discount.weight(&samples[row]) as f32).collect();
+    let inputs = Inputs { weights, ..encode(samples, rows, spec) };
     let targets: Vec<Target> = rows.iter().map(|&row| target(&samples[row], discount.weight(&samples[row]))).collect();
     let means = ActionMeans::new(samples, rows, actions, |sample| discount.weight(sample));
     let (fitted, validation) = split_by_cluster(samples, rows, config.validation_share, &mut rng);
@@ -164,7 +165,7 @@ pub(crate) fn train_layers(
         masked_loss(outputs, batch.iter().map(|&row| targets[row]), actions, cost_weight, device)
     })?;
     let mut layers = network.to_layers()?;
-    let shifts = smearing_shifts(&runtime_network(&layers)?, &inputs, samples, rows, actions);
+    let shifts = smearing_shifts(&runtime_network(&layers)?, &inputs, samples, rows, actions, &discount);
     shift_outputs(&mut layers, &shifts);
     Ok(layers)
 }
@@ -316,14 +317,22 @@ impl ActionMeans {
 
 /// By how much to shift each output so that predicted and observed cost have the same training mean by action: `exp`
 /// of a mean of logarithms is too small. The smearing estimate of Duan 1983, JASA 78:605.
-fn smearing_shifts(mlp: &Mlp, inputs: &Inputs, samples: &[Sample], rows: &[usize], actions: usize) -> Vec<f32> {
+fn smearing_shifts(
+    mlp: &Mlp,
+    inputs: &Inputs,
+    samples: &[Sample],
+    rows: &[usize],
+    actions: usize,
+    discount: &Discount,
+) -> Vec<f32> {
     let mut sums = vec![(0.0, 0.0); actions];
     let mut scratch = MlpScratch::default();
     for (&row, input) in rows.iter().zip(inputs.values.chunks_exact(inputs.width)) {
         let Some(cost) = samples[row].cost_usd else { continue };
         let action = samples[row].action;
-        sums[action].0 += cost;
-        sums[action].1 += f64::from(mlp.forward(input, &mut scratch)[actions + action]).exp();
+        let weight = discount.weight(&samples[row]);
+        sums[action].0 += weight * cost;
+        sums[action].1 += weight * f64::from(mlp.forward(input, &mut scratch)[actions + action]).exp();
     }
     let shift = |&(observed, predicted): &(f64, f64)| {
         if observed > 0.0 && predicted > 0.0 { (observed / predicted).ln() as f32 } else { 0.0 }

@@ -8,7 +8,7 @@ use weir_policy_runtime::{Exploration, Objective, Policy, PolicySpec, Posterior,
 use crate::baselines::Target;
 use crate::checkpoint::{Checkpoints, Training};
 use crate::error::{LearnError, Result};
-use crate::evaluate::{PolicyInForce, beside, explored, lineup};
+use crate::evaluate::{PolicyInForce, beside, explored, lineup, settled_floor};
 use crate::exports::ExportSummary;
 use crate::exports::vllm_sr::{self, DistilConfig};
 use crate::feature_fit::fit_features;
@@ -108,12 +108,14 @@ pub fn train_policy_from(
     let metrics = reward_model::metrics(&network, &features, &learned_from.samples, (&train, &holdout), actions);
     let learned = Learned::on_top_of(layers, learned_from, &train, &features, config, training)?;
     let outcome = learned.usd.map_or_else(|| config.outcome.clone(), |usd| config.outcome.with_dollar_worth(usd));
+    // A wanted quality's weight of cost is one of the price that was learned, whatever the outcome makes of dollars.
+    let objective = Objective { usd: learned.usd.unwrap_or(outcome.objective().usd), ..outcome.objective() };
     let gamma = config.gamma.unwrap_or_else(|| (actions as f64 * train.len() as f64).sqrt());
     let spec = PolicySpec {
         features,
         actions: learned.actions,
         exploration: Exploration { gamma, floor: config.floor },
-        objective: outcome.objective(),
+        objective,
         heads: learned.heads,
         strategy: learned.strategy,
         preference: learned.preference,
@@ -128,7 +130,7 @@ pub fn train_policy_from(
         None => Policy::new(spec.clone(), learned.network),
     }
     .map_err(unusable)?;
-    let evaluation = explored(&config.evaluation, config.floor, actions, in_force);
+    let evaluation = explored(&config.evaluation, settled_floor(&spec), actions, in_force);
     let target = Target::learned(&policy, &set.actions);
     let lineup = lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)?;
     let next = next_support(&policy, set, &holdout, &lineup, &evaluation);
@@ -141,7 +143,7 @@ pub fn train_policy_from(
     let report = Report {
         verdict: lineup.verdict(),
         seed: config.seed,
-        objective: outcome.objective(),
+        objective,
         outcome: Some(outcome),
         exploration: spec.exploration,
         learned: Some(learned.summary),
@@ -204,7 +206,7 @@ pub fn training_backend() -> &'static str {
 
 /// The same decisions where the cost of each is its price, if the outcome weighs more than dollars: a policy then foresees seconds and
 /// watt-hours too, each model's for each kind of request.
-fn priced(set: &TrainingSet, outcome: &Outcome) -> Option<TrainingSet> {
+pub(crate) fn priced(set: &TrainingSet, outcome: &Outcome) -> Option<TrainingSet> {
     outcome.prices_more_than_money().then(|| {
         let mut priced = set.clone();
         priced.samples.iter_mut().for_each(|sample| sample.cost_usd = outcome.price(sample));
@@ -225,6 +227,8 @@ pub fn export_vllm_sr(
 ) -> Result<BTreeMap<String, Vec<u8>>> {
     let (train, holdout) = split(&set.samples, config);
     let parent = candidate.policy.clone();
+    // The candidate's own, which a wanted quality may have changed.
+    let outcome = candidate.report.outcome.clone().unwrap_or_else(|| config.outcome.clone());
     let distilled = vllm_sr::distil(&parent, &set.samples, &train, distil)?;
     let evaluation = explored(&config.evaluation, config.floor, set.actions.len(), None);
     let place = |model: &str| set.actions.iter().position(|action| action.model == model);
@@ -233,10 +237,14 @@ pub fn export_vllm_sr(
     for (file, artifact) in [(vllm_sr::MLP_FILE, distilled.mlp)].into_iter().chain(linear) {
         let selector = artifact.selector()?;
         let choice = |sample: &Sample| selector.choice(&vllm_sr::input(&sample.context, distil.embedding_dim));
-        let (agreement, predicted_loss) = beside_its_parent(&parent, set, &holdout, &choice);
+        let names = artifact.model_names().to_vec();
+        let of_parent = |sample: &Sample| {
+            parent.actions().iter().position(|action| action.model == names[choice(sample)]).unwrap_or_default()
+        };
+        let (agreement, predicted_loss) = beside_its_parent(&parent, set, &holdout, &of_parent);
         let select = |sample: &Sample| place(&artifact.model_names()[choice(sample)]);
         let targets = (&Target::Selected(&select), &Target::learned(&parent, &set.actions));
-        let (judged, difference_to_parent) = beside(set, targets, &holdout, &config.outcome, &evaluation)?;
+        let (judged, difference_to_parent) = beside(set, targets, &holdout, &outcome, &evaluation)?;
         candidate.report.exports.push(ExportSummary {
             file: file.to_owned(),
             decisions: distilled.decisions,
@@ -289,6 +297,18 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
         return wrong(
             "the outcome weighs neither quality nor cost, which are what a policy can foresee: give weights.quality or weights.usd",
         );
+    }
+    let shares: f64 = config.new_models.iter().map(|model| model.share).sum();
+    if config.new_models.iter().any(|model| !(model.share > 0.0)) || !(shares < 0.5) {
+        return wrong("the shares of new models must lie above 0 and sum to less than 1/2");
+    }
+    let mut names: Vec<&str> = config.new_models.iter().map(|model| model.model.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return wrong("a new model is named twice");
+    }
+    if matches!(config.learning, Learning::UpperBound { width } if !(width.is_finite() && width >= 0.0)) {
+        return wrong("the width of upper bounds must be a number from 0");
     }
     let wild = |sample: &&Sample| {
         let numbers = [sample.propensity, sample.quality, sample.cost_usd, sample.latency_s, sample.energy_wh];

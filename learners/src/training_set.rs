@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::functions_nested::expr_fn::{array_has, map_extract};
 use datafusion::prelude::{SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
+use sha2::{Digest, Sha256};
 use weir_policy_runtime::{Action, OwnedContext};
 use weir_store::Store;
 
@@ -85,6 +86,58 @@ pub struct TrainingSet {
     pub samples: Vec<Sample>,
     /// Versions of the tables that they were read from.
     pub tables: BTreeMap<String, i64>,
+}
+
+impl TrainingSet {
+    /// A hash of everything that learning looks at: two sets with the same one teach the same.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        for action in &self.actions {
+            hash.update(format!("{action:?}\n"));
+        }
+        for sample in &self.samples {
+            // Debug writes every digit of a float; embeddings go in as bytes.
+            let OwnedContext { embedding, .. } = &sample.context;
+            for number in embedding.iter().flatten() {
+                hash.update(number.to_le_bytes());
+            }
+            let context = &sample.context;
+            let known = (
+                &context.domain,
+                &context.complexity,
+                &context.language,
+                &context.api,
+                context.prompt_tokens,
+                context.turn,
+            );
+            let rest = (
+                context.message_count,
+                context.tools_offered,
+                context.fact_check,
+                context.multimodal,
+                &context.embedding_model,
+            );
+            let choice = (
+                sample.action,
+                sample.intended,
+                sample.executed_as_intended,
+                sample.propensity,
+                &sample.logged_distribution,
+                &sample.allowed,
+            );
+            let outcome = (
+                sample.quality,
+                sample.cost_usd,
+                sample.latency_s,
+                sample.hallucination,
+                sample.is_unsafe,
+                sample.energy_wh,
+            );
+            hash.update(format!("{known:?}{rest:?}{choice:?}{outcome:?}{:?}{}\n", sample.cluster, sample.time_ms));
+        }
+        hex::encode(hash.finalize())
+    }
 }
 
 const TRAINING_SET_SQL: &str = include_str!("sql/training_set.sql");

@@ -2,9 +2,11 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::{
     Checkpoints, LearnError, LearnedUntil, Learning, NewModel, Outcome, PolicyGradientConfig, RewardModelConfig,
-    Sample, TrainConfig, TrainingSet, UpdateConfig, is_holdout, train_policy, train_policy_from, update_policy,
+    Sample, TrainConfig, TrainingSet, UpdateConfig, export_vllm_sr, is_holdout, train_policy, train_policy_from,
+    update_policy,
 };
 use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch, Terms};
 
@@ -418,4 +420,84 @@ fn a_policy_learns_on_from_the_stream() {
     let from = LearnedUntil { policy: &plain.policy, until_ms: 0, holdout_share: 0.3 };
     let error = update_policy(&all, from, None, &UpdateConfig::default()).expect_err("it cannot");
     assert!(error.to_string().contains("--learner thompson"), "{error}");
+}
+
+/// A new model starts out as sure as the prior, wherever its guess stands: its first bad answers must move it, and not past all bounds.
+#[test]
+fn a_new_model_that_disappoints_is_found_out() {
+    let first = logs(12, 3000, |_, model, _| if model == 1 { 0.95 } else { 0.5 });
+    let new_models = vec![NewModel { model: "newest".to_owned(), like: "medium".to_owned(), share: 0.03 }];
+    let config = TrainConfig { learning: Learning::Thompson, new_models, ..TrainConfig::default() };
+    let parent = train_policy(&first, &config, None).expect("training succeeds").policy;
+    for lot in [30, 300, 3000] {
+        let mut later = logs(13, lot, |_, _, _| 0.3);
+        later.actions = parent.actions().to_vec();
+        for (place, sample) in later.samples.iter_mut().enumerate() {
+            sample.action = 3;
+            sample.time_ms += first.samples[2999].time_ms + 60_000;
+            sample.cluster = format!("later-{place}");
+        }
+        let from = LearnedUntil { policy: &parent, until_ms: first.samples[2999].time_ms, holdout_share: 0.3 };
+        let (candidate, _) =
+            update_policy(&later, from, None, &UpdateConfig::default()).expect("it learns").expect("it came");
+        let mut scratch = Scratch::default();
+        let guessed =
+            candidate.policy.predict(&context(&mut ChaCha8Rng::seed_from_u64(1)).as_context(), &mut scratch).quality[3];
+        println!("after {lot} answers of quality 0.3: {guessed:.3}");
+        // Three decisions' worth of standard error for the smallest lot, and the prior's pull.
+        assert!((0.1..0.6).contains(&guessed), "{guessed} after {lot}");
+        assert!(lot < 3000 || (guessed - 0.3).abs() < 0.05, "{guessed} after {lot}");
+    }
+}
+
+#[test]
+fn a_cost_that_has_changed_is_forgotten_too() {
+    let mut set = logs(14, 10_080, |_, _, _| 0.5);
+    for (place, sample) in set.samples.iter_mut().enumerate() {
+        sample.cost_usd = Some(if place < 9000 { 0.010 } else { 0.002 });
+    }
+    let guessed = |half_life_days| {
+        let reward_model = RewardModelConfig { half_life_days, ..RewardModelConfig::default() };
+        let policy = train_policy(&set, &TrainConfig { reward_model, ..TrainConfig::default() }, None)
+            .expect("it trains")
+            .policy;
+        let mut scratch = Scratch::default();
+        policy.predict(&context(&mut ChaCha8Rng::seed_from_u64(1)).as_context(), &mut scratch).cost_usd[0]
+    };
+    let (all, recent) = (guessed(None), guessed(Some(0.2)));
+    println!("of all {all:.5}, of the last hours {recent:.5}");
+    // Nine tenths at 0.010 and one at 0.002; the newest 18 hours, three half-lives and more, at 0.002: their part is 1 - 2^(-3.75).
+    assert!((all - 0.00914).abs() < 0.001, "{all}");
+    assert!((recent - (0.002 + 0.008 * 0.074)).abs() < 0.0008, "{recent}");
+}
+
+#[test]
+fn a_wanted_quality_is_bought_with_watt_hours_where_dollars_weigh_nothing() {
+    let mut set = logs(15, 8000, long_prompts_need_the_large_one);
+    set.samples.iter_mut().for_each(|sample| sample.energy_wh = Some(1000.0 * USD[sample.action]));
+    let outcome = Outcome::from_toml("[weights]\nquality = 1\nenergy_wh = 0.5").expect("a sound file");
+    let candidate =
+        train_policy(&set, &TrainConfig { outcome, ..gradient(Some(0.78)) }, None).expect("training succeeds");
+    let spec = &candidate.spec;
+    let (quality, usd) = truth(&candidate.policy, spec.exploration, &spec.objective);
+    println!("quality {quality:.4} for {:.3} Wh at a weight of {:.4} of the price", 1000.0 * usd, spec.objective.usd);
+    assert!(quality > 0.76 && usd < 0.0085, "{quality} for {usd}: the large model for all takes 10 Wh");
+    assert!(spec.objective.usd > 0.0 && (spec.objective.usd - 1.0).abs() > 1e-6, "{:?}", spec.objective);
+}
+
+#[test]
+fn a_router_that_tries_nothing_gets_no_model_on_probation() {
+    let mut set = logs(16, 2000, long_prompts_need_the_large_one);
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    for sample in &mut set.samples {
+        sample.context.embedding = Some((0..8).map(|_| rng.random_range(-1.0..1.0)).collect());
+    }
+    let new_models = vec![NewModel { model: "newest".to_owned(), like: "large".to_owned(), share: 0.03 }];
+    let config = TrainConfig { new_models, ..TrainConfig::default() };
+    let mut candidate = train_policy(&set, &config, None).expect("training succeeds");
+    let files = export_vllm_sr(&set, &mut candidate, &config, &DistilConfig::of(8, 1)).expect("it is distilled");
+    assert!(!files.is_empty());
+    for (name, bytes) in files {
+        assert!(!String::from_utf8_lossy(&bytes).contains("newest"), "{name} offers a model without evidence");
+    }
 }

@@ -241,14 +241,26 @@ impl Scratch {
         &self.propensity
     }
 
-    /// What the last decision is expected to cost beside always taking the best allowed action, in units of utility:
-    /// `Σ p(a) (u* - u(a))`. What exploration pays for evidence.
+    /// What the last decision is expected to cost beside always taking the best allowed action that is not on probation, in units of
+    /// utility: `Σ p(a) (u* - u(a))`. What exploration pays for evidence; an action on probation that is guessed to be better pays nothing.
     #[must_use]
     pub fn expected_loss(&self) -> f64 {
+        let best = self.best_settled();
         let possible =
-            || self.utility.iter().zip(&self.propensity).filter(|(utility, p)| **p > 0.0 && utility.is_finite());
-        let best = possible().map(|(utility, _)| *utility).fold(f64::NEG_INFINITY, f64::max);
-        possible().map(|(utility, p)| p * (best - utility)).sum()
+            self.utility.iter().zip(&self.propensity).filter(|(utility, p)| **p > 0.0 && utility.is_finite());
+        possible.map(|(utility, p)| p * (best - utility).max(0.0)).sum()
+    }
+
+    /// Was this action of the last decision drawn to learn something: is it on probation, or not what looks best?
+    #[must_use]
+    pub fn explores(&self, action: usize) -> bool {
+        !self.settled[action] || self.utility[action] < self.best_settled()
+    }
+
+    fn best_settled(&self) -> f64 {
+        let settled =
+            self.utility.iter().zip(&self.settled).filter(|(utility, settled)| **settled && utility.is_finite());
+        settled.map(|(utility, _)| *utility).fold(f64::NEG_INFINITY, f64::max)
     }
 
     fn fit(&mut self, policy: &Policy) {
@@ -444,6 +456,9 @@ impl Policy {
         }
         self.score(objective, context, scratch);
         if let Some(per_s) = self.spec.utility_per_s {
+            // Seconds are part of the price: a request whose price weighs more or less weighs its waiting as much more or less.
+            let own = self.spec.objective.usd;
+            let per_s = if own > 0.0 { per_s * objective.usd / own } else { per_s };
             scratch.utility.iter_mut().zip(*wait_s).for_each(|(utility, wait_s)| *utility -= per_s * wait_s);
         }
         // Models on probation get their share, and the others what is left; where nothing is explored they get none.

@@ -65,8 +65,8 @@ pub fn softmax_weights(scores: &[f64], allowed: &[bool], temperature: f64, floor
     normalise_above_floor(allowed, floor, out);
 }
 
-/// Points at which the integral of [`best_probabilities`] is taken.
-const CELLS: usize = 96;
+/// Borders of cells for each action, from `-REACH` to `REACH` standard deviations around its mean.
+const BORDERS: usize = 21;
 /// Standard deviations beyond which nothing is looked for: less than 1 in a million.
 const REACH: f64 = 5.0;
 
@@ -76,9 +76,10 @@ const REACH: f64 = 5.0;
 /// P(a is best) = ∫ φ_a(u) Π_{b ≠ a} Φ_b(u) du
 /// ```
 ///
-/// By cells of the line: the mass of `a` in a cell times the chance that the others lie below its middle. What cells leave out is spread in
-/// proportion. Deterministic, so that every replica gives the same propensities; within 0.01 of sampling (tests). `below` is room for
-/// `2 K` numbers.
+/// By cells of the line: the mass of `a` in a cell times the chance that the others lie below its middle. Every action brings borders of its
+/// own, half a standard deviation apart, so that one that is well known is as finely cut as one that is not. What cells leave out is spread
+/// in proportion. Deterministic, so that every replica gives the same propensities; within 0.02 of sampling (tests). Costs up to
+/// `21 K²` distribution functions for `K` actions that can be the best. `room` is reused from call to call.
 ///
 /// # Panics
 /// When the slices differ in length.
@@ -86,26 +87,33 @@ pub(crate) fn best_probabilities(
     (means, sds): (&[f64], &[f64]),
     allowed: &[bool],
     floor: f64,
-    below: &mut Vec<f64>,
+    room: &mut Vec<f64>,
     out: &mut [f64],
 ) {
     let actions = means.len();
     assert!(sds.len() == actions && allowed.len() == actions && out.len() == actions, "one number per action");
     out.fill(0.0);
     let usable = |a: usize| allowed[a] && means[a].is_finite() && sds[a].is_finite();
-    let span = |sign: f64| {
-        let ends = (0..actions).filter(|&a| usable(a)).map(|a| means[a] + sign * REACH * sds[a].max(0.0));
-        ends.fold(f64::NEG_INFINITY, f64::max)
-    };
-    // Below the highest lower end nothing is the best.
+    let end = |a: usize, sign: f64| means[a] + sign * REACH * sds[a].max(0.0);
+    let span = |sign: f64| (0..actions).filter(|&a| usable(a)).map(|a| end(a, sign)).fold(f64::NEG_INFINITY, f64::max);
+    // Below the highest lower end nothing is the best, and who cannot reach it is not either.
     let (low, high) = (span(-1.0), span(1.0));
+    let contends = |a: usize| usable(a) && end(a, 1.0) >= low;
     if low.is_finite() && high > low {
-        let width = (high - low) / CELLS as f64;
-        below.clear();
-        below.resize(2 * actions, 1.0);
-        let (at_start, at_end) = below.split_at_mut(actions);
+        room.clear();
+        room.resize(2 * actions, 1.0);
+        for a in (0..actions).filter(|&a| contends(a) && sds[a] > 0.0) {
+            let own = (0..BORDERS).map(|k| means[a] + sds[a] * REACH * (2.0 * k as f64 / (BORDERS - 1) as f64 - 1.0));
+            room.extend(own.filter(|at| *at > low && *at < high));
+        }
+        // A certain action is all in the cell that ends at it.
+        room.extend((0..actions).filter(|&a| contends(a) && sds[a] <= 0.0 && means[a] > low).map(|a| means[a]));
+        room.push(high);
+        let (at_ends, borders) = room.split_at_mut(2 * actions);
+        borders.sort_unstable_by(f64::total_cmp);
+        let (at_start, at_end) = at_ends.split_at_mut(actions);
         let fill = |at: f64, into: &mut [f64]| {
-            for a in (0..actions).filter(|&a| usable(a)) {
+            for a in (0..actions).filter(|&a| contends(a)) {
                 into[a] = if sds[a] > 0.0 {
                     normal_cdf((at - means[a]) / sds[a])
                 } else {
@@ -114,13 +122,17 @@ pub(crate) fn best_probabilities(
             }
         };
         fill(low, at_start);
-        for cell in 1..=CELLS {
-            fill(low + width * cell as f64, at_end);
+        // What a certain action has below `low` is its being the lowest that counts.
+        for a in (0..actions).filter(|&a| contends(a) && sds[a] <= 0.0) {
+            at_start[a] = 0.0;
+        }
+        for &border in borders.iter() {
+            fill(border, at_end);
             // The product over all others, as the product over all divided by one's own: a middle is never 0 where it matters.
             let middle = |a: usize, start: &[f64], end: &[f64]| f64::midpoint(start[a], end[a]);
             let all: f64 = (0..actions).map(|a| middle(a, at_start, at_end)).product();
             if all > 0.0 {
-                for a in (0..actions).filter(|&a| usable(a)) {
+                for a in (0..actions).filter(|&a| contends(a)) {
                     out[a] += (at_end[a] - at_start[a]).max(0.0) * all / middle(a, at_start, at_end);
                 }
             }
@@ -194,6 +206,15 @@ mod tests {
         }
     }
 
+    /// Sampling, 100,000 draws of NumPy 1.26: 0.007 and 0.039.
+    #[test]
+    fn two_that_are_well_known_are_told_apart_beside_one_that_is_not() {
+        let found = best(&[0.80, 0.81, 0.6], &[0.003, 0.003, 0.3], &[true; 3], 0.0);
+        assert!((found[0] - 0.007).abs() < 0.01, "{found:?}");
+        let found = best(&[0.50, 0.52, 0.5], &[0.01, 0.01, 1.0], &[true; 3], 0.0);
+        assert!((found[0] - 0.039).abs() < 0.01, "{found:?}");
+    }
+
     #[test]
     fn equal_actions_are_equally_likely_and_certain_ones_are_not_sampled() {
         let found = best(&[0.4; 5], &[0.1; 5], &[true; 5], 0.0);
@@ -238,9 +259,10 @@ mod tests {
         /// Sampling is the other implementation.
         #[test]
         fn the_integral_is_what_sampling_finds(
-            cells in prop::collection::vec((-1.0..1.0f64, 0.02..0.6f64), 2..6), seed in any::<u64>(),
+            cells in prop::collection::vec((-1.0..1.0f64, -3.0..0.0f64), 2..6), seed in any::<u64>(),
         ) {
-            let (means, sds): (Vec<f64>, Vec<f64>) = cells.into_iter().unzip();
+            // Well known beside hardly known: from a thousandth to one.
+            let (means, sds): (Vec<f64>, Vec<f64>) = cells.into_iter().map(|(mean, ln)| (mean, 10f64.powf(ln))).unzip();
             // A generator of its own: this crate draws nothing.
             let mut state = seed | 1;
             let mut uniform = || {
@@ -263,7 +285,7 @@ mod tests {
             let found = best(&means, &sds, &vec![true; means.len()], 0.0);
             for (p, share) in found.iter().zip(&wins) {
                 // Five standard errors of a share, and the cells' own error.
-                prop_assert!((p - share).abs() < 5.0 * (0.25 / DRAWS as f64).sqrt() + 0.01, "{found:?} {wins:?}");
+                prop_assert!((p - share).abs() < 5.0 * (0.25 / DRAWS as f64).sqrt() + 0.005, "{found:?} {wins:?}");
             }
         }
     }

@@ -656,7 +656,7 @@ pub struct LearnerArgs {
     #[arg(long, value_name = "DIR")]
     pub checkpoint: Option<PathBuf>,
     /// Learn and judge by requests only that are so old that this share of all opinions has come: what comes fast is not like what comes
-    /// late.
+    /// late. 0.95 for thompson and upper-bound, which `weir learn update` goes on from; all of them for the others.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub settled_share: Option<f64>,
     /// A model that no log names yet, one of the logs that it is like, and the share of decisions that it gets until there is evidence.

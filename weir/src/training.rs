@@ -108,10 +108,7 @@ pub fn train(
     if let Some((name, value)) = tag {
         data.insert(TAG.to_owned(), format!("{name}={value}"));
     }
-    if let Some(outcome::Source { hash, signed_by }) = &beside.outcome {
-        data.insert("outcome".to_owned(), hash.clone());
-        data.insert("outcome_signed_by".to_owned(), signed_by.clone());
-    }
+    data.extend(beside.outcome.iter().flat_map(outcome::Source::lineage));
     data.extend(learned_until(set).map(|until_ms| (UNTIL_MS.to_owned(), until_ms.to_string())));
     let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: config.seed, data };
     packed(candidate, name, lineage, files)
@@ -148,7 +145,7 @@ pub fn learn_on(
     set: &TrainingSet,
     parent: &Bundle,
     in_force: Option<&InForce>,
-    config: &UpdateConfig,
+    (config, source): (&UpdateConfig, Option<&outcome::Source>),
 ) -> Result<Option<Proposal>> {
     let lineage = &parent.manifest.lineage;
     let number = |key: &str| lineage.data.get(key);
@@ -166,14 +163,20 @@ pub fn learn_on(
     let mut data = lineage.data.clone();
     data.insert(UNTIL_MS.to_owned(), until_ms.to_string());
     data.insert("learned_on_from".to_owned(), parent.id.to_string());
+    // Judged by what is in force now, whatever its parent was judged by.
+    data.retain(|key, _| !key.starts_with("outcome"));
+    data.extend(source.into_iter().flat_map(outcome::Source::lineage));
     let lineage = Lineage { tables: set.tables.clone(), code_version: CODE_VERSION.into(), seed: lineage.seed, data };
-    let files = parent.files.clone();
+    // What was distilled from the parent is not the new one.
+    let files = parent.files.iter().filter(|(path, _)| !path.starts_with("exports/"));
+    let files = files.map(|(path, bytes)| (path.clone(), bytes.clone())).collect();
     packed(candidate, &parent.manifest.name, lineage, files).map(Some)
 }
 
-/// What a training's checkpoints are good for: these tables, these settings, this code.
+/// What a training's checkpoints are good for: these decisions, these settings, this code and backend.
 fn fingerprint(set: &TrainingSet, config: &TrainConfig, tag: Option<&(String, String)>) -> String {
-    format!("{CODE_VERSION} {:?} {} {config:?} {tag:?}", set.tables, set.samples.len())
+    let backend = weir_learners::training_backend();
+    format!("{CODE_VERSION} {backend} {:?} {} {config:?} {tag:?}", set.tables, set.fingerprint())
 }
 
 /// Leaves only the samples that the policy of this lineage was not trained on.

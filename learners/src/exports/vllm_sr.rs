@@ -297,7 +297,10 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
             config.embedding_dim
         )));
     }
-    let outputs = parent.actions().len();
+    // That router tries nothing: a model on probation is not among what it chooses from.
+    let on_probation = |model: &str| parent.spec().probation.iter().any(|entry| entry.model == model);
+    let kept: Vec<usize> = (0..parent.actions().len()).filter(|&a| !on_probation(&parent.actions()[a].model)).collect();
+    let outputs = kept.len();
     let width = config.embedding_dim + CATEGORIES.len();
     let mut values = Vec::with_capacity(rows.len() * width);
     let mut utilities: Vec<f32> = Vec::with_capacity(rows.len() * outputs);
@@ -305,9 +308,9 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
     for &row in &rows {
         values.extend(input(&samples[row].context, config.embedding_dim));
         let predicted = parent.predict(&samples[row].context.as_context(), &mut scratch).utility;
-        utilities.extend(predicted.iter().map(|utility| *utility as f32));
+        utilities.extend(kept.iter().map(|&action| predicted[action] as f32));
     }
-    let names: Vec<String> = parent.actions().iter().map(|action| action.model.clone()).collect();
+    let names: Vec<String> = kept.iter().map(|&action| parent.actions()[action].model.clone()).collect();
     let plain = Inputs::new(width, values);
     let scale = Standard::of(&plain, config.embedding_dim);
     let mut layers = student(&scale.applied(&plain), &utilities, outputs, &config.hidden, config)?;

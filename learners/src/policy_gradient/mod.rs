@@ -16,7 +16,8 @@
 //! with Γ from [`DrRewards`]. The variance penalty is that of counterfactual risk minimisation (Swaminathan and Joachims 2015, arXiv
 //! 1502.02362): what is only good in a few heavily weighted decisions is not believed. The leash keeps the policy where the logs say
 //! something. `g` starts at nothing, so a network that learns nothing is the reward model's policy, and it stays nothing unless what is
-//! learned on one half of the logs is shown to be better on the other. A share that training drew for
+//! learned on one half of the logs is better on the other by 1.645 standard errors (the guesses under Γ come from folds of all of it, so the
+//! halves are not wholly strangers; the policy's own exam is). A share that training drew for
 //! itself makes the policy usable for any preference at decision time, as Wang et al. 2025 (BaRP, arXiv 2510.07429) do on-line.
 
 mod joined;
@@ -119,9 +120,11 @@ pub(crate) fn train(
     let logging = Logging::new(samples, rows, actions);
     let draws = Draws { temperature: config.temperature, floor, usd_scale: preference.usd_scale as f32 };
     let discount = Discount::new(samples, rows, reward_model.half_life_days)?;
+    let weights: Vec<f32> = rows.iter().map(|&row| discount.weight(&samples[row]) as f32).collect();
+    let inputs = Inputs { weights: weights.clone(), ..inputs };
     let lesson = Lesson {
         judge: Judge { rewards, logging, inputs, draws },
-        weights: rows.iter().map(|&row| discount.weight(&samples[row]) as f32).collect(),
+        weights,
         clusters: dense_clusters(samples, rows.iter().copied()),
         hidden: &reward_model.hidden,
         config,
@@ -298,7 +301,7 @@ impl Terms<'_> {
         let uniform = allowed.clone() / allowed.clone().sum_dim(1);
         let policy = softmax(logits, 1) * (1.0 - self.floor) + uniform * self.floor;
         let weights = Tensor::<Train, 2>::from_data(TensorData::new(planes.weight, [batch, 1]), device);
-        let weights = weights.clone() / weights.sum().clamp_min(1e-6).reshape([1, 1]);
+        let weights = weights.clone() / weights.sum().clamp_min(1e-9).reshape([1, 1]);
         let weighted = |values: Tensor<Train, 2>| (values * weights.clone()).sum();
         let values = (policy.clone() * gamma).sum_dim(1);
         let mean = weighted(values.clone());

@@ -87,7 +87,7 @@ async fn policy(
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
-    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk(), settled_share: learner.settled_share };
+    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk(), settled_share: settled_share(learner) };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
@@ -146,8 +146,8 @@ struct Update {
     every: Option<Duration>,
 }
 
-/// Proposes what the policy has become, once or again and again. Where it stands is in the bundle: whenever this is stopped, the next run
-/// takes up there.
+/// Proposes what the policy has become, once or again and again. Where each stands is in its bundle: whoever names the last one proposed
+/// with --policy goes on from there.
 async fn update(common: &Common, key: &SigningKey, named: Option<String>, how: Update) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
@@ -160,10 +160,13 @@ async fn update(common: &Common, key: &SigningKey, named: Option<String>, how: U
     };
     let mut stop = how.every.map(|_| super::stop_on_signal());
     loop {
-        if let Some(next) = update_once(common, &config, (&store, &registry), (key, &from), &how).await? {
-            from = next;
+        let once = update_once(common, &config, (&store, &registry), (key, &from), &how).await;
+        let (Some(every), Some(stop)) = (how.every, &mut stop) else { return once.map(drop) };
+        match once {
+            Ok(next) => from = next.unwrap_or(from),
+            Err(failure) if failure.is_users() => return Err(failure),
+            Err(failure) => tracing::warn!(%failure, "this time the policy did not learn on; it is tried again"),
         }
-        let (Some(every), Some(stop)) = (how.every, &mut stop) else { return Ok(()) };
         tokio::select! {
             () = tokio::time::sleep(every) => {}
             _ = stop.changed() => return Ok(()),
@@ -179,7 +182,7 @@ async fn update_once(
     how: &Update,
 ) -> Result<Option<PolicyId>> {
     let bundle = registry.bundle(from).await?.0;
-    let outcome::InForce { outcome, .. } = outcome::of(config)?;
+    let outcome::InForce { outcome, source } = outcome::of(config)?;
     let wanted = Wanted {
         tag: training::tag_of(&bundle.manifest.lineage),
         risk: outcome.looks_at_risk(),
@@ -189,8 +192,8 @@ async fn update_once(
     energy::fill(&mut set, &config.energy)?;
     let in_force = InForce::of(registry, None).await?;
     let update = UpdateConfig { half_life_days: how.half_life_days, outcome, ..UpdateConfig::default() };
-    let Some(proposal) = training::learn_on(&set, &bundle, in_force.as_ref(), &update)? else {
-        println!("nothing has come since {} that is old enough to learn from", from.short());
+    let Some(proposal) = training::learn_on(&set, &bundle, in_force.as_ref(), (&update, source.as_ref()))? else {
+        eprintln!("weir: nothing has come since {} that is old enough to learn from", from.short());
         return Ok(None);
     };
     training::propose(registry, &proposal, key, "weir learn update").await?;
@@ -208,6 +211,13 @@ async fn update_once(
         );
     }
     Ok(Some(id))
+}
+
+/// What learns on takes each decision once, so it has to wait for its opinions from the first.
+fn settled_share(args: &LearnerArgs) -> Option<f64> {
+    const OF_WHAT_LEARNS_ON: f64 = 0.95;
+    let learns_on = matches!(args.learner, LearnerName::Thompson | LearnerName::UpperBound);
+    args.settled_share.or(learns_on.then_some(OF_WHAT_LEARNS_ON))
 }
 
 fn learning(args: &LearnerArgs) -> Result<Learning> {

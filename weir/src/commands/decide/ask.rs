@@ -27,7 +27,8 @@ pub(super) struct Ask {
     pub candidates: Option<Vec<String>>,
     /// The router holds the request for unsafe: it is not explored with.
     pub flagged: Option<bool>,
-    /// Utility lost per US dollar, in the place of the policy's own: what this request's dollars are worth.
+    /// Utility lost per US dollar, in the place of the policy's own: what this request's dollars are worth, and with them everything
+    /// that the operator's outcome prices in dollars.
     pub usd_weight: Option<f64>,
     /// By model, how much longer than usual its pool would let the request wait now, seconds.
     #[serde(default)]
@@ -44,9 +45,20 @@ impl Ask {
     /// One sentence that names what is wrong and holds no value of the body.
     pub(super) fn parse(body: &[u8]) -> Result<Self, String> {
         let ask: Self = serde_json::from_slice(body).map_err(|_| what_is_wrong(body))?;
-        for (name, id) in [("request_id", &ask.request_id), ("session_id", &ask.session_id), ("tenant", &ask.tenant)] {
+        let OwnedContext { domain, complexity, language, api, embedding_model, .. } = &ask.context;
+        let names = [
+            ("request_id", &ask.request_id),
+            ("session_id", &ask.session_id),
+            ("tenant", &ask.tenant),
+            ("context.domain", domain),
+            ("context.complexity", complexity),
+            ("context.language", language),
+            ("context.api", api),
+            ("context.embedding_model", embedding_model),
+        ];
+        for (name, id) in names {
             let Some(id) = id else { continue };
-            if id.is_empty() {
+            if id.is_empty() && !name.starts_with("context.") {
                 return Err(format!("{name} is empty: leave it out where there is none"));
             }
             if id.len() > MAX_ID_BYTES {

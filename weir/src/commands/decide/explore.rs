@@ -107,6 +107,18 @@ impl Explorer {
         of_policy
     }
 
+    /// Is a request of a slice that is never explored with?
+    pub(super) fn forbids(&self, ask: &Ask) -> bool {
+        Account::of(ask).budget(&self.per_day).1 == Some(0.0)
+    }
+
+    /// The request's domain, if some budget names it.
+    pub(super) fn slice<'a>(&self, ask: &'a Ask) -> Option<&'a str> {
+        let domain = ask.context.domain.as_deref()?;
+        let named = |name: &String| name.rsplit_once('/').is_some_and(|(_, of)| of == domain);
+        self.per_day.keys().any(named).then_some(domain)
+    }
+
     /// What is left of an account's budget today; `None` where it has none.
     fn left(&mut self, account: Account<'_>, today: UtcDay) -> Option<f64> {
         self.turn_to(today);

@@ -1,5 +1,6 @@
 //! The decision log: one JSON object a line, each line whole before the decision is used.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -17,6 +18,7 @@ pub(super) struct Line<'a> {
     /// Pseudonym; the session's own id stays with the caller.
     pub session_id: Option<&'a str>,
     pub tenant: Option<&'a str>,
+    /// Where a budget of exploration names it.
     pub domain: Option<&'a str>,
     pub intended_model: &'a str,
     pub propensity: Option<f64>,
@@ -26,6 +28,8 @@ pub(super) struct Line<'a> {
     pub expected_loss: Option<f64>,
     /// What a dollar was worth in this draw, where the request said so.
     pub usd_weight: Option<f64>,
+    /// How long each pool would have let it wait, where the request said so, seconds.
+    pub wait_s: Option<&'a BTreeMap<String, f64>>,
 }
 
 /// Where decisions are written.
@@ -92,6 +96,7 @@ mod tests {
             candidates: &[],
             expected_loss: None,
             usd_weight: None,
+            wait_s: None,
         }
     }
 

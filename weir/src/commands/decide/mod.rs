@@ -290,10 +290,10 @@ impl Sidecar {
         loop {
             let mut desk = self.desk();
             let kept = desk.sessions.kept(&session.key, actions);
-            // A flagged request is not answered by a model that was drawn to learn something.
+            // A flagged request, or one of a slice that is never explored with, is not answered by a model that was drawn to learn something.
+            let greedy_only = ask.flagged == Some(true) || desk.explorer.forbids(ask);
             let may_stay = |kept: &Assignment| {
-                let explored = ask.flagged == Some(true) && kept.expected_loss > 0.0;
-                !explored && ask.may_serve(&kept.model) && self.admits(ask, loaded, &kept.model)
+                !(greedy_only && kept.explored) && ask.may_serve(&kept.model) && self.admits(ask, loaded, &kept.model)
             };
             if let Some(kept) = kept.filter(|kept| may_stay(kept)) {
                 let answer = Answer::of(kept, true);
@@ -374,6 +374,7 @@ impl Sidecar {
                 policy_id: loaded.id.to_string(),
                 candidates,
                 expected_loss: scratch.expected_loss(),
+                explored: scratch.expected_loss() > 0.0 || scratch.explores(decision.action),
                 since_ms: now_ms(),
             })
         })
@@ -411,13 +412,14 @@ impl Desk {
             request_id: ask.request_id.as_deref(),
             session_id: session.map(|session| session.logged.as_str()),
             tenant: ask.tenant.as_deref(),
-            domain: ask.context.domain.as_deref(),
+            domain: self.explorer.slice(ask),
             intended_model: &answer.model,
             propensity: answer.propensity,
             policy_version: &answer.policy_id,
             candidates: &answer.candidates,
             expected_loss: Some(answer.expected_loss).filter(|loss| *loss > 0.0),
             usd_weight: ask.usd_weight.filter(|_| !answer.sticky),
+            wait_s: Some(&ask.wait_s).filter(|waits| !answer.sticky && !waits.is_empty()),
         })?;
         self.explorer.charge(ask, answer.expected_loss, UtcDay::today());
         Ok(())

@@ -19,6 +19,8 @@ pub(super) struct Assignment {
     pub candidates: Vec<Candidate>,
     /// What each request drawn so is expected to cost, in units of utility.
     pub expected_loss: f64,
+    /// The model was drawn to learn something, or could have been another for that.
+    pub explored: bool,
     pub since_ms: i64,
 }
 
@@ -68,6 +70,7 @@ mod tests {
             policy_id: policy_id.into(),
             candidates: Vec::new(),
             expected_loss: 0.0,
+            explored: false,
             since_ms: 0,
         }
     }
