@@ -273,7 +273,8 @@ pub struct EstimatorSummary {
 /// Evidence that a policy leaves to the one after it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct NextSupport {
-    /// Effective sessions that logs as long as those judged here would hold for a policy that takes the runner-up everywhere.
+    /// Effective sessions that logs as long as those judged here would hold for a policy that takes the runner-up in a tenth of the
+    /// decisions.
     pub effective_clusters: f64,
     /// Fewer than this, and a policy is not judged at all.
     pub asked_for: f64,
@@ -286,7 +287,7 @@ impl NextSupport {
         (self.effective_clusters < self.asked_for).then(|| {
             format!(
                 "Logs of this policy may not carry the next verdict: as long as those judged here, they would hold {:.0} effective sessions for a \
-                 policy that takes the runner-up everywhere, and {:.0} are asked for. Log for longer, or explore more: a larger \
+                 policy that takes the runner-up in a tenth of its decisions, and {:.0} are asked for. Log for longer, or explore more: a larger \
                  objective.floor, and with inverse-gap weighting a smaller objective.gamma.",
                 self.effective_clusters, self.asked_for
             )

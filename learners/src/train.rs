@@ -172,8 +172,8 @@ pub fn fit_reward_model(set: &TrainingSet, config: &TrainConfig) -> Result<Rewar
     Ok(reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions))
 }
 
-/// What logs of this policy, as long as those that it was judged on, would offer a policy that takes the runner-up everywhere: sessions
-/// divided by the mean of one over the runner-up's probability.
+/// What logs of this policy, as long as those that it was judged on, would offer a policy that differs from it in a tenth of the decisions,
+/// where it takes the runner-up: sessions divided by the mean of one over the probability of what that policy takes.
 fn next_support(
     policy: &Policy,
     set: &TrainingSet,
@@ -181,15 +181,17 @@ fn next_support(
     lineup: &Lineup,
     config: &EvaluationConfig,
 ) -> NextSupport {
+    const DIFFERS: f64 = 0.1;
     let mut scratch = Scratch::default();
     let allowed = vec![true; policy.actions().len()];
-    let runner_up = |&row: &usize| {
+    let inverse = |&row: &usize| {
         let context = set.samples[row].context.as_context();
         let mut probabilities = policy.propensities(&context, &allowed, &mut scratch).ok()?.to_vec();
         probabilities.sort_by(|a, b| b.total_cmp(a));
-        probabilities.get(1).map(|probability| 1.0 / probability)
+        let [best, runner_up, ..] = probabilities[..] else { return None };
+        Some((1.0 - DIFFERS) / best + DIFFERS / runner_up)
     };
-    let inverses: Vec<f64> = rows.iter().filter_map(runner_up).collect();
+    let inverses: Vec<f64> = rows.iter().filter_map(inverse).collect();
     let mean = inverses.iter().sum::<f64>() / inverses.len().max(1) as f64;
     let clusters = lineup.candidate.support.clusters as f64;
     NextSupport {
