@@ -301,7 +301,8 @@ fn check(set: &TrainingSet, config: &TrainConfig) -> Result<()> {
         );
     }
     let shares: f64 = config.new_models.iter().map(|model| model.share).sum();
-    if config.new_models.iter().any(|model| !(model.share > 0.0)) || !(shares < 0.5) {
+    let is_share = |share: f64| share > 0.0 && share < 0.5;
+    if !config.new_models.iter().all(|model| is_share(model.share)) || shares >= 0.5 {
         return wrong("the shares of new models must lie above 0 and sum to less than 1/2");
     }
     let mut names: Vec<&str> = config.new_models.iter().map(|model| model.model.as_str()).collect();

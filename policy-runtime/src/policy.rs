@@ -465,8 +465,8 @@ impl Policy {
         let on_probation = |action: usize| allowed[action] && self.probation[action] > 0.0;
         let others = (0..expected).any(|action| allowed[action] && !on_probation(action));
         let explores = exploration.gamma.is_finite();
-        for action in 0..expected {
-            scratch.settled[action] = allowed[action] && !(others && on_probation(action));
+        for (action, settled) in scratch.settled.iter_mut().enumerate() {
+            *settled = allowed[action] && !(others && on_probation(action));
         }
         self.weigh(*exploration, objective, scratch);
         if others && explores {
