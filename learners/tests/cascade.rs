@@ -224,6 +224,20 @@ fn where_no_level_is_safe_everything_escalates() {
     assert_eq!(levels(&[0.4, 0.1, 0.3, 0.2, f64::NAN], 2), [0.3, 0.1, 0.0]);
 }
 
+#[test]
+fn a_promise_that_is_none_accepts_nothing() {
+    let perfect: Vec<JudgedAnswer> = (0..500).map(|cluster| JudgedAnswer { score: 0.9, loss: 0.0, cluster }).collect();
+    assert_eq!(choose_threshold(&perfect, &[0.9, 0.0], &HARM).threshold, Some(0.0));
+    for wrong in [f64::NAN, 0.0, 1.0, 2.0, -0.1, f64::INFINITY] {
+        for risk in [RiskConfig { delta: wrong, ..HARM }, RiskConfig { alpha: wrong, ..HARM }] {
+            for bound in [RiskBound::HoeffdingBentkus, RiskBound::Betting] {
+                let chosen = choose_threshold(&perfect, &[0.9, 0.0], &RiskConfig { bound, ..risk });
+                assert_eq!((chosen.threshold, chosen.tested), (None, 0), "{risk:?}");
+            }
+        }
+    }
+}
+
 fn logistic(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
@@ -474,6 +488,70 @@ fn logs_of_one_answer_each_teach_a_threshold_that_keeps_its_promise() {
     assert!(served > 0.2, "{served}");
 }
 
+/// Every second session asks nine easy questions, which the cheap model answers perfectly; the others ask a hard one each, which it never
+/// does. Of requests one in ten is hard, of sessions one in two.
+#[test]
+fn a_session_counts_once_however_long_it_is() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut samples = Vec::new();
+    for session in 0..3_000_usize {
+        let is_hard = session % 2 == 0;
+        for _ in 0..if is_hard { 1 } else { 9 } {
+            let is_cheap = rng.random::<f64>() < 0.5;
+            samples.push(Sample {
+                context: OwnedContext {
+                    prompt_tokens: Some(if is_hard { 2_000 } else { 20 }),
+                    ..OwnedContext::default()
+                },
+                action: usize::from(!is_cheap),
+                executed_as_intended: true,
+                propensity: Some(0.5),
+                quality: Some(f64::from(u8::from(!(is_cheap && is_hard)))),
+                cluster: format!("s{session}"),
+                ..Sample::default()
+            });
+        }
+    }
+    let set = TrainingSet { samples, ..logs(0, 0) };
+    let config = CascadeLearning { weight_max: 2.0, ..CascadeLearning::default() };
+    let learned = learn_cascade(&set, "cheap", "strong", &config).unwrap();
+    println!("{}", learned.to_text());
+    // About 1,500 sessions test: a share of one half has a standard error of 0.013, and more for the draws of the cheap model.
+    assert!((learned.choice.escalation_rate - 0.5).abs() < 0.08, "{learned:?}");
+    // Both kinds served would lack one half of a session's quality.
+    assert!(learned.choice.threshold.is_some() && learned.choice.risk < 1e-12, "{learned:?}");
+    assert_eq!(learned.evidence().escalation_rate, learned.choice.escalation_rate);
+    assert!(learned.to_text().contains("over sessions, each counted once"));
+}
+
+#[test]
+fn decisions_without_a_usable_draw_are_counted_and_many_are_refused() {
+    let config = CascadeLearning { weight_max: 5.0, ..CascadeLearning::default() };
+    let spoilt = |every: usize| {
+        let mut set = logs(1, 4_000);
+        for (row, sample) in set.samples.iter_mut().enumerate().filter(|(row, _)| row % every == 0) {
+            if row % (2 * every) == 0 {
+                sample.propensity = None;
+            } else {
+                sample.logged_distribution = Some(vec![0.5, 0.9]);
+            }
+        }
+        set
+    };
+    let learned = learn_cascade(&spoilt(200), "cheap", "strong", &config).unwrap();
+    // 20 of 4,000 rows are spoilt, each way ten; the half of the sessions that tests holds some of either.
+    let left_out = (learned.without_propensity, learned.contradictory);
+    assert!((1..=10).contains(&left_out.0) && (1..=10).contains(&left_out.1), "{left_out:?}");
+    let said =
+        format!("{} judged decisions without a propensity, {} whose candidates contradict it", left_out.0, left_out.1);
+    assert!(learned.to_text().contains(&said), "{}", learned.to_text());
+    let whole = learn_cascade(&logs(1, 4_000), "cheap", "strong", &config).unwrap();
+    assert_eq!((whole.without_propensity, whole.contradictory), (0, 0));
+    assert_eq!(whole.decisions, learned.decisions + left_out.0 + left_out.1);
+    let refused = learn_cascade(&spoilt(50), "cheap", "strong", &config).unwrap_err().to_string();
+    assert!(refused.contains("more than 1 %"), "{refused}");
+}
+
 #[test]
 fn logs_that_cannot_promise_anything_are_refused_in_words() {
     let config = CascadeLearning { weight_max: 5.0, ..CascadeLearning::default() };
@@ -492,7 +570,8 @@ fn logs_that_cannot_promise_anything_are_refused_in_words() {
         set
     };
     assert!(refusal(&changed(&|sample| sample.propensity_is_estimated = true), &config).contains("estimated"));
-    assert!(refusal(&changed(&|sample| sample.propensity = None), &config).contains("cannot say"));
+    assert!(refusal(&changed(&|sample| sample.propensity = None), &config).contains("have no propensity"));
+    assert!(refusal(&set, &CascadeLearning { levels: 0, ..config.clone() }).contains("levels must be 1"));
     // A router that says it asks the cheap model half as often as it does.
     let lying =
         changed(&|sample| sample.propensity = sample.propensity.map(|p| if sample.action == 0 { p / 2.0 } else { p }));

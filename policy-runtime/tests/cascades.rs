@@ -90,9 +90,16 @@ fn unknown_is_not_slow_but_a_part_that_is_known_counts() {
     let hasty = CascadeRequest { ttft_budget_left_ms: 200.0, ..request() };
     assert_eq!(decide(&request(), wait_alone).reason, CascadeReason::TimeUnknown);
     assert_eq!(decide(&hasty, wait_alone).reason, CascadeReason::BudgetTooShort);
-    // Too old to say anything: 5,000 ms are allowed.
-    let mut gate = EscalationGate::default();
-    assert_eq!(cascade().decide(&mut gate, &request(), &OVER, None, 5_001).reason, CascadeReason::TimeUnknown);
+    // Too old to say anything: 5,000 ms are allowed. So are they to a clock that is ahead.
+    for (now_ms, reason) in [
+        (5_000, CascadeReason::WithinGrace),
+        (5_001, CascadeReason::TimeUnknown),
+        (-5_000, CascadeReason::WithinGrace),
+        (-5_001, CascadeReason::TimeUnknown),
+    ] {
+        let mut gate = EscalationGate::default();
+        assert_eq!(cascade().decide(&mut gate, &request(), &OVER, None, now_ms).reason, reason, "{now_ms}");
+    }
     let absurd = PoolState { queue_wait_ms: Some(f64::NAN), ttft_base_ms: Some(-1.0), ..FINE };
     assert_eq!(decide(&request(), absurd).reason, CascadeReason::TimeUnknown);
 }
@@ -113,8 +120,37 @@ fn a_short_overload_does_not_stop_escalation_and_a_long_one_does() {
     assert_eq!(decide(FINE, 5_000).reason, CascadeReason::PoolOverloaded);
     assert_eq!(decide(PoolState { engine_waiting: Some(5.0), ..FINE }, 9_000).reason, CascadeReason::PoolOverloaded);
     assert_eq!(decide(FINE, 10_000).reason, CascadeReason::PoolOverloaded);
+    assert_eq!(decide(FINE, 14_000).reason, CascadeReason::PoolOverloaded);
     assert_eq!(decide(FINE, 17_999).reason, CascadeReason::PoolOverloaded);
     assert_eq!(decide(FINE, 18_000), is(CascadeAction::Escalate, CascadeReason::InTime));
+}
+
+#[test]
+fn what_nobody_saw_is_no_period_and_what_nobody_measures_any_more_reopens() {
+    let limits = cascade().limits;
+    let see = |gate: &mut EscalationGate, pool, now_ms| {
+        gate.observe(&limits, &pool, now_ms);
+        gate.is_open()
+    };
+    // Grace is 2,000 ms, recovery 8,000 ms; 5,000 ms make a state stale.
+    let mut gate = EscalationGate::default();
+    assert!(see(&mut gate, at(OVER, 0), 0));
+    assert!(see(&mut gate, at(OVER, 5_001), 5_001), "over twice, and nobody knows what was in between");
+    assert!(!see(&mut gate, at(OVER, 7_001), 7_001));
+    assert!(!see(&mut gate, at(FINE, 8_000), 8_000));
+    assert!(!see(&mut gate, at(FINE, 16_000), 16_000), "fine twice, with 8,000 ms in between");
+    assert!(!see(&mut gate, at(FINE, 19_999), 19_999));
+    assert!(!see(&mut gate, PoolState::default(), 22_000), "the state is from 0, and stale");
+    assert!(see(&mut gate, at(FINE, 24_000), 24_000), "a gap of 4,001 ms breaks no period");
+    // Once closed, and measured no more.
+    let mut gate = closed(&cascade());
+    assert!(!see(&mut gate, at(OVER, 10_000), 17_999));
+    assert!(see(&mut gate, at(OVER, 10_000), 18_000));
+    // A clock that steps back starts the time again.
+    let mut gate = closed(&cascade());
+    assert!(!see(&mut gate, at(OVER, -90_000), 1_000));
+    assert!(!see(&mut gate, at(OVER, -90_000), 8_999));
+    assert!(see(&mut gate, at(OVER, -90_000), 9_000));
 }
 
 #[test]
@@ -276,18 +312,33 @@ proptest! {
     }
 
     /// An overload that never lasts as long as the grace period never closes the gate; once closed it stays so until the pool has been
-    /// fine for the whole recovery period.
+    /// fine, or unknown, for the whole recovery period. Two states with a longer gap than a state lives make no period.
     #[test]
-    fn the_gate_keeps_its_periods(steps in prop::collection::vec((0i64..1_500, 0usize..3), 1..200)) {
+    fn the_gate_keeps_its_periods(
+        steps in prop::collection::vec((prop_oneof![5 => 0i64..1_500, 1 => 3_000i64..9_000], 0usize..4), 1..200),
+    ) {
         let limits = cascade().limits;
-        let pools = [FINE, PoolState { engine_waiting: Some(5.0), ..FINE }, OVER];
+        let unknown = PoolState::default();
+        let pools = [FINE, PoolState { engine_waiting: Some(5.0), ..FINE }, OVER, unknown];
         let (mut gate, mut now_ms) = (EscalationGate::default(), 0);
+        let mut known_ms = 0;
         // Since when the pool has been over, and fine, on end.
         let (mut over_since, mut fine_since) = (None, None);
         for (wait_ms, kind) in steps {
             now_ms += wait_ms;
             let before = gate.is_open();
             gate.observe(&limits, &at(pools[kind], now_ms), now_ms);
+            if kind == 3 {
+                prop_assert_eq!(gate.is_open(), before || now_ms - known_ms >= limits.recovery_ms);
+                if before != gate.is_open() {
+                    (over_since, fine_since) = (None, None);
+                }
+                continue;
+            }
+            if now_ms - known_ms > limits.stale_after_ms {
+                (over_since, fine_since) = (None, None);
+            }
+            known_ms = now_ms;
             over_since = (kind == 2).then(|| over_since.unwrap_or(now_ms));
             fine_since = (kind == 0).then(|| fine_since.unwrap_or(now_ms));
             let lasted = |since: Option<i64>, period| since.is_some_and(|since| now_ms - since >= period);

@@ -199,6 +199,8 @@ fn proxy(litellm: &Path, folder: &Path, brokers: &str, (upstreams, port): (u16, 
         // Prices are in the configuration; nothing is looked up outside.
         .env("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         .env("WEIR_KAFKA_BROKERS", brokers)
+        // The callers are the test's own.
+        .env("WEIR_DRAWS", "1")
         .env("PROVIDER_URL", format!("http://127.0.0.1:{upstreams}/v1"))
         .env("LITELLM_MASTER_KEY", KEY);
     command

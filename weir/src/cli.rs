@@ -686,7 +686,7 @@ pub struct CascadeArgs {
     /// The model that is escalated to.
     #[arg(long, value_name = "MODEL")]
     pub strong: String,
-    /// Quality that the answers served may lack to perfect ones, on average over all requests.
+    /// Quality that the answers served may lack to perfect ones, on average over sessions, each counted once.
     #[arg(long, default_value_t = 0.05, value_name = "SHARE", value_parser = share)]
     pub alpha: f64,
     /// Probability with which they may lack more.

@@ -13,7 +13,8 @@ SELECT
   ) AS caller,
   tag_map(request_tags) AS gateway_tags,
   'litellm' AS router,
-  metadata.requester_metadata.weir.decision.policy_id AS policy_version,
+  -- Each attempt of a call brings the draw, and only the last one can succeed: so one draw is one decision.
+  CASE WHEN status = 'success' THEN metadata.requester_metadata.weir.decision.policy_id END AS policy_version,
   CASE WHEN status = 'success' AND stream THEN 1000.0 * (completionStartTime - startTime) END AS ttft_ms,
   CASE
     WHEN status = 'success' AND stream AND completion_tokens > 1
@@ -36,15 +37,31 @@ SELECT
     WHEN json_word(messages, '[0].role') IN ('system', 'developer')
     THEN text_hash(json_text(messages, '[0].content'))
   END AS system_prompt_hash,
-  metadata.requester_metadata.weir.context.turn AS turn,
-  metadata.requester_metadata.weir.context.domain AS domain,
-  coalesce(metadata.requester_metadata.weir.context.complexity, metadata.routing_decision.tier) AS complexity,
-  metadata.requester_metadata.weir.context.language AS language,
+  -- What callers claim may be anything: a value that Weir's door refuses must not take the request with it.
+  CASE
+    WHEN metadata.requester_metadata.weir.context.turn >= 0 THEN metadata.requester_metadata.weir.context.turn
+  END AS turn,
+  word(metadata.requester_metadata.weir.context.domain) AS domain,
+  coalesce(word(metadata.requester_metadata.weir.context.complexity), metadata.routing_decision.tier) AS complexity,
+  word(metadata.requester_metadata.weir.context.language) AS language,
   metadata.requester_metadata.weir.context.fact_check AS fact_check,
   -- Without a router there is no group.
   coalesce(nullif(model_group, ''), model) AS requested_model,
   metadata.routing_decision.cause AS decision,
-  metadata.requester_metadata.weir.decision.candidates AS candidates,
+  CASE
+    WHEN status = 'success'
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) > 0
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) <= 1
+      AND coalesce(
+        array_min(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) >= 0,
+        TRUE
+      )
+      AND coalesce(
+        array_max(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) <= 1,
+        TRUE
+      )
+    THEN metadata.requester_metadata.weir.decision.candidates
+  END AS candidates,
   -- A draw before the call comes first: a fallback is a call of another group that keeps the metadata.
   coalesce(
     metadata.requester_metadata.weir.decision.model,
@@ -52,7 +69,20 @@ SELECT
     nullif(model_group, ''),
     model
   ) AS intended_model,
-  metadata.requester_metadata.weir.decision.propensity AS propensity,
+  CASE
+    WHEN status = 'success'
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) > 0
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) <= 1
+      AND coalesce(
+        array_min(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) >= 0,
+        TRUE
+      )
+      AND coalesce(
+        array_max(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) <= 1,
+        TRUE
+      )
+    THEN metadata.requester_metadata.weir.decision.propensity
+  END AS propensity,
   CASE WHEN status = 'success' THEN coalesce(nullif(model_group, ''), model) END AS executed_model,
   1 + TRY_CAST(json_number(hidden_params.additional_headers, '["x-litellm-attempted-retries"]') AS INT) AS attempt,
   custom_llm_provider AS provider,

@@ -8,7 +8,7 @@ nothing: the payload is put into a bounded queue and a thread does the rest. Whe
 lasts, payloads are dropped and counted, and a warning says how many.
 
 Prompts, answers, tool arguments, error texts, addresses and headers stay here: only the fields listed below leave. Set
-WEIR_KEEP_TEXT=1 to send the payload whole.
+WEIR_KEEP_TEXT=1 to send the payload whole, but for `metadata.weir`, which is held to names and numbers all the same.
 
 Environment:
   WEIR_KAFKA_BROKERS     host:port, comma separated; without it nothing is sent, and a warning says so
@@ -16,11 +16,14 @@ Environment:
   WEIR_KAFKA_CONFIG      a JSON file of librdkafka's settings: TLS, SASL, compression
   WEIR_QUEUE_PAYLOADS    how many may wait; default 10000, about 3 kB each
   WEIR_KEEP_TEXT         1: keep prompts and answers
+  WEIR_DRAWS             1: believe what callers say of their draws; without it `metadata.weir` stays here
   WEIR_METADATA_KEYS     keys of the caller's own metadata to keep, comma separated, beside `weir`
 
 A caller that draws the model before the call says so in the call's metadata, and the next policy can be judged:
   {"model": decision["model"], "messages": [...], "metadata": {"weir": {"context": ..., "decision": decision}}}
-where `decision` is what `weir decide` answered and `context` what it was asked with.
+where `decision` is what `weir decide` answered and `context` what it was asked with. Any holder of a key can claim a
+draw, so that it takes WEIR_DRAWS=1: for proxies whose callers are one's own. A decision that contradicts itself is left
+out, and so is that of a failed attempt.
 
 Needs confluent-kafka. Tested with LiteLLM 1.110 and confluent-kafka 2.16.
 """
@@ -30,6 +33,7 @@ import json
 import logging
 import os
 import queue
+import re
 import signal
 import threading
 import time
@@ -61,26 +65,36 @@ PARAMETERS = frozenset(
     "service_tier user".split()
 )
 
-# Of `metadata.weir`: what the policy knew and drew. An embedding stays, since it tells what was asked.
-CONTEXT = frozenset("domain complexity language turn fact_check".split())
-DECISION = frozenset("model propensity policy_id".split())
-CANDIDATE = frozenset("model propensity".split())
-NAME_MAX = 128
+# Names of models, policies, subjects and languages; a sentence is none. `word(text)` of Weir's adapters is narrower.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/:.@+-]{0,127}")
+CANDIDATES_MAX = 1024
+# Probabilities that differ by less are the same. Weir's door bears a little more, so that it refuses nothing sent from here.
+TOLERANCE = 1e-6
 
 IDLE_S = 1.0
 WARN_EVERY_S = 60.0
 
 
-def without_text(payload, metadata_keys=frozenset()):
+def with_text(payload, believes_draws=False):
+    """The payload whole, but for the draw, which becomes columns that hold no text."""
+    metadata = payload.get("metadata") or {}
+    callers = metadata.get("requester_metadata")
+    own = {name: one for name, one in callers.items() if name != "weir"} if isinstance(callers, dict) else {}
+    if drawn := drawn_by_caller(payload, believes_draws):
+        own["weir"] = drawn
+    return {**payload, "metadata": {**metadata, "requester_metadata": own or None}}
+
+
+def without_text(payload, metadata_keys=frozenset(), believes_draws=False):
     """The payload with the listed fields only: numbers, names and ids; nothing that a person wrote."""
     kept = pick(payload, FIELDS)
     metadata = payload.get("metadata") or {}
     kept["metadata"] = pick(metadata, METADATA)
     if metadata.get("routing_decision"):
         kept["metadata"]["routing_decision"] = pick(metadata["routing_decision"], ROUTING)
-    callers = metadata.get("requester_metadata") or {}
-    own = pick(callers, metadata_keys - {"weir"})
-    if drawn := draw(callers.get("weir")):
+    callers = metadata.get("requester_metadata")
+    own = pick(callers, metadata_keys - {"weir"}) if isinstance(callers, dict) else {}
+    if drawn := drawn_by_caller(payload, believes_draws):
         own["weir"] = drawn
     if own:
         kept["metadata"]["requester_metadata"] = own
@@ -103,26 +117,77 @@ def without_text(payload, metadata_keys=frozenset()):
     return kept
 
 
+def drawn_by_caller(payload, believes_draws):
+    """What is believed of the caller's `metadata.weir`. Each attempt of a call brings the same, and nobody knows of one that
+    failed whether another follows: the decision goes with the attempt that succeeded, so that one draw counts once."""
+    callers = (payload.get("metadata") or {}).get("requester_metadata")
+    if not believes_draws or not isinstance(callers, dict):
+        return {}
+    drawn = draw(callers.get("weir"))
+    if payload.get("status") != "success":
+        drawn.pop("decision", None)
+    return drawn
+
+
 def draw(weir):
-    """Of what the caller says of its draw: names and numbers. Whatever has another form is left out."""
+    """Of what the caller says of its draw: names and numbers, each of its own type, or Weir would refuse the whole call.
+    An embedding stays, since it tells what was asked."""
     if not isinstance(weir, dict):
         return {}
     kept = {}
     if isinstance(context := weir.get("context"), dict):
-        kept["context"] = plain(context, CONTEXT)
-    if isinstance(decision := weir.get("decision"), dict):
-        kept["decision"] = plain(decision, DECISION)
-        if isinstance(candidates := decision.get("candidates"), list):
-            kept["decision"]["candidates"] = [plain(one, CANDIDATE) for one in candidates if isinstance(one, dict)]
+        fits = {"domain": is_name, "complexity": is_name, "language": is_name, "turn": is_count, "fact_check": is_truth}
+        if context := {name: context[name] for name in fits if name in context and fits[name](context[name])}:
+            kept["context"] = context
+    if decided := decision_of(weir.get("decision")):
+        kept["decision"] = decided
     return kept
 
 
-def plain(value, names):
-    """The named fields that hold a number, a truth value or a name: a longer text is none."""
-    def fits(one):
-        return one is None or isinstance(one, (bool, int, float)) or (isinstance(one, str) and len(one) <= NAME_MAX)
+def decision_of(decision):
+    """The decision, or None where a part of it has another form or two parts disagree: half a draw is none."""
+    if not isinstance(decision, dict):
+        return None
+    model, propensity, policy = (decision.get(name) for name in ("model", "propensity", "policy_id"))
+    if not is_name(model) or not (policy is None or is_name(policy)):
+        return None
+    if not (propensity is None or is_probability(propensity) and propensity > 0):
+        return None
+    kept = {"model": model, "propensity": propensity, "policy_id": policy}
+    candidates = decision.get("candidates")
+    if candidates is None:
+        return kept
+    if not isinstance(candidates, list) or len(candidates) > CANDIDATES_MAX:
+        return None
+    chances = {}
+    for candidate in candidates:
+        if not isinstance(candidate, dict) or not is_name(name := candidate.get("model")) or name in chances:
+            return None
+        chances[name] = candidate.get("propensity")
+    known = [chance for chance in chances.values() if chance is not None]
+    if not all(map(is_probability, known)) or sum(known) > 1 + TOLERANCE:
+        return None
+    chosen = chances.get(model)
+    if chosen is not None and propensity is not None and abs(chosen - propensity) > TOLERANCE:
+        return None
+    kept["candidates"] = [{"model": name, "propensity": chance} for name, chance in chances.items()]
+    return kept
 
-    return {name: one for name, one in pick(value, names).items() if fits(one)}
+
+def is_name(value):
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
+
+
+def is_probability(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def is_count(value):
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def is_truth(value):
+    return isinstance(value, bool)
 
 
 def outline(response):
@@ -159,6 +224,7 @@ class WeirCallback(CustomLogger):
         self.brokers = os.environ.get("WEIR_KAFKA_BROKERS", "")
         self.topic = os.environ.get("WEIR_KAFKA_TOPIC", "litellm")
         self.keep_text = os.environ.get("WEIR_KEEP_TEXT") == "1"
+        self.believes_draws = os.environ.get("WEIR_DRAWS") == "1"
         self.metadata_keys = frozenset(filter(None, os.environ.get("WEIR_METADATA_KEYS", "").split(",")))
         self.waiting = queue.Queue(maxsize=int(os.environ.get("WEIR_QUEUE_PAYLOADS", "10000")))
         self.lock = threading.Lock()
@@ -202,7 +268,7 @@ class WeirCallback(CustomLogger):
                 self.waiting.put_nowait(self.encode(payload))
             except queue.Full:
                 self.dropped += 1
-            except (TypeError, ValueError) as error:
+            except Exception as error:  # noqa: BLE001 parts of a payload are whatever its caller sent
                 self.dropped += 1
                 log.warning("a payload cannot be written as JSON: %s", type(error).__name__)
         if self.ending.is_set():
@@ -234,9 +300,12 @@ class WeirCallback(CustomLogger):
             time.sleep(0.01)
 
     def encode(self, payload):
-        kept = payload if self.keep_text else without_text(payload, self.metadata_keys)
+        if self.keep_text:
+            kept = with_text(payload, self.believes_draws)
+        else:
+            kept = without_text(payload, self.metadata_keys, self.believes_draws)
         key = payload.get("session_id") or payload.get("trace_id") or ""
-        return key, json.dumps(kept, default=str, ensure_ascii=False, separators=(",", ":")).encode()
+        return key, json.dumps(kept, default=str, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def run(self):
         producer = self.connect()

@@ -41,8 +41,11 @@ impl Default for AcceptConfig {
     }
 }
 
-/// How good the score is, on clusters that neither the model nor the calibration that scored them has been fitted on. Only which of a few
-/// ridges to take, and whether to calibrate, was chosen on the same clusters.
+/// How good the score is, on clusters that neither the model nor the calibration that scored them has been fitted on.
+///
+/// Somewhat hopeful all the same. Which of a few ridges to take, and whether to calibrate, was chosen on the same clusters. And the
+/// calibration of a fold is fitted on the other folds' scores, whose models had seen that fold. The promise of a threshold rests on none
+/// of it: thresholds are tested on other clusters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AcceptMetrics {
     /// Answers.
@@ -72,7 +75,7 @@ pub struct AcceptMetrics {
 pub struct AcceptFit {
     /// Fitted on all rows, calibrated on scores of models that had not seen their rows.
     pub model: AcceptModel,
-    /// The score of each row by models that had not seen it.
+    /// The score of each row by a model that had not seen it; calibrated, if at all, on scores of models that had.
     pub out_of_fold: Vec<f64>,
     /// See there.
     pub metrics: AcceptMetrics,
@@ -207,7 +210,8 @@ fn held_out_scores(design: &Design, good: &[f64], fold: &[usize], folds: usize, 
     Ok(raw)
 }
 
-/// What calibration on the other folds makes of each row's probability; `model` lends its calibration.
+/// What calibration on the other folds makes of each row's probability; `model` lends its calibration. The probabilities of those other
+/// rows are by models that had seen this fold: without a further cross-fit within each, the calibration is a little too well informed.
 fn held_out_calibration(raw: &[f64], good: &[f64], fold: &[usize], folds: usize, model: &mut AcceptModel) -> Vec<f64> {
     let mut calibrated = vec![0.0; raw.len()];
     for held_out in 0..folds {

@@ -8,6 +8,8 @@
 //! that the mean over all decisions is that over all requests. Weights need a bound that is known beforehand, the inverse of the least
 //! propensity that the router's exploration leaves the cheap model: losses are divided by it, and so is `alpha`.
 //!
+//! Risk and escalation rate are means over clusters, sessions as a rule, each counted once however many requests it has.
+//!
 //! One half of the clusters fits the score, the other tests the threshold. Assumed, as everywhere in off-policy evaluation: the logged
 //! probabilities are the true ones, and a reward is missing independently of its value and of the model.
 
@@ -26,19 +28,22 @@ use crate::training_set::{Sample, TrainingSet};
 /// Share of the clusters that test the threshold.
 const TESTED_SHARE: f64 = 0.5;
 
+/// Share of the judged decisions whose draw may be unusable. Those that are left are taken for all; a few do no harm to that.
+const UNUSABLE_SHARE_MAX: f64 = 0.01;
+
 /// How to learn.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CascadeLearning {
     /// The accept score.
     pub accept: AcceptConfig,
-    /// Quality that may be lost on average against perfect answers, above 0 and below 1.
+    /// Quality that may be lost against perfect answers on average over sessions, each counted once, above 0 and below 1.
     pub alpha: f64,
     /// Probability with which more may be lost all the same.
     pub delta: f64,
     /// 1 through the least probability with which the router asks the cheap model, where it may at all.
     pub weight_max: f64,
-    /// Levels of the score that can become thresholds.
+    /// Levels of the score that can become thresholds, one at least.
     pub levels: usize,
     /// Intervals and support of the two models' qualities.
     pub evaluation: EvaluationConfig,
@@ -74,6 +79,10 @@ pub struct LearnedCascade {
     pub promise: RiskConfig,
     /// Decisions that the threshold was tested on, of all models.
     pub decisions: usize,
+    /// Judged decisions of the same clusters that were left out for want of a propensity in (0, 1].
+    pub without_propensity: usize,
+    /// Such that were left out because their candidates' propensities contradict theirs, or do not add up.
+    pub contradictory: usize,
     /// Mean quality if the cheap model answered everything.
     pub cheap_quality: Estimate,
     /// The same of the strong one; none where the logs cannot carry it.
@@ -89,8 +98,8 @@ impl LearnedCascade {
             self.strong_quality.as_ref().map_or_else(|| "unknown from these logs".to_owned(), interval);
         let found = match choice.threshold {
             Some(threshold) => format!(
-                "served from a score of {threshold:.3} on, {:.1} % of the requests lack {:.4} on average over all; with probability {} it is \
-                 {} at most",
+                "served from a score of {threshold:.3} on, as {:.1} % of a session's requests are, answers lack {:.4} over all requests, on \
+                 average over sessions, each counted once; with probability {} it is {} at most",
                 100.0 * (1.0 - choice.escalation_rate),
                 choice.risk,
                 1.0 - self.promise.delta,
@@ -105,7 +114,8 @@ impl LearnedCascade {
         format!(
             "quality if it answered everything: {} {}, {} {strong_quality}\n\
              accept score on {} answers: Brier {:.4}, {:.4} for the mean {:.3} everywhere; calibration error {:.4}\n\
-             threshold tested on {} decisions in {} clusters: {found}\n",
+             left out: {} judged decisions without a propensity, {} whose candidates contradict it\n\
+             threshold tested on {} decisions in {} sessions: {found}\n",
             self.cheap,
             interval(&self.cheap_quality),
             self.strong,
@@ -114,6 +124,8 @@ impl LearnedCascade {
             metrics.brier_constant,
             metrics.good_share,
             metrics.calibration_error,
+            self.without_propensity,
+            self.contradictory,
             self.decisions,
             choice.clusters
         )
@@ -136,12 +148,15 @@ impl LearnedCascade {
 /// Learns the accept score and its threshold.
 ///
 /// # Errors
-/// When a model is unknown, the cheap model's answers are too few or all alike, propensities are missing, estimated, below what
-/// `weight_max` says or do not add up, or the configuration makes no sense.
+/// When a model is unknown, the cheap model's answers are too few or all alike, propensities are estimated or below what `weight_max`
+/// says, more than 1 % of the judged decisions have none or one that their candidates contradict, or the configuration makes no sense.
 pub fn learn_cascade(set: &TrainingSet, cheap: &str, strong: &str, config: &CascadeLearning) -> Result<LearnedCascade> {
     let share = |value: f64| value > 0.0 && value < 1.0;
     if !share(config.alpha) || !share(config.delta) || !config.weight_max.is_finite() || config.weight_max < 1.0 {
         return Err(LearnError::Config("alpha and delta must lie in (0, 1), and weight_max at 1 or above".to_owned()));
+    }
+    if config.levels == 0 {
+        return Err(LearnError::Config("a threshold is one of the levels: levels must be 1 or above".to_owned()));
     }
     let (cheap_index, strong_index) = (model(set, cheap)?, model(set, strong)?);
     if cheap_index == strong_index {
@@ -156,7 +171,7 @@ pub fn learn_cascade(set: &TrainingSet, cheap: &str, strong: &str, config: &Casc
     let seen: Vec<f64> = rows.iter().map(&mut score).collect();
     let levels = levels(&seen.into_iter().chain(fit.out_of_fold.iter().copied()).collect::<Vec<f64>>(), config.levels);
 
-    let decisions = decisions(&judged)?;
+    let Decisions { usable: decisions, without_propensity, contradictory } = decisions(&judged)?;
     let values = |action| value_of(&decisions, action, &config.evaluation);
     let cheap_quality = values(cheap_index).map_err(|reasons| {
         LearnError::NoCascade(format!("the logs cannot say how good {cheap} is everywhere: {}", reasons.join("; ")))
@@ -178,6 +193,8 @@ pub fn learn_cascade(set: &TrainingSet, cheap: &str, strong: &str, config: &Casc
         choice,
         promise,
         decisions: decisions.len(),
+        without_propensity,
+        contradictory,
         cheap_quality,
         strong_quality: values(strong_index).ok(),
     })
@@ -222,21 +239,49 @@ struct Decision<'a> {
     cluster: usize,
 }
 
-/// Decisions that were carried out as they were drawn, with a quality and a sound propensity.
-fn decisions<'a>(samples: &[&'a Sample]) -> Result<Vec<Decision<'a>>> {
+/// Decisions that were carried out as they were drawn, with a quality.
+struct Decisions<'a> {
+    /// Those of a sound propensity.
+    usable: Vec<Decision<'a>>,
+    without_propensity: usize,
+    contradictory: usize,
+}
+
+/// # Errors
+/// When propensities are estimated, or too many of the decisions are unusable.
+fn decisions<'a>(samples: &[&'a Sample]) -> Result<Decisions<'a>> {
     if samples.iter().any(|sample| sample.propensity_is_estimated) {
         return Err(LearnError::NoCascade(
             "propensities of these logs are estimated, and a promise cannot rest on a guess: log them".to_owned(),
         ));
     }
     let mut clusters = std::collections::HashMap::new();
-    let mut found = Vec::new();
-    for &sample in samples.iter().filter(|sample| sample.executed_as_intended && sample.draw_is_consistent()) {
+    let mut found = Decisions { usable: Vec::new(), without_propensity: 0, contradictory: 0 };
+    for &sample in samples.iter().filter(|sample| sample.executed_as_intended) {
+        let Some(quality) = sample.quality else { continue };
         let propensity = sample.propensity.filter(|propensity| *propensity > 0.0 && *propensity <= 1.0);
-        let Some((propensity, quality)) = propensity.zip(sample.quality) else { continue };
+        let Some(propensity) = propensity else {
+            found.without_propensity += 1;
+            continue;
+        };
+        if !sample.draw_is_consistent() {
+            found.contradictory += 1;
+            continue;
+        }
         let next = clusters.len();
         let cluster = *clusters.entry(sample.cluster.as_str()).or_insert(next);
-        found.push(Decision { sample, propensity, quality, cluster });
+        found.usable.push(Decision { sample, propensity, quality, cluster });
+    }
+    let unusable = found.without_propensity + found.contradictory;
+    let all = found.usable.len() + unusable;
+    if unusable as f64 > UNUSABLE_SHARE_MAX * all as f64 {
+        return Err(LearnError::NoCascade(format!(
+            "of {all} judged decisions {} have no propensity in (0, 1], and {} one that their candidates contradict, more than {} % \
+             together: log both of every draw, or learn from a tag whose requests have them",
+            found.without_propensity,
+            found.contradictory,
+            100.0 * UNUSABLE_SHARE_MAX
+        )));
     }
     Ok(found)
 }
@@ -306,12 +351,15 @@ fn tested(
     let scaled = RiskConfig { alpha: promise.alpha / weight_max, ..*promise };
     let mut choice = choose_threshold(&judged, levels, &scaled);
     choice.risk *= weight_max;
-    // Of all requests, not of those that the cheap model happened to get.
+    // Of all requests, not of those that the cheap model happened to get; and of sessions, each counted once, as the risk is.
     let served = |judged: &JudgedAnswer| choice.threshold.is_some_and(|threshold| judged.score >= threshold);
+    let mut size = vec![0.0; choice.clusters];
+    decisions.iter().for_each(|decision| size[decision.cluster] += 1.0);
     let (mut kept, mut all) = (0.0, 0.0);
     for (decision, judged) in decisions.iter().zip(&judged).filter(|(decision, _)| is_cheap(decision)) {
-        all += 1.0 / decision.propensity;
-        kept += if served(judged) { 1.0 / decision.propensity } else { 0.0 };
+        let weight = 1.0 / (decision.propensity * size[decision.cluster]);
+        all += weight;
+        kept += if served(judged) { weight } else { 0.0 };
     }
     choice.escalation_rate = if all > 0.0 { 1.0 - kept / all } else { 1.0 };
     Ok(choice)

@@ -4,6 +4,9 @@
 //! always escalating". Each level whose p-value is at most `delta` is shown to be safe, and the next one is tested; the first that is not
 //! ends it. In this fixed order no correction for many tests is due (fixed-sequence testing), and the chance that a level that is not safe
 //! is taken for safe is at most `delta`. The risk need not rise from level to level.
+//!
+//! Everything is a mean over clusters, sessions as a rule, each counted once with its own mean: a promise over sessions. Where long
+//! sessions are worse than short ones, the mean over requests is another, and nothing is promised about that.
 
 use std::collections::HashMap;
 
@@ -82,9 +85,9 @@ pub struct RiskConfig {
     pub loss: CascadeLoss,
     /// Where p-values come from.
     pub bound: RiskBound,
-    /// The mean loss that is not to be passed, in units of quality, above 0 and below 1.
+    /// The mean loss that is not to be passed, on average over clusters, in units of quality, above 0 and below 1.
     pub alpha: f64,
-    /// Probability with which it may be passed all the same.
+    /// Probability with which it may be passed all the same, above 0 and below 1.
     pub delta: f64,
 }
 
@@ -129,7 +132,8 @@ pub fn levels(scores: &[f64], count: usize) -> Vec<f64> {
     levels
 }
 
-/// Tests `levels`, which fall, from the first on. Deterministic; costs clusters times levels that are tested.
+/// Tests `levels`, which fall, from the first on. Deterministic; costs clusters times levels that are tested. An `alpha` or a `delta`
+/// outside (0, 1) promises nothing, and no level is shown to keep it: none is then tested.
 #[must_use]
 pub fn choose_threshold(answers: &[JudgedAnswer], levels: &[f64], config: &RiskConfig) -> ThresholdChoice {
     let mut clusters = Clusters::new(answers);
@@ -144,13 +148,18 @@ pub fn choose_threshold(answers: &[JudgedAnswer], levels: &[f64], config: &RiskC
         p_value: 1.0,
         escalation_rate: 1.0,
     };
+    let share = |value: f64| value > 0.0 && value < 1.0;
+    if !share(config.alpha) || !share(config.delta) {
+        return choice;
+    }
     for &level in levels {
         while let Some(row) = next.next_if(|row| answers[*row].score >= level) {
             clusters.serve(row, &answers[row]);
         }
         choice.tested += 1;
         let p_value = clusters.p_value(config);
-        if p_value > config.delta {
+        let is_safe = p_value <= config.delta;
+        if !is_safe {
             break;
         }
         choice.threshold = Some(level);

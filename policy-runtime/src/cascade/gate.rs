@@ -32,10 +32,11 @@ impl PoolState {
         self.ttft_base_ms.zip(per_token).map(|(base, per_token)| base + per_token * f64::from(prompt_tokens))
     }
 
-    /// It, or a pool of which nothing is known, where it is too old or holds a number that cannot be.
+    /// It, or a pool of which nothing is known, where it is too old or holds a number that cannot be. What is as far ahead of the clock
+    /// is no better: one of the two clocks is wrong, and such a state would never grow old.
     pub(super) fn at(self, now_ms: i64, limits: &PoolLimits) -> Self {
         let unknown = Self { as_of_ms: self.as_of_ms, ..Self::default() };
-        if now_ms.saturating_sub(self.as_of_ms) > limits.stale_after_ms {
+        if now_ms.abs_diff(self.as_of_ms) > limits.stale_after_ms.unsigned_abs() {
             return unknown;
         }
         let sound = |value: Option<f64>| value.filter(|value| value.is_finite() && *value >= 0.0);
@@ -63,9 +64,9 @@ pub struct PoolLimits {
     pub queue_wait_ms_resume: f64,
     /// An overload that lasts less than this does not stop escalation, ms.
     pub grace_ms: i64,
-    /// After a stop the pool has to be fine for so long before escalation starts again, ms.
+    /// After a stop the pool has to be fine, or nothing known of it, for so long before escalation starts again, ms.
     pub recovery_ms: i64,
-    /// What is older than this says nothing any more, ms.
+    /// What is older than this, or as far ahead of the clock, says nothing, ms.
     pub stale_after_ms: i64,
 }
 
@@ -118,19 +119,24 @@ impl PoolLimits {
 /// ```text
 /// open ---- over a limit for grace_ms on end ----> closed
 /// closed -- at or under the resume levels for recovery_ms on end --> open
+/// closed -- nothing known for recovery_ms on end --> open
 /// ```
 ///
-/// What is unknown moves nothing. A clock that steps back starts the period again.
+/// A period survives a gap in what is known of up to `stale_after_ms`; after a longer one it starts again, since nobody saw the pool in
+/// between. Unknown is not slow: a pool that nobody measures any more does not stay closed for ever. A clock that steps back starts
+/// periods again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EscalationGate {
     is_open: bool,
     /// Since when the pool has looked like the other state.
     since_ms: Option<i64>,
+    /// When something was known of the pool last.
+    known_ms: Option<i64>,
 }
 
 impl Default for EscalationGate {
     fn default() -> Self {
-        Self { is_open: true, since_ms: None }
+        Self { is_open: true, since_ms: None, known_ms: None }
     }
 }
 
@@ -144,8 +150,18 @@ impl EscalationGate {
     /// Takes note of the pool. To be called with every request, or more often.
     pub fn observe(&mut self, limits: &PoolLimits, pool: &PoolState, now_ms: i64) {
         let load = limits.load(&pool.at(now_ms, limits));
+        let known_ms = self.known_ms.filter(|known| *known <= now_ms).unwrap_or(now_ms);
+        let gap_ms = now_ms.saturating_sub(known_ms);
         if load == Load::Unknown {
+            self.known_ms = Some(known_ms);
+            if !self.is_open && gap_ms >= limits.recovery_ms {
+                (self.is_open, self.since_ms) = (true, None);
+            }
             return;
+        }
+        self.known_ms = Some(now_ms);
+        if gap_ms > limits.stale_after_ms {
+            self.since_ms = None;
         }
         let (contrary, period_ms) =
             if self.is_open { (load == Load::Over, limits.grace_ms) } else { (load == Load::Fine, limits.recovery_ms) };
@@ -156,7 +172,7 @@ impl EscalationGate {
         let since_ms = self.since_ms.filter(|since| *since <= now_ms).unwrap_or(now_ms);
         self.since_ms = Some(since_ms);
         if now_ms.saturating_sub(since_ms) >= period_ms {
-            *self = Self { is_open: !self.is_open, since_ms: None };
+            (self.is_open, self.since_ms) = (!self.is_open, None);
         }
     }
 }

@@ -59,21 +59,22 @@ pub struct Cascade {
     pub fallbacks: Vec<Fallback>,
 }
 
-/// What a threshold promises: `P(risk > alpha) <= delta` over what it was learned from. Learners fill it in.
+/// What a threshold promises: `P(risk > alpha) <= delta` over what it was learned from. Risk and rate are means over clusters, sessions
+/// as a rule, each counted once however many requests it has. Learners fill it in.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CascadeEvidence {
     /// Which loss against always escalating.
     pub loss: String,
-    /// The mean loss that is not to be passed, in units of quality.
+    /// The mean loss that is not to be passed, on average over sessions, each counted once, in units of quality.
     pub alpha: f64,
     /// Probability with which it may be passed all the same.
     pub delta: f64,
     /// Independent clusters that the threshold was tested on.
     pub clusters: u64,
-    /// Mean loss there; null without a threshold.
+    /// Mean loss there, on average over clusters; null without a threshold.
     pub risk: Option<f64>,
-    /// Share of requests there that escalate.
+    /// Share of a session's requests that escalates there, on average over sessions, each counted once.
     pub escalation_rate: f64,
 }
 
