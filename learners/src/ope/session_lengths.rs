@@ -1,8 +1,9 @@
 //! How often a target policy's sessions would have been done, and after how many turns, from sessions of another policy.
 //!
 //! With `ρ_t` the product of ratios up to turn `t`, the share of sessions that are done after exactly `t` turns is
-//! `Σ ρ_t 1(done after t) / Σ ρ_t`, the weighted per-decision estimate of a reward that is paid there. Sessions that are over keep their
-//! weight. The median is that of the sessions that are done at all.
+//! `Σ ρ_t 1(done after t) / Σ ρ_t`, the weighted per-decision estimate of a reward that is paid there. Sessions that are over keep
+//! their weight. The median is that of the sessions that are done at all. The logged median is an estimate too, so the difference is
+//! taken in every resample: both medians are of the same sessions.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,9 @@ use super::bootstrap::resampled;
 use super::interval::{Estimate, percentile_estimate};
 use super::sheet::Sheet;
 use crate::error::{LearnError, Result};
+
+/// Columns of the sheet for each turn.
+const OF_TURN: usize = 3;
 
 /// A session as lengths need it.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +32,8 @@ pub struct SessionLengths {
     pub logged: f64,
     /// The same of the target policy's; an interval of bootstrap percentiles, whose ends are whole turns.
     pub target: Estimate,
+    /// The target's median less the logged one, over the same resamples.
+    pub difference: Estimate,
 }
 
 /// Estimates the median length of completed sessions. Costs `bootstraps` passes over the sessions.
@@ -45,44 +51,48 @@ pub fn estimate_lengths(sessions: &[EndedSession], config: &EvaluationConfig) ->
     if let Some(session) = sessions.iter().position(|session| !session.ratios.iter().all(sound)) {
         return Err(LearnError::BadRounds(format!("session {} has a ratio below 0 or not finite", session + 1)));
     }
-    // Sessions; then for each turn the weight of what is done after it, and of all.
-    let width = 1 + 2 * longest;
-    let sheet = |weight: &dyn Fn(f64) -> f64| {
-        Sheet::new(sessions.len(), width, |values| {
-            for (session, row) in sessions.iter().zip(values.chunks_exact_mut(width)) {
-                let mut product = 1.0;
-                row[0] = 1.0;
-                for (turn, sums) in row[1..].chunks_exact_mut(2).enumerate() {
-                    product *= session.ratios.get(turn).copied().map_or(1.0, weight);
-                    let is_done = session.completed && turn + 1 == session.ratios.len();
-                    sums.copy_from_slice(&[if is_done { product } else { 0.0 }, product]);
-                }
+    // Sessions; then for each turn the target's weight of what is done after it and of all, and how many are done after it.
+    let width = 1 + OF_TURN * longest;
+    let sheet = Sheet::new(sessions.len(), width, |values| {
+        for (session, row) in sessions.iter().zip(values.chunks_exact_mut(width)) {
+            let mut product = 1.0;
+            row[0] = 1.0;
+            for (turn, sums) in row[1..].chunks_exact_mut(OF_TURN).enumerate() {
+                product *= session.ratios.get(turn).copied().unwrap_or(1.0);
+                let done = f64::from(u8::from(session.completed && turn + 1 == session.ratios.len()));
+                sums.copy_from_slice(&[done * product, product, done]);
             }
-        })
-    };
-    let logged = median(sheet(&|_| 1.0).totals());
-    let target = sheet(&|ratio| ratio);
-    let resamples = resampled(&target, config.bootstraps, config.seed);
-    let mut draws: Vec<f64> = resamples
-        .chunks_exact(width)
-        .filter(|sums| sums[0] > 0.0)
-        .map(median)
-        .filter(|turns| turns.is_finite())
-        .collect();
-    let value = median(target.totals());
+        }
+    });
+    let medians = |sums: &[f64]| (median(sums, |of| (of[0], of[1])), median(sums, |of| (of[2], sums[0])));
+    let (value, logged) = medians(sheet.totals());
     if !value.is_finite() {
         return Err(LearnError::BadRounds("the target policy's sessions weigh nothing in these logs".to_owned()));
     }
-    Ok(SessionLengths { logged, target: percentile_estimate(value, &mut draws, config.confidence) })
+    let drawn: Vec<(f64, f64)> =
+        resampled(&sheet, config.bootstraps, config.seed).chunks_exact(width).map(medians).collect();
+    // A resample in which nothing is completed says nothing.
+    let estimate = |value: f64, of: &dyn Fn(&(f64, f64)) -> f64| {
+        let mut draws: Vec<f64> = drawn.iter().map(of).filter(|turns| turns.is_finite()).collect();
+        percentile_estimate(value, &mut draws, config.confidence)
+    };
+    Ok(SessionLengths {
+        logged,
+        target: estimate(value, &|(target, _)| *target),
+        difference: estimate(value - logged, &|(target, logged)| target - logged),
+    })
 }
 
-/// The least number of turns within which half of what is completed is; NaN where nothing is.
-fn median(sums: &[f64]) -> f64 {
-    let share = |sums: &[f64]| if sums[1] > 0.0 { sums[0] / sums[1] } else { 0.0 };
+/// The least number of turns within which half of what is completed is, of shares as a part and a whole each; NaN where nothing is.
+fn median(sums: &[f64], of: impl Fn(&[f64]) -> (f64, f64)) -> f64 {
+    let share = |sums: &[f64]| match of(sums) {
+        (part, whole) if whole > 0.0 => part / whole,
+        _ => 0.0,
+    };
     let turns = sums.get(1..).unwrap_or_default();
-    let half: f64 = turns.chunks_exact(2).map(share).sum::<f64>() / 2.0;
+    let half: f64 = turns.chunks_exact(OF_TURN).map(share).sum::<f64>() / 2.0;
     let mut sum = 0.0;
-    let found = turns.chunks_exact(2).position(|sums| {
+    let found = turns.chunks_exact(OF_TURN).position(|sums| {
         sum += share(sums);
         half > 0.0 && sum >= half
     });

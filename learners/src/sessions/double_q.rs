@@ -10,8 +10,8 @@ use super::replay::{Learner, Replay, column, mean_square, step_size};
 use crate::backend::Device;
 use crate::error::Result;
 
-/// `Q` that minimises `½ E (r + γ Q̂(s', argmax Q) - Q(s, a))² + α E (ln Σ_a exp Q(s, a) - Q(s, a))`; maxima and sums run over what the replay
-/// does not forbid.
+/// `Q` that minimises `½ E (r + γ Q̂(s', argmax Q) - Q(s, a))² + α E (ln Σ_a exp Q(s, a) - Q(s, a))`; maxima and sums run over what the
+/// replay does not forbid.
 pub(super) fn double_q(
     replay: &Replay,
     conservatism: f64,

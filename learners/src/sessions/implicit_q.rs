@@ -69,8 +69,9 @@ pub(super) fn learn(log: &SessionLog, config: &SessionLearnerConfig) -> Result<S
     Ok(SessionPolicy::new(log, Algorithm::ImplicitQ, in_utility(&policy, config)?, None))
 }
 
-/// Logits over β: `ln π(a|s) / β`, up to a number that is the same for all choices, is the advantage of a choice and a little of how often
-/// it was logged, in units of utility.
+/// Logits over β: `ln π(a|s) / β`, up to a number that is the same for all choices, is the advantage of a choice and a little of how
+/// often it was logged, in units of utility. Weights are cut at `weight_max`, and so advantages at `ln(weight_max) / β`: choices that
+/// are better than that are not told apart.
 fn in_utility(policy: &Learner, config: &SessionLearnerConfig) -> Result<Mlp> {
     let mut layers = policy.network.to_layers()?;
     let by = (1.0 / config.inverse_temperature) as f32;

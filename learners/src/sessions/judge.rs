@@ -15,11 +15,12 @@ use crate::ope::{
 pub struct SessionJudgeConfig {
     /// Intervals, and what the logs must offer.
     pub evaluation: EvaluationConfig,
-    /// γ, 0 to 1.
+    /// γ, above 0 and at most 1.
     pub discount: f64,
     /// Folds of fitted Q evaluation.
     pub folds: usize,
-    /// Loss of completion that still counts as none: a share of sessions.
+    /// Loss of completion that still counts as none: a share of sessions. Where more sessions than that were left out, what they would
+    /// have said could turn the answer, and none is given.
     pub completion_margin: f64,
 }
 
@@ -38,8 +39,8 @@ impl Default for SessionJudgeConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum SessionVerdict {
-    /// The median of completed sessions lies below the logged one with its whole interval, completion is not lost by more than the margin,
-    /// and a session is worth more; all at the stated confidence.
+    /// The median of completed sessions less the logged one lies below 0 with its whole interval, completion is not lost by more than the
+    /// margin, and a session is worth more; all at the stated confidence.
     Shorter,
     /// Not all of that is shown.
     NotShown,
@@ -82,13 +83,15 @@ pub struct SessionJudgement {
 /// session by session (as [`super::SessionPolicy::on`] gives them).
 ///
 /// # Errors
-/// [`LearnError::BadSessions`] where a propensity is missing or the probabilities have another shape than the log.
+/// [`LearnError::Config`] with a discount outside (0, 1] or a margin below 0; [`LearnError::BadSessions`] where a propensity is missing, or
+/// the probabilities have another shape than the log, do not sum to 1 at a turn, or are not 0 on what was forbidden there.
 pub fn judge_sessions(
     log: &SessionLog,
     probabilities: &[Vec<f64>],
     config: &SessionJudgeConfig,
 ) -> Result<SessionJudgement> {
     let actions = log.actions().len();
+    check(config)?;
     let propensities = log.propensities()?;
     let fits = probabilities.len() == log.trajectories().len()
         && probabilities.iter().zip(log.trajectories()).all(|(p, session)| p.len() == actions * session.turns.len());
@@ -96,6 +99,7 @@ pub fn judge_sessions(
         let why = "the target policy has not one probability for every action of every turn".to_owned();
         return Err(LearnError::BadSessions(why));
     }
+    check_target(log, probabilities)?;
     let mut ratios = Vec::with_capacity(propensities.len());
     for ((session, target), logged) in log.trajectories().iter().zip(probabilities).zip(&propensities) {
         let of = |(turn, logged): (usize, &f64)| target[turn * actions + session.turns[turn].action] / logged;
@@ -117,8 +121,17 @@ pub fn judge_sessions(
         .map(|(ratios, session)| EndedSession { ratios: ratios.clone(), completed: session.completed })
         .collect();
     let lengths = estimate_lengths(&ended, &config.evaluation).ok();
-    let reasons = reasons(&support, &config.evaluation.limits);
-    let is_shorter = lengths.is_some_and(|lengths| lengths.target.high < lengths.logged);
+    let mut reasons = reasons(&support, &config.evaluation.limits);
+    let left_out = log.left_out_share();
+    if left_out > config.completion_margin {
+        reasons.push(format!(
+            "{:.1} % of sessions were left out for what their turns log, and the margin of completion is {:.1} %: log what is missing, or \
+             allow a larger margin",
+            100.0 * left_out,
+            100.0 * config.completion_margin
+        ));
+    }
+    let is_shorter = lengths.is_some_and(|lengths| lengths.difference.high < 0.0);
     let verdict = if !reasons.is_empty() {
         SessionVerdict::InsufficientSupport { reasons }
     } else if is_shorter
@@ -130,6 +143,46 @@ pub fn judge_sessions(
         SessionVerdict::NotShown
     };
     Ok(SessionJudgement { verdict, support, value, completion, lengths })
+}
+
+fn check(config: &SessionJudgeConfig) -> Result<()> {
+    if !(config.discount > 0.0 && config.discount <= 1.0) {
+        let why = format!("the discount is {}, and must be above 0 and at most 1", config.discount);
+        return Err(LearnError::Config(why));
+    }
+    if !(config.completion_margin >= 0.0 && config.completion_margin.is_finite()) {
+        let why =
+            format!("the margin of completion is {}, and must be a number of 0 or more", config.completion_margin);
+        return Err(LearnError::Config(why));
+    }
+    Ok(())
+}
+
+/// What rounding may add to a sum of probabilities.
+const ROUNDED: f64 = 1e-6;
+
+/// Are the target's probabilities ones, at every turn?
+fn check_target(log: &SessionLog, probabilities: &[Vec<f64>]) -> Result<()> {
+    for (session, (trajectory, target)) in log.trajectories().iter().zip(probabilities).enumerate() {
+        for (turn, (found, target)) in trajectory.turns.iter().zip(target.chunks_exact(log.actions().len())).enumerate()
+        {
+            let at = || format!("turn {} of session {}", turn + 1, session + 1);
+            let sum: f64 = target.iter().sum();
+            // A sum that is no number fails too.
+            if !(target.iter().all(|p| *p >= 0.0) && (sum - 1.0).abs() <= ROUNDED) {
+                let why = format!(
+                    "{}: the target policy's probabilities sum to {sum}, and must be 0 or more and sum to 1",
+                    at()
+                );
+                return Err(LearnError::BadSessions(why));
+            }
+            if target.iter().zip(&found.allowed).any(|(p, allowed)| !allowed && *p > 0.0) {
+                let why = format!("{}: the target policy may choose what was not allowed there: give that 0", at());
+                return Err(LearnError::BadSessions(why));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn reasons(support: &SessionSupport, limits: &SupportLimits) -> Vec<String> {

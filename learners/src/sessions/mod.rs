@@ -1,11 +1,11 @@
 //! Policies for whole sessions: which model answers this turn, given what its choice does to the turns that follow.
 //!
-//! **In:** a [`SessionLog`]: sessions of turns with what was known, what could be chosen, what was chosen with which probability, and what it
-//! brought. **Out:** a [`SessionPolicy`] ([`learn_sessions()`]), a [`SessionJudgement`] from other logged sessions ([`judge_sessions()`]), and,
-//! where the truth is known, a [`SessionReport`] ([`session_experiment()`]).
+//! **In:** a [`SessionLog`]: sessions of turns with what was known, what could be chosen, what was chosen with which probability, and
+//! what it brought. **Out:** a [`SessionPolicy`] ([`learn_sessions()`]), a [`SessionJudgement`] from other logged sessions
+//! ([`judge_sessions()`]), and, where the truth is known, a [`SessionReport`] ([`session_experiment()`]).
 //!
 //! ```text
-//! store --session_trajectories.sql--> SessionLog --Replay--> implicit Q / conservative Q / batch-constrained Q / bandit per turn --> SessionPolicy
+//! store --session_trajectories.sql--> SessionLog --Replay--> one of the algorithms --> SessionPolicy
 //! other sessions + the policy's probabilities --weighted doubly robust, fitted Q--> SessionJudgement
 //! Simulator --backward induction--> optimal policy;  --chances carried forward--> SessionTruth of any policy
 //! ```
@@ -21,6 +21,8 @@ mod exact;
 mod experiment;
 mod implicit_q;
 mod judge;
+mod known;
+mod left_out;
 mod policy;
 mod replay;
 mod report;
@@ -36,10 +38,11 @@ pub use constrained::{ConstrainedPolicy, learn_constrained};
 pub use exact::SessionTruth;
 pub use experiment::{SessionExperimentConfig, learned_table, session_experiment, table_on};
 pub use judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, judge_sessions};
+pub use left_out::LeftOut;
 pub use policy::SessionPolicy;
 pub use report::{SessionArm, SessionReport};
 pub use simulated_log::SimulatedLog;
 pub use simulator::{Next, SimulatedModel, SimulatedState, Simulator, SimulatorConfig, TurnEnd};
 pub use state::{StateLayout, TurnFacts};
-pub use tables::{Handoff, LeftOut, SessionReward, StoredSessions, session_trajectories};
+pub use tables::{Handoff, SessionReward, StoredSessions, session_trajectories};
 pub use trajectory::{SessionLog, SessionTurn, Trajectory};

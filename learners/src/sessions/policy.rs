@@ -28,8 +28,9 @@ impl Imitated {
 
 /// A policy over the actions of the log that it was learned from.
 ///
-/// Scores are in units of utility, so `γ` of inverse-gap weighting is per unit of utility: advantages for implicit Q-learning, `Q` for the
-/// other two, expected rewards of a turn for the bandit. Differences between actions are what counts.
+/// Scores are in units of utility, so `γ` of inverse-gap weighting is per unit of utility: for implicit Q-learning advantages, cut at
+/// `ln(weight_max) / β`, with a little of how often a choice was logged; `Q` for the other two, expected rewards of a turn for the
+/// bandit. Differences between actions are what counts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionPolicy {
     actions: Vec<String>,
@@ -62,7 +63,8 @@ impl SessionPolicy {
         &self.scores
     }
 
-    /// Probability of every action: inverse-gap weighting of the scores over what is allowed ([`inverse_gap_weights`]); exactly 0 elsewhere.
+    /// Probability of every action: inverse-gap weighting of the scores over what is allowed ([`inverse_gap_weights`]); exactly 0
+    /// elsewhere.
     /// [`Exploration::NONE`] takes what scores best.
     ///
     /// # Errors

@@ -326,8 +326,8 @@ impl Simulator {
         }
     }
 
-    /// The state as a learner sees it: domain, steps left (unless they are hidden), context and warm model as indicators; last failure, restriction, share of the
-    /// turns that are gone.
+    /// The state as a learner sees it: domain, steps left (unless they are hidden), context and warm model as indicators; last failure,
+    /// restriction, share of the turns that are gone.
     #[must_use]
     pub fn features(&self, state: &SimulatedState) -> Vec<f32> {
         let config = &self.config;

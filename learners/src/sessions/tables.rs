@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::prelude::SessionContext;
 use serde::{Deserialize, Serialize};
 
+use super::known::{LoggedTurn, known};
+use super::left_out::LeftOut;
 use super::state::{StateLayout, TurnFacts};
 use super::trajectory::{SessionLog, SessionTurn, Trajectory};
+use crate::draws::drawn_at;
 use crate::error::Result;
 use crate::training_set::{
-    candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
+    Sample, candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
 };
 
 const SESSION_TRAJECTORIES_SQL: &str = include_str!("../sql/session_trajectories.sql");
@@ -64,30 +67,23 @@ pub struct Handoff {
     pub extra_turns: f64,
 }
 
-/// Sessions that were read but cannot be used, by reason; each is counted once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// Nobody said whether the task was done.
-    pub unjudged: usize,
-    /// A turn was not answered by the model that was chosen, or by one that could not have been chosen: what followed is no evidence.
-    pub not_as_chosen: usize,
-    /// A turn lacks something that the reward weighs: nothing is imputed.
-    pub reward_unknown: usize,
-}
-
 /// What a store holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredSessions {
-    /// The sessions.
+    /// The sessions, which know how large a share was left out.
     pub log: SessionLog,
     /// What their states mean.
     pub layout: StateLayout,
     /// How many more there were.
     pub left_out: LeftOut,
+    /// Turns of `log` that keep a model which was drawn at an earlier turn of their session. No choice was made there, so nothing but that
+    /// model is allowed: what is learned and judged is a policy that keeps its draw as the router does.
+    pub kept_turns: usize,
 }
 
 /// Reads every session that is over, through the views `session_turns`, `sessions`, `requests` and `rewards` of `session`. Where a request
-/// names no candidates, every model could have been chosen.
+/// names no candidates, every model could have been chosen. A fallback is part of what a choice brings: the action is the model that was
+/// chosen, the reward what came of it.
 ///
 /// # Errors
 /// When the views lack a column that the query names; as [`SessionLog::new`] where nothing usable is left.
@@ -98,51 +94,91 @@ pub async fn session_trajectories(session: &SessionContext, reward: &SessionRewa
     for batch in &batches {
         read_batch(batch, &models, reward, &mut turns)?;
     }
+    let samples: Vec<Sample> = turns.iter().map(StoredTurn::draw).collect();
+    for (row, first) in drawn_at(&samples).into_iter().enumerate() {
+        turns[row].keeps_draw = first != row;
+    }
+    let names: Vec<String> = models.into_keys().collect();
+    let counts_prompts = turns.iter().any(|turn| turn.logged.prompt_tokens.is_some());
     let mut left_out = LeftOut::default();
-    let mut kept: Vec<&[StoredTurn]> = Vec::new();
+    let mut kept: Vec<(&[StoredTurn], Vec<TurnFacts>)> = Vec::new();
     for session in turns.chunk_by(|before, after| before.session == after.session) {
-        let reason = if session.iter().any(|turn| turn.completed.is_none()) {
-            &mut left_out.unjudged
-        } else if !session.iter().all(|turn| turn.is_as_chosen) {
-            &mut left_out.not_as_chosen
-        } else if session.iter().any(|turn| turn.reward.is_none()) {
-            &mut left_out.reward_unknown
+        let facts = known(&session.iter().map(|turn| &turn.logged).collect::<Vec<_>>());
+        let uncounted = || facts.iter().position(|facts| counts_prompts && facts.prompt_tokens.is_none());
+        let (reason, at) = if session.iter().any(|turn| turn.completed.is_none()) {
+            left_out.unjudged += 1;
+            continue;
+        } else if let Some(at) = session.iter().position(|turn| !turn.is_choice) {
+            (&mut left_out.not_as_chosen, at)
+        } else if let Some(at) = session.iter().position(|turn| turn.reward.is_none()) {
+            (&mut left_out.reward_unknown, at)
+        } else if let Some(at) = uncounted() {
+            (&mut left_out.prompt_unknown, at)
         } else {
-            kept.push(session);
+            kept.push((session, facts));
             continue;
         };
         *reason += 1;
+        if let Some(model) = session[at].action.and_then(|action| names.get(action)) {
+            *left_out.by_model.entry(model.clone()).or_default() += 1;
+        }
     }
-    let names: Vec<String> = models.into_keys().collect();
-    let layout = StateLayout::new(kept.iter().copied().flatten().map(|turn| &turn.facts), names.clone());
-    let trajectories = kept.into_iter().map(|turns| trajectory(turns, &layout, reward)).collect();
-    Ok(StoredSessions { log: SessionLog::new(names, trajectories)?, layout, left_out })
+    let kept_turns = kept.iter().flat_map(|(turns, _)| turns.iter()).filter(|turn| turn.keeps_draw).count();
+    let layout = StateLayout::new(kept.iter().flat_map(|(_, facts)| facts), names.clone());
+    let share = left_out.share(kept.len());
+    let trajectories = kept.iter().map(|(turns, facts)| trajectory(turns, facts, &layout, reward)).collect();
+    let log = SessionLog::new(names, trajectories)?.with_left_out_share(share)?;
+    Ok(StoredSessions { log, layout, left_out, kept_turns })
 }
 
-fn trajectory(turns: &[StoredTurn], layout: &StateLayout, reward: &SessionReward) -> Trajectory {
+fn trajectory(turns: &[StoredTurn], facts: &[TurnFacts], layout: &StateLayout, reward: &SessionReward) -> Trajectory {
     let completed = turns.last().and_then(|turn| turn.completed) == Some(true);
-    let of = |(place, turn): (usize, &StoredTurn)| SessionTurn {
-        state: layout.encode(&turn.facts),
-        allowed: turn.allowed.clone(),
-        action: turn.action,
-        propensity: turn.propensity,
-        reward: turn.reward.unwrap_or_default()
-            + if completed && place + 1 == turns.len() { reward.completion } else { 0.0 },
+    let of = |(place, (turn, facts)): (usize, (&StoredTurn, &TurnFacts))| {
+        let action = turn.action.unwrap_or_default();
+        let only = || (0..turn.allowed.len()).map(|other| other == action).collect();
+        SessionTurn {
+            state: layout.encode(facts),
+            allowed: if turn.keeps_draw { only() } else { turn.allowed.clone() },
+            action,
+            propensity: if turn.keeps_draw { Some(1.0) } else { turn.propensity },
+            reward: turn.reward.unwrap_or_default()
+                + if completed && place + 1 == turns.len() { reward.completion } else { 0.0 },
+        }
     };
-    Trajectory { turns: turns.iter().enumerate().map(of).collect(), completed }
+    Trajectory { turns: turns.iter().zip(facts).enumerate().map(of).collect(), completed }
 }
 
 /// A row of the query.
 struct StoredTurn {
     session: (Option<String>, Option<String>, Option<i64>),
-    facts: TurnFacts,
+    logged: LoggedTurn,
     allowed: Vec<bool>,
-    action: usize,
-    is_as_chosen: bool,
+    /// The model that was chosen, whatever answered.
+    action: Option<usize>,
+    /// Is it known what was chosen among what, and with which probability where something else answered?
+    is_choice: bool,
+    /// Was its model drawn at an earlier turn, and kept?
+    keeps_draw: bool,
     propensity: Option<f64>,
+    policy: Option<String>,
     /// What the turn brought, without completion; none where something that it weighs is missing.
     reward: Option<f64>,
     completed: Option<bool>,
+}
+
+impl StoredTurn {
+    /// The turn as one draw of a router.
+    fn draw(&self) -> Sample {
+        let (tenant, id, _) = &self.session;
+        Sample {
+            intended: self.action,
+            propensity: self.propensity,
+            policy: self.policy.clone(),
+            cluster: format!("{tenant:?} {id:?}"),
+            time_ms: self.logged.arrival_ms,
+            ..Sample::default()
+        }
+    }
 }
 
 fn read_batch(
@@ -154,14 +190,14 @@ fn read_batch(
     let text = |name| texts(batch, name);
     let (tenant, id, domain, previous) =
         (text("tenant")?, text("session_id")?, text("domain")?, text("previous_model")?);
-    let (intended, executed) = (text("intended_model")?, text("executed_model")?);
+    let (intended, executed, policy) = (text("intended_model")?, text("executed_model")?, text("policy_version")?);
     let whole = |name| column(batch, name, &DataType::Int64);
-    let (start, place, prompt, warm) =
-        (whole("session_start_ms")?, whole("place")?, whole("prompt_tokens")?, whole("warm_tokens")?);
-    let (failures, tool_calls) = (whole("failures")?, whole("tool_calls")?);
+    let (start, arrival, end) = (whole("session_start_ms")?, whole("arrival_ms")?, whole("end_ms")?);
+    let (place, prompt, held, tool_calls) =
+        (whole("place")?, whole("prompt_tokens")?, whole("held_tokens")?, whole("tools_called_count")?);
     let flag = |name| column(batch, name, &DataType::Boolean);
-    let (failed_last, offers_tools, as_intended, completed) =
-        (flag("failed_last")?, flag("offers_tools")?, flag("executed_as_intended")?, flag("completed")?);
+    let (is_failed, offers_tools, completed) = (flag("is_failed")?, flag("offers_tools")?, flag("completed")?);
+    let (as_intended, is_from_cache) = (flag("executed_as_intended")?, flag("is_from_cache")?);
     let number = |name| column(batch, name, &DataType::Float64);
     let propensity = number("propensity")?;
     let measured = Measured {
@@ -169,41 +205,47 @@ fn read_batch(
         cost_usd: number("cost_usd")?,
         latency_s: number("latency_s")?,
         cold_tokens: number("cold_tokens")?,
+        is_error: flag("is_error")?,
     };
-    let start = start.as_any().downcast_ref::<arrow::array::Int64Array>().cloned();
     let candidates = candidates(batch)?;
     for row in 0..batch.num_rows() {
-        let chosen = text_at(&intended, row).or_else(|| text_at(&executed, row));
-        let action = chosen.as_ref().and_then(|name| models.get(name).copied());
+        let answered = text_at(&executed, row);
+        let action = text_at(&intended, row).or_else(|| answered.clone()).and_then(|name| models.get(&name).copied());
         let allowed = candidate_set(candidates, row, models)?.0.unwrap_or_else(|| vec![true; models.len()]);
-        let warm_model = text_at(&previous, row);
+        let propensity = number_at(&propensity, row);
         let could_be = action.is_some_and(|action| allowed[action]);
+        // What a fallback brings belongs to the model that was chosen, and to the probability with which it was.
+        let is_answered =
+            flag_at(&as_intended, row) == Some(true) || (text_at(&intended, row).is_some() && propensity.is_some());
         turns.push(StoredTurn {
-            session: (
-                text_at(&tenant, row),
-                text_at(&id, row),
-                start.as_ref().filter(|start| start.is_valid(row)).map(|start| start.value(row)),
-            ),
-            reward: measured.worth(row, (warm_model.as_deref(), chosen.as_deref()), reward),
-            facts: TurnFacts {
+            session: (text_at(&tenant, row), text_at(&id, row), moment_at(&start, row)),
+            reward: measured.worth(row, (text_at(&previous, row).as_deref(), answered.as_deref()), reward),
+            logged: LoggedTurn {
                 place: count_at(&place, row).unwrap_or_default(),
+                arrival_ms: moment_at(&arrival, row).unwrap_or_default(),
+                end_ms: moment_at(&end, row).unwrap_or_default(),
                 domain: text_at(&domain, row),
-                prompt_tokens: count_at(&prompt, row),
-                warm_model,
-                warm_tokens: count_at(&warm, row),
-                failures: count_at(&failures, row).unwrap_or_default(),
-                failed_last: flag_at(&failed_last, row).unwrap_or_default(),
-                tool_calls: count_at(&tool_calls, row).unwrap_or_default(),
                 offers_tools: flag_at(&offers_tools, row),
+                prompt_tokens: count_at(&prompt, row),
+                model: answered,
+                held_tokens: count_at(&held, row),
+                is_failed: flag_at(&is_failed, row).unwrap_or_default(),
+                tool_calls: count_at(&tool_calls, row).unwrap_or_default(),
             },
-            action: action.unwrap_or_default(),
-            is_as_chosen: could_be && flag_at(&as_intended, row) == Some(true),
-            propensity: number_at(&propensity, row),
+            action,
+            is_choice: could_be && is_answered && flag_at(&is_from_cache, row) != Some(true),
+            keeps_draw: false,
+            propensity,
+            policy: text_at(&policy, row),
             allowed,
             completed: flag_at(&completed, row),
         });
     }
     Ok(())
+}
+
+fn moment_at(array: &ArrayRef, row: usize) -> Option<i64> {
+    array.is_valid(row).then(|| array.as_primitive::<Int64Type>().value(row))
 }
 
 /// What was measured of turns.
@@ -212,24 +254,29 @@ struct Measured {
     cost_usd: ArrayRef,
     latency_s: ArrayRef,
     cold_tokens: ArrayRef,
+    /// Did the call itself end with an error?
+    is_error: ArrayRef,
 }
 
 impl Measured {
-    /// What a turn brought, without completion; none where something that the reward weighs is missing.
+    /// What a turn brought, without completion, between the model that answered before and the one that answered; none where something that
+    /// the reward weighs is missing. A call that failed without a bill was not billed: nothing was paid, and no token read again.
     fn worth(&self, row: usize, (from, to): (Option<&str>, Option<&str>), reward: &SessionReward) -> Option<f64> {
+        let is_unbilled = flag_at(&self.is_error, row) == Some(true);
         let weighed = |weight: f64, numbers: &ArrayRef| match weight {
             0.0 => Some(0.0),
             weight => number_at(numbers, row).map(|number| weight * number),
         };
+        let billed = |weight: f64, numbers: &ArrayRef| weighed(weight, numbers).or(is_unbilled.then_some(0.0));
         let is_switch = from.is_some() && from != to;
-        let switched = if is_switch { weighed(reward.switch_mtok / 1e6, &self.cold_tokens)? } else { 0.0 };
+        let switched = if is_switch { billed(reward.switch_mtok / 1e6, &self.cold_tokens)? } else { 0.0 };
         let handoff = reward
             .handoffs
             .iter()
             .find(|handoff| is_switch && Some(handoff.from.as_str()) == from && Some(handoff.to.as_str()) == to);
         let more_turns = 1.0 + handoff.map_or(0.0, |handoff| handoff.extra_turns);
         let gained = weighed(reward.quality, &self.quality)?;
-        let paid = weighed(reward.usd, &self.cost_usd)? + weighed(reward.second, &self.latency_s)?;
+        let paid = billed(reward.usd, &self.cost_usd)? + weighed(reward.second, &self.latency_s)?;
         Some(gained - paid - switched - reward.turn * more_turns)
     }
 }

@@ -34,6 +34,7 @@ pub struct SessionLog {
     actions: Vec<String>,
     width: usize,
     trajectories: Vec<Trajectory>,
+    left_out_share: f64,
 }
 
 impl SessionLog {
@@ -41,8 +42,8 @@ impl SessionLog {
     ///
     /// # Errors
     /// [`LearnError::NotEnoughData`] without a session or with fewer than two actions; [`LearnError::BadSessions`] where a session has no
-    /// turn, a turn's state has another width than the first one's, a number is not finite, the choice was not allowed, or a propensity
-    /// lies outside (0, 1].
+    /// turn, states have no number, a turn's state has another width than the first one's, a number is not finite, the choice was not
+    /// allowed, or a propensity lies outside (0, 1].
     pub fn new(actions: Vec<String>, trajectories: Vec<Trajectory>) -> Result<Self> {
         if actions.len() < 2 {
             let found = actions.len();
@@ -54,6 +55,10 @@ impl SessionLog {
             return Err(LearnError::NotEnoughData("there is no session with a turn".to_owned()));
         };
         let width = first.state.len();
+        if width == 0 {
+            let why = "states of no numbers tell turns from one another by nothing: give each turn at least one number";
+            return Err(LearnError::BadSessions(why.to_owned()));
+        }
         for (session, trajectory) in trajectories.iter().enumerate() {
             if trajectory.turns.is_empty() {
                 return Err(LearnError::BadSessions(format!("session {} has no turn: leave it out", session + 1)));
@@ -65,7 +70,25 @@ impl SessionLog {
                 }
             }
         }
-        Ok(Self { actions, width, trajectories })
+        Ok(Self { actions, width, trajectories, left_out_share: 0.0 })
+    }
+
+    /// The same sessions, where a share in [0, 1] of all was left out for what their turns did or did not log. What was left out may
+    /// have gone worse, so it bounds what can be said of completion: see [`super::judge_sessions`].
+    ///
+    /// # Errors
+    /// [`LearnError::BadSessions`] where that is no share.
+    pub fn with_left_out_share(self, share: f64) -> Result<Self> {
+        if !(0.0..=1.0).contains(&share) {
+            return Err(LearnError::BadSessions(format!("{share} is no share of sessions: give one in [0, 1]")));
+        }
+        Ok(Self { left_out_share: share, ..self })
+    }
+
+    /// Which share of all sessions was left out for what their turns did or did not log.
+    #[must_use]
+    pub fn left_out_share(&self) -> f64 {
+        self.left_out_share
     }
 
     /// Names of what can be chosen, in order.

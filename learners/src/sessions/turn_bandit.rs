@@ -4,7 +4,7 @@
 //! `Γ(a) = q(s, a) + 1(a = a_logged) (r - q(s, a)) / p` (Dudík, Langford and Li 2011, arXiv 1103.4601), and the policy's scores are the
 //! regression of `Γ` on the state. What it gives up beside the others is only what a session's later turns are worth.
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::config::{Algorithm, SessionLearnerConfig};
@@ -37,8 +37,7 @@ pub(super) fn learn(log: &SessionLog, config: &SessionLearnerConfig) -> Result<S
         }
         let mut guess = Learner::new(log.width(), &vec![mean; replay.actions], config, &mut rng);
         for step in 0..config.steps {
-            let batch: Vec<usize> =
-                replay.batch(config.batch_rows, &mut rng).iter().map(|row| seen[row % seen.len()]).collect();
+            let batch: Vec<usize> = (0..config.batch_rows).map(|_| seen[rng.random_range(0..seen.len())]).collect();
             let rewards = batch.iter().map(|&row| replay.reward[row]).collect();
             guess.step(step_size(step, config.steps, config), |network| {
                 let all = network.forward(replay.inputs.tensor(&batch, &device));

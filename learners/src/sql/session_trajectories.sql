@@ -1,13 +1,14 @@
--- One row per turn of each session that is over, with what was known when its model was chosen and what followed. Everything that describes
--- the session so far is of earlier turns: a turn's own failure, tools and cached tokens come after its choice.
+-- One row per turn of each session that is over, with what it asked, which model was chosen, and what followed. What a turn's choice knew of
+-- the turns before it is up to the reader: calls overlap, and only those that had ended had shown anything.
 WITH turns AS (
   SELECT
     session_turns.*,
     requests.intended_model,
     COALESCE(requests.executed_model, requests.intended_model) AS executed_model,
-    COALESCE(requests.intended_model = COALESCE(requests.executed_model, requests.intended_model), FALSE)
-      AND requests.semantic_cache_hit IS NOT TRUE AS executed_as_intended,
-    COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens) AS asked_tokens,
+    COALESCE(requests.intended_model = COALESCE(requests.executed_model, requests.intended_model), FALSE) AS executed_as_intended,
+    requests.semantic_cache_hit IS TRUE AS is_from_cache,
+    -- A prompt has tokens: a call that says 0 has not counted them.
+    NULLIF(COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens), 0) AS asked_tokens,
     cardinality(requests.tools_offered) > 0 AS offers_tools,
     requests.propensity,
     requests.candidates,
@@ -24,18 +25,22 @@ SELECT
   turns.session_id,
   turns.session_start_ms,
   turns.place,
+  turns.arrival_ms,
+  turns.end_ms,
   turns.domain,
   turns.offers_tools,
   turns.asked_tokens AS prompt_tokens,
   turns.previous_model,
-  -- What the model before holds of the session, if nothing was evicted.
-  lag(CAST(turns.prompt_tokens AS BIGINT) + COALESCE(turns.completion_tokens, 0)) OVER so_far AS warm_tokens,
-  COALESCE(sum(CASE WHEN turns.is_failed THEN 1 ELSE 0 END) OVER before, 0) AS failures,
-  COALESCE(lag(turns.is_failed) OVER so_far, FALSE) AS failed_last,
-  COALESCE(sum(turns.tools_called_count) OVER before, 0) AS tool_calls,
+  -- What the model holds of the session afterwards, if nothing is evicted.
+  CAST(turns.prompt_tokens AS BIGINT) + COALESCE(turns.completion_tokens, 0) AS held_tokens,
+  turns.is_failed,
+  turns.is_error,
+  turns.tools_called_count,
   turns.intended_model,
   turns.executed_model,
   turns.executed_as_intended,
+  turns.is_from_cache,
+  turns.policy_version,
   turns.propensity,
   turns.candidates,
   turns.quality,
@@ -51,12 +56,6 @@ JOIN sessions
   AND (sessions.tenant IS NOT DISTINCT FROM turns.tenant)
 WHERE NOT sessions.is_open
 WINDOW
-  so_far AS (PARTITION BY turns.tenant, turns.session_id, turns.session_start_ms ORDER BY turns.place),
-  before AS (
-    PARTITION BY turns.tenant, turns.session_id, turns.session_start_ms
-    ORDER BY turns.place
-    ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-  ),
   whole AS (
     PARTITION BY turns.tenant, turns.session_id, turns.session_start_ms
     ORDER BY turns.place
