@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use weir_learners::matrix::{
-    CoverageConfig, CoverageReport, Matrix, MatrixConfig, MatrixQuery, MatrixReport, judge_policy, load_llmrouter,
-    load_llmrouter_nq, load_pairs, matrix_experiment, pairs_experiment,
+    Costs, CoverageConfig, CoverageReport, Matrix, MatrixConfig, MatrixQuery, MatrixReport, MatrixSet, Measure,
+    judge_policy, load_llmdrift, load_llmrouter, load_llmrouter_nq, load_matrix_sets, load_pairs, load_routerarena,
+    load_swebench_agents, matrix_experiment, matrix_folders, pairs_experiment,
 };
 use weir_learners::ope::Verdict;
 use weir_learners::{Sample, TrainConfig, TrainingSet, train_policy};
@@ -105,6 +106,93 @@ async fn pairs_are_judged_as_routellm_does() {
         assert!(router.apgr.low <= router.apgr.value && router.apgr.value <= router.apgr.high, "{router:?}");
         assert!(router.router == "oracle" || (0.3..0.8).contains(&router.apgr.value), "{router:?}");
     }
+}
+
+fn mean(plane: &[f64], matrix: &Matrix, model: &str) -> f64 {
+    let models = matrix.models.len();
+    let at = matrix.models.iter().position(|action| action.model == model).unwrap_or_else(|| panic!("no {model}"));
+    plane.iter().skip(at).step_by(models).sum::<f64>() / matrix.queries.len() as f64
+}
+
+/// The folder's README: 8,856 runs of 24 models; published in whole, none is missing.
+#[tokio::test]
+async fn coding_agents_are_known_by_repository_alone() {
+    let Some(folder) = weir_tests::shared("data/routing_swebench_agents_nc") else { return };
+    let matrix = load_swebench_agents(&folder).await.expect("the runs load");
+    assert_eq!((matrix.queries.len(), matrix.models.len(), matrix.quality.len()), (369, 24, 8_856));
+    assert!(!matrix.has_texts());
+    let repositories: BTreeSet<&str> = matrix.queries.iter().map(|query| query.domain.as_str()).collect();
+    assert_eq!(repositories.len(), 12);
+    // Its rate on these issues, and what all its runs cost, by another reader of the file (Polars).
+    let opus = "Claude 4.5 Opus medium (20251101)";
+    assert!((mean(&matrix.quality, &matrix, opus) - 0.720867).abs() < 1e-6);
+    assert!((mean(&matrix.cost_usd, &matrix, opus) - 0.729536).abs() < 1e-6);
+    assert!(matrix.cost_usd.iter().all(|usd| *usd > 0.0));
+}
+
+/// The folder's README: 613 queries, 1,226 scores; the cheaper model is the better one on average.
+#[tokio::test]
+async fn router_arenas_dearer_model_is_the_worse_one() {
+    let Some(folder) = weir_tests::shared("data/routing_routerarena") else { return };
+    let matrix = load_routerarena(&folder).await.expect("the scores load");
+    assert_eq!((matrix.queries.len(), matrix.models.len()), (613, 2));
+    // By another reader of the file (Polars).
+    let (haiku, flash) = ("claude-3-haiku-20240307", "gemini-2.0-flash-001");
+    assert!((mean(&matrix.quality, &matrix, flash) - 0.682596).abs() < 1e-6);
+    assert!((mean(&matrix.quality, &matrix, haiku) - 0.518296).abs() < 1e-6);
+    assert!(mean(&matrix.cost_usd, &matrix, flash) < mean(&matrix.cost_usd, &matrix, haiku));
+    let set = MatrixSet { matrix, costs: Costs::Recorded, note: "" };
+    assert!(set.no_pair().is_some_and(|why| why.contains("worse")), "{:?}", set.no_pair());
+    assert!(set.unsupported().contains_key(&Measure::Apgr));
+}
+
+/// The folder's README: GPT-4 on primes falls from 97.6 % in March to about 2 % in June. Of 9,416 answers 4,440 have no score and 264
+/// are to offensive requests.
+#[tokio::test]
+async fn versions_of_two_models_drift_as_published() {
+    let Some(folder) = weir_tests::shared("data/routing_llmdrift") else { return };
+    let matrix = load_llmdrift(&folder).await.expect("the answers load");
+    assert_eq!((matrix.queries.len(), matrix.models.len()), ((9_416 - 4_440 - 264) / 4, 4));
+    let domains: BTreeSet<&str> = matrix.queries.iter().map(|query| query.domain.as_str()).collect();
+    assert_eq!(domains.into_iter().collect::<Vec<_>>(), ["counthappynumber", "leetcode_easy", "primality"]);
+    let on_primes = |model: &str| {
+        let at = matrix.models.iter().position(|action| action.model == model).expect(model);
+        let primes: Vec<f64> = (0..matrix.queries.len())
+            .filter(|query| matrix.queries[*query].id.starts_with("prime/"))
+            .map(|query| matrix.quality[matrix.cell(query, at)])
+            .collect();
+        primes.iter().sum::<f64>() / primes.len() as f64
+    };
+    assert!((on_primes("openaichat/gpt-4-0314") - 0.976).abs() < 0.005);
+    assert!((on_primes("openaichat/gpt-4-0613") - 0.02).abs() < 0.01);
+}
+
+/// What each data set can say: RouteLLM's has no costs, the others no pair of a weak and a strong model.
+#[tokio::test]
+async fn every_data_set_says_what_it_supports() {
+    let Some(folder) = weir_tests::shared("data") else { return };
+    let mut sets = Vec::new();
+    for folder in matrix_folders(&folder) {
+        sets.extend(load_matrix_sets(&folder).await.expect("a known folder"));
+    }
+    let supports = |set: &MatrixSet, measure: Measure| !set.unsupported().contains_key(&measure);
+    let found: Vec<(&str, bool, bool)> = sets
+        .iter()
+        .map(|set| (set.matrix.name.as_str(), supports(set, Measure::QualityAtEqualCost), supports(set, Measure::Apgr)))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("llmrouter", true, false),
+            ("llmrouter-nq", true, false),
+            ("swebench-agents", true, false),
+            ("routerarena", true, false),
+            ("llmdrift", true, false),
+            ("gsm8k", false, true),
+            ("mmlu", false, true),
+        ]
+    );
+    assert!(sets.iter().all(|set| supports(set, Measure::OracleCapture)));
 }
 
 /// Logs as they would come back from the tables: a query, one model, its score.

@@ -711,6 +711,11 @@ pub struct EvaluateArgs {
     /// pairs.parquet (a weak and a strong model) is judged as RouteLLM does.
     #[arg(long, value_name = "DIR")]
     pub matrix: Option<PathBuf>,
+    /// A folder that holds the folders of public score matrices: the learned policy and all baselines on each, by nested cross-validation,
+    /// every query judged once, with quality at equal cost, cost at equal quality, AIQ, oracle capture, APGR and CPT, or why the data do
+    /// not support one.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "matrix", "rounds"])]
+    pub matrices: Option<PathBuf>,
     /// With --matrix: judge cascades from a cheap to the best model instead, with a promise on what they lose, beside routers that choose
     /// once.
     #[arg(long, requires = "matrix", conflicts_with = "bundle")]
@@ -724,10 +729,10 @@ pub struct EvaluateArgs {
     #[arg(long, conflicts_with_all = ["bundle", "matrix", "rounds"])]
     pub session_simulator: bool,
     /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
-    #[arg(long, conflicts_with_all = ["rounds", "matrix", "session_simulator"])]
+    #[arg(long, conflicts_with_all = ["rounds", "matrix", "matrices", "session_simulator"])]
     pub estimate_propensities: bool,
     /// Judge by requests only that are so old that this share of all opinions has come.
-    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rounds", "matrix"])]
+    #[arg(long, value_name = "SHARE", value_parser = share, conflicts_with_all = ["rounds", "matrix", "matrices"])]
     pub settled_share: Option<f64>,
     /// With --rounds: least and largest reward that can occur, for intervals that hold at every moment.
     #[arg(

@@ -54,10 +54,7 @@ pub(super) fn areas(
     let cheapest = (0..models).min_by(|a, b| mean_costs[*a].total_cmp(&mean_costs[*b])).unwrap_or(0);
     let mut curves = vec![Curve { policy: "single models".to_owned(), settings: single.clone() }];
     for (name, guesses) in policies {
-        // From "cost does not matter" to "a unit of quality is worth less than the cheapest call".
-        let rates = std::iter::once(0.0)
-            .chain((0..RATES).map(|step| 10_f64.powf(-2.0 + 5.0 * step as f64 / RATES as f64) / most));
-        let mut settings: Vec<Vec<(f64, f64)>> = rates
+        let mut settings: Vec<Vec<(f64, f64)>> = rates(most)
             .map(|usd| {
                 let choices = guesses.choices(matrix, test, usd);
                 test.iter().zip(choices).map(|(&query, model)| of(query, model)).collect()
@@ -88,6 +85,13 @@ pub(super) fn areas(
         }
     });
     scores.collect()
+}
+
+/// Exchange rates, quality per USD, from "cost does not matter" to "a unit of quality is worth less than the cheapest call", where the
+/// dearest costs `most`.
+pub(super) fn rates(most: f64) -> impl Iterator<Item = f64> {
+    let others = (0..RATES).map(move |step| 10_f64.powf(-2.0 + 5.0 * step as f64 / RATES as f64) / most);
+    std::iter::once(0.0).chain(others)
 }
 
 impl Curve {

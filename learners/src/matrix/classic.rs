@@ -1,146 +1,84 @@
-//! Routers that others have built, as baselines: clusters of queries, and factors of models.
-
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+//! A router that others have built, as a baseline: factors of models.
 
 use super::data::Matrix;
 use super::policies::Guesses;
 use crate::linear::solve;
 
-/// Means by cluster of the queries' embeddings, all scores of the training queries seen: k-means (Lloyd 1982) from distant starts
-/// (k-means++, Arthur and Vassilvitskii 2007). What Avengers does, arXiv 2505.19797.
-pub(super) fn cluster_means(
-    matrix: &Matrix,
-    train: &[usize],
-    embeddings: &[Vec<f32>],
-    clusters: usize,
-    seed: u64,
-) -> Guesses {
-    let centres = k_means(train, embeddings, clusters, seed);
-    let nearest = |query: usize| nearest(&embeddings[query], &centres).0;
-    let mut members = vec![Vec::new(); centres.len()];
-    train.iter().for_each(|&query| members[nearest(query)].push(query));
-    let overall = (matrix.means(&matrix.quality, train), matrix.mean_costs(train));
-    let means: Vec<(Vec<f64>, Vec<f64>)> = members
-        .iter()
-        .map(|queries| match queries.is_empty() {
-            true => overall.clone(),
-            false => (matrix.means(&matrix.quality, queries), matrix.mean_costs(queries)),
-        })
-        .collect();
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
-    for query in 0..matrix.queries.len() {
-        let (quality, cost_usd) = &means[nearest(query)];
-        guesses.quality.extend_from_slice(quality);
-        guesses.cost_usd.extend_from_slice(cost_usd);
-    }
-    guesses
-}
-
-fn k_means(train: &[usize], embeddings: &[Vec<f32>], clusters: usize, seed: u64) -> Vec<Vec<f32>> {
-    const PASSES: usize = 50;
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut centres = vec![embeddings[train[rng.random_range(0..train.len())]].clone()];
-    while centres.len() < clusters.min(train.len()) {
-        let distances: Vec<f64> =
-            train.iter().map(|&query| f64::from(nearest(&embeddings[query], &centres).1)).collect();
-        let mut left = rng.random::<f64>() * distances.iter().sum::<f64>();
-        let drawn = distances.iter().position(|distance| {
-            left -= distance;
-            left < 0.0
-        });
-        let Some(drawn) = drawn else { break };
-        centres.push(embeddings[train[drawn]].clone());
-    }
-    let mut assigned = vec![usize::MAX; train.len()];
-    for _ in 0..PASSES {
-        let mut moved = false;
-        for (slot, &query) in assigned.iter_mut().zip(train) {
-            let (centre, _) = nearest(&embeddings[query], &centres);
-            moved |= *slot != centre;
-            *slot = centre;
-        }
-        if !moved {
-            break;
-        }
-        for (at, centre) in centres.iter_mut().enumerate() {
-            let members: Vec<usize> =
-                assigned.iter().zip(train).filter(|(slot, _)| **slot == at).map(|(_, query)| *query).collect();
-            if members.is_empty() {
-                continue;
-            }
-            for (dimension, value) in centre.iter_mut().enumerate() {
-                *value = members.iter().map(|&query| embeddings[query][dimension]).sum::<f32>() / members.len() as f32;
-            }
-        }
-    }
-    centres
-}
-
-/// The nearest centre, and its squared distance.
-fn nearest(embedding: &[f32], centres: &[Vec<f32>]) -> (usize, f32) {
-    let distance = |centre: &Vec<f32>| embedding.iter().zip(centre).map(|(x, y)| (x - y).powi(2)).sum::<f32>();
-    let distances = centres.iter().map(distance).enumerate();
-    distances.min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0, 0.0))
-}
-
 /// Quality as a product of a query's factors, linear in its embedding, and a model's: reduced-rank ridge regression on all scores of
 /// the training queries (Izenman 1975), the linear form of RouteLLM's matrix factorisation. Costs are each model's mean.
-pub(super) fn factored(matrix: &Matrix, train: &[usize], embeddings: &[Vec<f32>], rank: usize, ridge: f64) -> Guesses {
-    let models = matrix.models.len();
-    let width = embeddings.first().map_or(0, Vec::len);
-    let means = matrix.means(&matrix.quality, train);
-    let mut centre = vec![0.0; width];
-    for &query in train {
-        centre.iter_mut().zip(&embeddings[query]).for_each(|(sum, x)| *sum += f64::from(*x) / train.len() as f64);
-    }
-    let centred = |query: usize| -> Vec<f64> {
-        embeddings[query].iter().zip(&centre).map(|(x, mean)| f64::from(*x) - mean).collect()
-    };
-    // Normal equations: (XᵀX + λ n I) B = XᵀY.
-    let (mut gram, mut cross) = (vec![0.0; width * width], vec![0.0; width * models]);
-    for &query in train {
-        let x = centred(query);
-        for (row, x_row) in x.iter().enumerate() {
-            if *x_row == 0.0 {
-                continue;
-            }
-            for (slot, x_column) in gram[row * width..(row + 1) * width].iter_mut().zip(&x) {
-                *slot += x_row * x_column;
-            }
-            for model in 0..models {
-                cross[row * models + model] += x_row * (matrix.quality[matrix.cell(query, model)] - means[model]);
+pub(super) struct Factored {
+    /// Mean quality and cost of each model.
+    means: Vec<f64>,
+    costs: Vec<f64>,
+    /// Embeddings of all queries minus their mean over the training queries, shape `[queries, width]`.
+    centred: Vec<Vec<f64>>,
+    /// XᵀX and XᵀY over the training queries.
+    gram: Vec<f64>,
+    cross: Vec<f64>,
+    train: Vec<usize>,
+}
+
+impl Factored {
+    pub(super) fn new(matrix: &Matrix, train: &[usize], embeddings: &[Vec<f32>]) -> Self {
+        let models = matrix.models.len();
+        let width = embeddings.first().map_or(0, Vec::len);
+        let means = matrix.means(&matrix.quality, train);
+        let mut centre = vec![0.0; width];
+        for &query in train {
+            centre.iter_mut().zip(&embeddings[query]).for_each(|(sum, x)| *sum += f64::from(*x) / train.len() as f64);
+        }
+        let centre_one = |embedding: &Vec<f32>| -> Vec<f64> {
+            embedding.iter().zip(&centre).map(|(x, mean)| f64::from(*x) - mean).collect()
+        };
+        let centred: Vec<Vec<f64>> = embeddings.iter().map(centre_one).collect();
+        let (mut gram, mut cross) = (vec![0.0; width * width], vec![0.0; width * models]);
+        for &query in train {
+            let x = &centred[query];
+            for (row, x_row) in x.iter().enumerate() {
+                for (slot, x_column) in gram[row * width..(row + 1) * width].iter_mut().zip(x) {
+                    *slot += x_row * x_column;
+                }
+                for model in 0..models {
+                    cross[row * models + model] += x_row * (matrix.quality[matrix.cell(query, model)] - means[model]);
+                }
             }
         }
+        Self { costs: matrix.mean_costs(train), means, centred, gram, cross, train: train.to_vec() }
     }
-    for at in 0..width {
-        gram[at * width + at] += ridge * train.len() as f64;
-    }
-    let coefficients = solve(&mut gram, &cross, width, models);
-    // Keep the directions among models that the fitted values move along most.
-    let mut spread = vec![0.0; models * models];
-    for &query in train {
-        let fitted = product(&centred(query), &coefficients, models);
-        for (row, value) in fitted.iter().enumerate() {
-            for (column, other) in fitted.iter().enumerate() {
-                spread[row * models + column] += value * other;
+
+    /// Guesses for every query with so many factors, `ridge` a query.
+    pub(super) fn guesses(&self, rank: usize, ridge: f64) -> Guesses {
+        let models = self.means.len();
+        let width = self.centred.first().map_or(0, Vec::len);
+        // Normal equations: (XᵀX + λ n I) B = XᵀY.
+        let mut gram = self.gram.clone();
+        for at in 0..width {
+            gram[at * width + at] += ridge * self.train.len() as f64;
+        }
+        let coefficients = solve(&mut gram, &self.cross, width, models);
+        let fitted: Vec<Vec<f64>> = self.centred.iter().map(|x| product(x, &coefficients, models)).collect();
+        // Keep the directions among models that the fitted values move along most.
+        let mut spread = vec![0.0; models * models];
+        for &query in &self.train {
+            for (row, value) in fitted[query].iter().enumerate() {
+                for (column, other) in fitted[query].iter().enumerate() {
+                    spread[row * models + column] += value * other;
+                }
             }
         }
-    }
-    let factors = leading_directions(spread, models, rank.min(models));
-    let costs = matrix.mean_costs(train);
-    let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
-    for query in 0..matrix.queries.len() {
-        let fitted = product(&centred(query), &coefficients, models);
-        let mut kept = means.clone();
-        for factor in &factors {
-            let along: f64 = fitted.iter().zip(factor).map(|(x, y)| x * y).sum();
-            kept.iter_mut().zip(factor).for_each(|(value, y)| *value += along * y);
+        let factors = leading_directions(spread, models, rank.min(models));
+        let mut guesses = Guesses::default();
+        for fitted in &fitted {
+            let mut kept = self.means.clone();
+            for factor in &factors {
+                let along: f64 = fitted.iter().zip(factor).map(|(x, y)| x * y).sum();
+                kept.iter_mut().zip(factor).for_each(|(value, y)| *value += along * y);
+            }
+            guesses.quality.extend(kept);
+            guesses.cost_usd.extend_from_slice(&self.costs);
         }
-        guesses.quality.extend(kept);
-        guesses.cost_usd.extend_from_slice(&costs);
+        guesses
     }
-    guesses
 }
 
 fn product(x: &[f64], coefficients: &[f64], models: usize) -> Vec<f64> {
@@ -181,6 +119,8 @@ fn leading_directions(mut a: Vec<f64>, n: usize, count: usize) -> Vec<Vec<f64>> 
 mod tests {
     use weir_policy_runtime::Action;
 
+    use super::super::policies::{Seen, cluster_means, nearest_means};
+    use super::super::similar::{Neighbours, clusters_of};
     use super::*;
     use crate::matrix::MatrixQuery;
 
@@ -229,9 +169,15 @@ mod tests {
     fn clusters_and_factors_tell_two_kinds_of_queries_apart() {
         let (matrix, embeddings) = two_kinds();
         let train: Vec<usize> = (0..40).collect();
-        for guesses in
-            [cluster_means(&matrix, &train, &embeddings, 2, 1), factored(&matrix, &train, &embeddings, 1, 1e-3)]
-        {
+        let clusters = clusters_of(&train, &embeddings, 2, 1);
+        let clustered = cluster_means(&matrix, &train, &clusters, &Seen::all(&matrix));
+        let factored = Factored::new(&matrix, &train, &embeddings).guesses(1, 1e-3);
+        let neighbours = Neighbours::new(&embeddings);
+        let nearest = nearest_means(&matrix, &train, &[40, 41, 58, 59], (&neighbours, 5), &Seen::all(&matrix));
+        for query in [40, 41, 58, 59] {
+            assert_eq!(nearest.choices(&matrix, &[query], 0.0), [query % 2], "query {query}");
+        }
+        for guesses in [clustered, factored] {
             for query in 40..60 {
                 assert_eq!(guesses.choices(&matrix, &[query], 0.0), [query % 2], "query {query}");
             }

@@ -1,4 +1,4 @@
-//! Reading the LLMRouter matrices (Parquet), one dense array each.
+//! Reading public score matrices (Parquet), one dense array each.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -8,6 +8,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::prelude::SessionContext;
 use weir_policy_runtime::Action;
+use weir_policy_runtime::hash_embedding::hash_embedding;
 
 use crate::error::{LearnError, Result};
 use crate::parquet_table::register_parquet;
@@ -51,6 +52,19 @@ impl Matrix {
         self
     }
 
+    /// Whether queries have texts; where they have none, the domain is all that is known of a query.
+    #[must_use]
+    pub fn has_texts(&self) -> bool {
+        self.queries.iter().any(|query| !query.text.is_empty())
+    }
+
+    /// Hashed n-grams of each query's text, or of its domain's name where there are no texts, shape `[queries][dim]`.
+    pub(super) fn embeddings(&self, dim: usize) -> Vec<Vec<f32>> {
+        let has_texts = self.has_texts();
+        let known = |query: &MatrixQuery| hash_embedding(if has_texts { &query.text } else { &query.domain }, dim);
+        self.queries.iter().map(known).collect()
+    }
+
     /// Index of a cell.
     #[must_use]
     pub fn cell(&self, query: usize, model: usize) -> usize {
@@ -72,6 +86,9 @@ impl Matrix {
 const NINE_SQL: &str = include_str!("../sql/matrix_llmrouter.sql");
 const NQ_SQL: &str = include_str!("../sql/matrix_llmrouter_nq.sql");
 const LENGTHS_SQL: &str = include_str!("../sql/matrix_llmrouter_lengths.sql");
+const SWEBENCH_AGENTS_SQL: &str = include_str!("../sql/matrix_swebench_agents.sql");
+const ROUTERARENA_SQL: &str = include_str!("../sql/matrix_routerarena.sql");
+const LLMDRIFT_SQL: &str = include_str!("../sql/matrix_llmdrift.sql");
 
 /// Tokens per call that stand in for the nine-model part's missing token counts. Prompt and completion prices are equal
 /// for each of its models, so only "all models use as many tokens" is assumed; the number itself is a unit.
@@ -108,6 +125,44 @@ pub async fn load_llmrouter_nq(folder: &Path) -> Result<Matrix> {
         File { table: "scores", name: "nq_scores.parquet", columns: &["query_id", "model", "score", "cost_usd"] },
     ];
     load("llmrouter-nq", folder, &files, NQ_SQL, "recorded cost of each call".to_owned()).await
+}
+
+/// Coding agents on SWE-bench Verified: 24 models, cost of the whole run. Issues have no text, only a repository.
+///
+/// # Errors
+/// [`LearnError::Unreadable`] when the file or a column of it is missing, or no issue has a run of every model.
+pub async fn load_swebench_agents(folder: &Path) -> Result<Matrix> {
+    let columns = &["query_id", "model", "score", "cost_usd", "repo"];
+    let files = [File { table: "scores", name: "runs.parquet", columns }];
+    load("swebench-agents", folder, &files, SWEBENCH_AGENTS_SQL, "recorded cost of each run".to_owned()).await
+}
+
+/// `RouterArena`'s cached results: two models, cost of each call. The domain of a query is the data set that it is from.
+///
+/// # Errors
+/// [`LearnError::Unreadable`] when a file or a column of it is missing, or no query has a score of both models.
+pub async fn load_routerarena(folder: &Path) -> Result<Matrix> {
+    let files = [
+        File { table: "queries", name: "queries.parquet", columns: &["query_id", "query", "dataset"] },
+        File {
+            table: "scores",
+            name: "scores.parquet",
+            columns: &["query_id", "model", "score", "cost_usd", "success"],
+        },
+    ];
+    load("routerarena", folder, &files, ROUTERARENA_SQL, "recorded cost of each call".to_owned()).await
+}
+
+/// `LLMDrift`: the March and June 2023 versions of GPT-3.5 and GPT-4, cost of each call. Opinion polls have no score and stay out, and so
+/// do offensive requests, whose score says whether they were answered; primes and composites are one domain, since either name gives the
+/// answer away.
+///
+/// # Errors
+/// [`LearnError::Unreadable`] when the file or a column of it is missing, or no query has a score of every model.
+pub async fn load_llmdrift(folder: &Path) -> Result<Matrix> {
+    let columns = &["model", "dataset", "id", "query", "score", "cost_usd"];
+    let files = [File { table: "scores", name: "answers.parquet", columns }];
+    load("llmdrift", folder, &files, LLMDRIFT_SQL, "recorded cost of each call".to_owned()).await
 }
 
 /// Characters of answers by query's id and model.
@@ -213,7 +268,8 @@ fn dense(name: &str, cells: Vec<Cell>, cost_note: String) -> Result<Matrix> {
     };
     for (query, row) in rows.into_values() {
         let Some(row) = row.into_iter().collect::<Option<Vec<_>>>() else { continue };
-        if seen_texts.insert(query.text.trim().to_lowercase()) {
+        // Without texts nothing says that two queries are the same.
+        if query.text.is_empty() || seen_texts.insert(query.text.trim().to_lowercase()) {
             matrix.queries.push(query.clone());
             matrix.quality.extend(row.iter().map(|(quality, _)| quality));
             matrix.cost_usd.extend(row.iter().map(|(_, cost)| cost));

@@ -4,15 +4,16 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
+use weir_policy_runtime::hash_embedding::hash_embedding_model;
 use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, Objective, OwnedContext, Policy, Scratch};
 
 use super::area::areas;
-use super::classic::{cluster_means, factored};
+use super::classic::Factored;
 use super::coverage::{self, CoverageConfig};
 use super::data::{Matrix, MatrixQuery};
-use super::policies::{Choices, Corrections, Guesses, domain_means, nearest_means, truth};
+use super::policies::{Choices, Corrections, Guesses, Seen, cluster_means, domain_means, nearest_means, truth};
 use super::report::{Arm, MatrixReport, score_arms};
+use super::similar::{Neighbours, clusters_of};
 use crate::error::{LearnError, Result};
 use crate::feature_fit::fit_features;
 use crate::network::runtime_network;
@@ -88,8 +89,7 @@ pub fn matrix_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<Matri
     let mut order: Vec<usize> = (0..matrix.queries.len()).collect();
     order.shuffle(&mut rng);
     let (train, test) = order.split_at((order.len() as f64 * config.train_share).round() as usize);
-    let embeddings: Vec<Vec<f32>> =
-        matrix.queries.iter().map(|query| hash_embedding(&query.text, config.embedding_dim)).collect();
+    let embeddings = matrix.embeddings(config.embedding_dim);
     let logs = uniform_logs(matrix, train, &embeddings, config.passes, &mut rng);
     let learned = learn(matrix, &logs, &embeddings, config)?;
     let from_logs = logged_domain_means(matrix, &logs);
@@ -124,7 +124,7 @@ pub fn judge_policy(
         _ => None,
     });
     let dim = spec_dim.unwrap_or(config.embedding_dim);
-    let embeddings: Vec<Vec<f32>> = matrix.queries.iter().map(|query| hash_embedding(&query.text, dim)).collect();
+    let embeddings = matrix.embeddings(dim);
     let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     let mut scratch = Scratch::default();
     for query in 0..matrix.queries.len() {
@@ -200,9 +200,13 @@ impl Exam<'_> {
         };
         let full_information = domain_means(matrix, train);
         let all: Vec<usize> = (0..matrix.queries.len()).collect();
-        let nearest = nearest_means(matrix, train, &all, self.embeddings, config.neighbours);
-        let clustered = cluster_means(matrix, train, self.embeddings, config.clusters, config.seed);
-        let factored = factored(matrix, train, self.embeddings, config.factors, config.ridge);
+        let seen = Seen::all(matrix);
+        let neighbours = Neighbours::new(self.embeddings);
+        let nearest = nearest_means(matrix, train, &all, (&neighbours, config.neighbours), &seen);
+        let clusters = clusters_of(train, self.embeddings, config.clusters, config.seed);
+        let clustered = cluster_means(matrix, train, &clusters, &seen);
+        let factored =
+            Factored::new(matrix, train, self.embeddings).guesses(config.factors, config.ridge);
         let oracle = truth(matrix);
 
         let mut arms: Vec<Arm> =

@@ -15,15 +15,26 @@ mod classic;
 mod coverage;
 mod data;
 mod experiment;
+mod measures;
+mod nested;
+mod nested_report;
 mod pairs;
 mod policies;
+mod published;
 mod report;
+mod similar;
 
 pub use area::AreaScore;
 pub use cascade::{CascadeConfig, cascade_experiment};
 pub use cascade_report::{CascadeReport, CascadeScore, Guarantee};
 pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
-pub use data::{Matrix, MatrixQuery, load_llmrouter, load_llmrouter_nq};
+pub use data::{
+    Matrix, MatrixQuery, load_llmdrift, load_llmrouter, load_llmrouter_nq, load_routerarena, load_swebench_agents,
+};
 pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};
+pub use measures::Measure;
+pub use nested::{NestedConfig, nested_experiment};
+pub use nested_report::{NestedReport, NestedScore, matrices_to_markdown};
 pub use pairs::{PAIRS_FILE, PairScore, PairsReport, load_pairs, pairs_experiment};
+pub use published::{Costs, MatrixSet, load_matrix_sets, matrix_folders};
 pub use report::{MatrixReport, PolicyScore};

@@ -18,12 +18,12 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::Action;
-use weir_policy_runtime::hash_embedding::hash_embedding;
 
-use super::classic::{cluster_means, factored};
+use super::classic::Factored;
 use super::data::{Matrix, MatrixQuery, answer_lengths};
 use super::experiment::{MatrixConfig, learn, logged_domain_means, uniform_logs};
-use super::policies::{Guesses, domain_means, nearest_means, truth};
+use super::policies::{Guesses, Seen, cluster_means, domain_means, nearest_means, truth};
+use super::similar::{Neighbours, clusters_of};
 use crate::error::{LearnError, Result};
 use crate::ope::{Estimate, fold_of, percentile_estimate};
 use crate::parquet_table::register_parquet;
@@ -141,8 +141,8 @@ pub fn pairs_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<PairsR
             means[WEAK]
         )));
     }
-    let embeddings: Vec<Vec<f32>> =
-        matrix.queries.iter().map(|query| hash_embedding(&query.text, config.embedding_dim)).collect();
+    let embeddings = matrix.embeddings(config.embedding_dim);
+    let (neighbours, seen) = (Neighbours::new(&embeddings), Seen::all(matrix));
     let mut gains: Vec<(&str, Vec<f64>)> = Vec::new();
     let mut logged_decisions = 0;
     for fold in 0..FOLDS {
@@ -150,16 +150,20 @@ pub fn pairs_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<PairsR
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed.wrapping_add(fold as u64));
         let logs = uniform_logs(matrix, &train, &embeddings, config.passes, &mut rng);
         logged_decisions = logs.len();
+        let clusters = clusters_of(&train, &embeddings, config.clusters, config.seed);
         let routers: [(&str, Guesses); 6] = [
             ("learned policy", learn(matrix, &logs, &embeddings, config)?),
             ("best model per domain, same logs", logged_domain_means(matrix, &logs)),
             ("best model per domain, all scores", domain_means(matrix, &train)),
             (
                 "nearest neighbours, all scores",
-                nearest_means(matrix, &train, &held_out, &embeddings, config.neighbours),
+                nearest_means(matrix, &train, &held_out, (&neighbours, config.neighbours), &seen),
             ),
-            ("clusters, all scores", cluster_means(matrix, &train, &embeddings, config.clusters, config.seed)),
-            ("matrix factorisation, all scores", factored(matrix, &train, &embeddings, config.factors, config.ridge)),
+            ("clusters, all scores", cluster_means(matrix, &train, &clusters, &seen)),
+            (
+                "matrix factorisation, all scores",
+                Factored::new(matrix, &train, &embeddings).guesses(config.factors, config.ridge),
+            ),
         ];
         for (name, guesses) in routers {
             let at = gains.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
@@ -216,13 +220,13 @@ pub fn pairs_experiment(matrix: &Matrix, config: &MatrixConfig) -> Result<PairsR
 }
 
 /// What the strong model is guessed to add.
-fn gain(matrix: &Matrix, guesses: &Guesses, query: usize) -> f64 {
+pub(super) fn gain(matrix: &Matrix, guesses: &Guesses, query: usize) -> f64 {
     let cell = matrix.cell(query, 0);
     guesses.quality[cell + STRONG] - guesses.quality[cell + WEAK]
 }
 
 /// Queries in the order in which they are given to the strong model; equal guesses in an order of their own, not the file's.
-fn order(gains: &[f64]) -> Vec<usize> {
+pub(super) fn order(gains: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..gains.len()).collect();
     let shuffled = |query: usize| fold_of(query, usize::MAX);
     order.sort_by(|a, b| gains[*b].total_cmp(&gains[*a]).then(shuffled(*a).cmp(&shuffled(*b))));
@@ -230,7 +234,7 @@ fn order(gains: &[f64]) -> Vec<usize> {
 }
 
 /// APGR, CPT(50 %) and CPT(80 %), where each query counts so many times; `None` where a resample has no gap.
-fn recovered(matrix: &Matrix, order: &[usize], times: &[f64]) -> Option<[f64; 3]> {
+pub(super) fn recovered(matrix: &Matrix, order: &[usize], times: &[f64]) -> Option<[f64; 3]> {
     let total: f64 = times.iter().sum();
     let gap: f64 = order
         .iter()
@@ -256,6 +260,23 @@ fn recovered(matrix: &Matrix, order: &[usize], times: &[f64]) -> Option<[f64; 3]
         }
     }
     Some([area, reached[0].unwrap_or(1.0), reached[1].unwrap_or(1.0)])
+}
+
+/// PGR at a share of strong calls, the query on the edge taken in part; `None` where there is no gap.
+pub(super) fn recovered_at(matrix: &Matrix, order: &[usize], times: &[f64], share: f64) -> Option<f64> {
+    let added = |query: usize| matrix.quality[matrix.cell(query, STRONG)] - matrix.quality[matrix.cell(query, WEAK)];
+    let gap: f64 = order.iter().map(|&query| times[query] * added(query)).sum();
+    if gap <= 0.0 {
+        return None;
+    }
+    let mut left = share * times.iter().sum::<f64>();
+    let mut gained = 0.0;
+    for &query in order {
+        let taken = times[query].min(left);
+        gained += taken * added(query);
+        left -= taken;
+    }
+    Some(gained / gap)
 }
 
 impl PairsReport {
@@ -322,6 +343,11 @@ mod tests {
         let by_hand = (1.0 / 6.0 + 0.5 + 5.0 / 6.0 + 7.0 / 6.0 + 5.0 * 4.0 / 3.0 + 7.0 / 6.0) / 10.0;
         assert!((apgr - by_hand).abs() < 1e-12, "{apgr} by hand {by_hand}");
         assert!((half - 0.2).abs() < 1e-12 && (most - 0.3).abs() < 1e-12);
+        // Two calls recover 2/3; a quarter of ten calls half of the third query besides.
+        for (share, by_hand) in [(0.2, 2.0 / 3.0), (0.25, 2.5 / 3.0), (1.0, 1.0)] {
+            let found = recovered_at(&matrix, &best, &[1.0; 10], share).unwrap();
+            assert!((found - by_hand).abs() < 1e-12, "{found} at a share of {share}");
+        }
         assert!(recovered(&matrix, &best, &[0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]).is_none(), "no gap");
     }
 

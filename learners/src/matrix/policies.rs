@@ -1,8 +1,12 @@
 //! Choosing a model from guesses of quality and cost, within a budget.
 
+use std::collections::BTreeMap;
+
 use weir_policy_runtime::{Mlp, MlpScratch, Objective, Preference};
 
 use super::data::Matrix;
+use super::similar::Neighbours;
+use crate::training_set::Sample;
 
 /// Guessed quality and cost of every model on every query of a matrix, shaped like the matrix itself.
 #[derive(Default)]
@@ -114,13 +118,13 @@ impl Choices {
 /// The same guesses for every query of a domain: means over the training queries, all scores seen.
 pub(super) fn domain_means(matrix: &Matrix, train: &[usize]) -> Guesses {
     let models = matrix.models.len();
-    let mut by_domain: std::collections::BTreeMap<&str, Vec<usize>> = std::collections::BTreeMap::new();
+    let mut by_domain: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for &query in train {
         by_domain.entry(&matrix.queries[query].domain).or_default().push(query);
     }
     let means = |queries: &[usize]| (matrix.means(&matrix.quality, queries), matrix.mean_costs(queries));
     let overall = means(train);
-    let by_domain: std::collections::BTreeMap<&str, _> =
+    let by_domain: BTreeMap<&str, _> =
         by_domain.into_iter().map(|(domain, queries)| (domain, means(&queries))).collect();
     let mut guesses = Guesses { quality: Vec::new(), cost_usd: Vec::new(), ..Guesses::default() };
     for query in &matrix.queries {
@@ -131,30 +135,109 @@ pub(super) fn domain_means(matrix: &Matrix, train: &[usize]) -> Guesses {
     guesses
 }
 
-/// Means over the `neighbours` nearest training queries by cosine of their embeddings, all scores seen; for the queries of `ask`, the
-/// others stay 0.
+/// The scores that a baseline may look at, summed by cell of the matrix.
+pub(super) struct Seen {
+    times: Vec<f64>,
+    quality: Vec<f64>,
+    cost_usd: Vec<f64>,
+    /// Observations that a model's overall mean counts for beside those of a group.
+    prior: f64,
+}
+
+impl Seen {
+    /// Every score, once.
+    pub(super) fn all(matrix: &Matrix) -> Self {
+        let times = vec![1.0; matrix.quality.len()];
+        Self { times, quality: matrix.quality.clone(), cost_usd: matrix.cost_usd.clone(), prior: 0.0 }
+    }
+
+    /// What logs show. A group that hardly tried a model says little about it: the prior is that of the tables by domain.
+    pub(super) fn logged(matrix: &Matrix, logs: &[Sample]) -> Self {
+        const PRIOR: f64 = 10.0;
+        let at: BTreeMap<&str, usize> =
+            matrix.queries.iter().enumerate().map(|(query, known)| (known.id.as_str(), query)).collect();
+        let cells = matrix.quality.len();
+        let mut seen =
+            Self { times: vec![0.0; cells], quality: vec![0.0; cells], cost_usd: vec![0.0; cells], prior: PRIOR };
+        for sample in logs {
+            let Some(&query) = at.get(sample.cluster.as_str()) else { continue };
+            let cell = matrix.cell(query, sample.action);
+            seen.times[cell] += 1.0;
+            seen.quality[cell] += sample.quality.unwrap_or_default();
+            seen.cost_usd[cell] += sample.cost_usd.unwrap_or_default();
+        }
+        seen
+    }
+
+    /// Mean quality and cost of each model over `queries`, drawn to `overall` by the prior.
+    fn means(&self, matrix: &Matrix, queries: &[usize], overall: &Means) -> Means {
+        let mean = |plane: &[f64], model: usize, overall: f64| {
+            let cells = queries.iter().map(|&query| matrix.cell(query, model));
+            let (sum, times) = cells.fold((0.0, 0.0), |(sum, n), cell| (sum + plane[cell], n + self.times[cell]));
+            let weight = times + self.prior;
+            if weight > 0.0 { (sum + self.prior * overall) / weight } else { overall }
+        };
+        let of = |plane: &[f64], overall: &[f64]| {
+            overall.iter().enumerate().map(|(model, overall)| mean(plane, model, *overall)).collect()
+        };
+        Means { quality: of(&self.quality, &overall.quality), cost_usd: of(&self.cost_usd, &overall.cost_usd) }
+    }
+
+    /// The same over all of `train`, drawn to the mean of all models.
+    fn overall(&self, matrix: &Matrix, train: &[usize]) -> Means {
+        let models = matrix.models.len();
+        let mean = |plane: &[f64]| {
+            let cells = train.iter().flat_map(|&query| matrix.cell(query, 0)..matrix.cell(query + 1, 0));
+            let (sum, times) = cells.fold((0.0, 0.0), |(sum, n), cell| (sum + plane[cell], n + self.times[cell]));
+            vec![if times > 0.0 { sum / times } else { 0.0 }; models]
+        };
+        let of_all = Means { quality: mean(&self.quality), cost_usd: mean(&self.cost_usd) };
+        self.means(matrix, train, &of_all)
+    }
+}
+
+/// Quality and cost of each model.
+#[derive(Clone)]
+struct Means {
+    quality: Vec<f64>,
+    cost_usd: Vec<f64>,
+}
+
+/// Means over the `count` nearest training queries; for the queries of `ask`, the others stay 0.
 pub(super) fn nearest_means(
     matrix: &Matrix,
     train: &[usize],
     ask: &[usize],
-    embeddings: &[Vec<f32>],
-    neighbours: usize,
+    (neighbours, count): (&Neighbours, usize),
+    seen: &Seen,
 ) -> Guesses {
     let cells = matrix.quality.len();
     let mut guesses = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells], ..Guesses::default() };
+    let mut may_ask = vec![false; matrix.queries.len()];
+    train.iter().for_each(|&query| may_ask[query] = true);
+    let overall = seen.overall(matrix, train);
     for &query in ask {
-        let embedding = &embeddings[query];
-        let mut similar: Vec<(f32, usize)> = train
-            .iter()
-            .filter(|&&other| other != query)
-            .map(|&other| (embedding.iter().zip(&embeddings[other]).map(|(x, y)| x * y).sum(), other))
-            .collect();
-        let count = neighbours.min(similar.len());
-        similar.select_nth_unstable_by(count.saturating_sub(1), |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        let nearest: Vec<usize> = similar[..count].iter().map(|(_, other)| *other).collect();
+        let nearest: Vec<usize> = neighbours.of(query, &may_ask, count).collect();
+        let means = seen.means(matrix, &nearest, &overall);
         let own = matrix.cell(query, 0)..matrix.cell(query + 1, 0);
-        guesses.quality[own.clone()].copy_from_slice(&matrix.means(&matrix.quality, &nearest));
-        guesses.cost_usd[own].copy_from_slice(&matrix.mean_costs(&nearest));
+        guesses.quality[own.clone()].copy_from_slice(&means.quality);
+        guesses.cost_usd[own].copy_from_slice(&means.cost_usd);
+    }
+    guesses
+}
+
+/// Means over the training queries of each query's cluster, which is what Avengers does (arXiv 2505.19797).
+pub(super) fn cluster_means(matrix: &Matrix, train: &[usize], cluster_of: &[usize], seen: &Seen) -> Guesses {
+    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    train.iter().for_each(|&query| members.entry(cluster_of[query]).or_default().push(query));
+    let overall = seen.overall(matrix, train);
+    let means: BTreeMap<usize, Means> =
+        members.into_iter().map(|(cluster, queries)| (cluster, seen.means(matrix, &queries, &overall))).collect();
+    let mut guesses = Guesses::default();
+    for cluster in cluster_of {
+        let Means { quality, cost_usd } = means.get(cluster).unwrap_or(&overall);
+        guesses.quality.extend_from_slice(quality);
+        guesses.cost_usd.extend_from_slice(cost_usd);
     }
     guesses
 }

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 use weir_learners::matrix::{
-    CascadeConfig, CascadeReport, CoverageConfig, Matrix, MatrixConfig, MatrixReport, PAIRS_FILE, PairsReport,
-    cascade_experiment, judge_policy, load_llmrouter, load_llmrouter_nq, load_pairs, matrix_experiment,
-    pairs_experiment,
+    CascadeConfig, CascadeReport, CoverageConfig, Matrix, MatrixConfig, MatrixReport, NestedConfig, PAIRS_FILE,
+    PairsReport, cascade_experiment, judge_policy, load_llmrouter, load_llmrouter_nq, load_matrix_sets, load_pairs,
+    matrices_to_markdown, matrix_experiment, matrix_folders, nested_experiment, pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_learners::sessions::{SessionExperimentConfig, session_experiment};
@@ -31,13 +31,17 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
     if args.session_simulator {
         return session_simulator(common, args.seed);
     }
+    if let Some(folder) = &args.matrices {
+        return matrices(common, folder, args.seed).await;
+    }
     match (&args.matrix, &args.bundle) {
         (Some(folder), None) if args.cascade => cascades(common, folder, args.seed).await,
         (Some(folder), None) => matrix(common, folder, &args).await,
         (Some(folder), Some(bundle)) => bundle_on_matrix(common, folder, bundle, args.seed).await,
         (None, Some(bundle)) => logged(common, bundle, &args).await,
         (None, None) => Err(Failure::user(
-            "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, logged decisions with --rounds FILE, or --session-simulator",
+            "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, all of them with --matrices DIR, logged \
+             decisions with --rounds FILE, or --session-simulator",
         )),
     }
 }
@@ -249,6 +253,31 @@ async fn cascades(common: &Common, folder: &Path, seed: u64) -> Result<()> {
     let reports = reports.collect::<weir_learners::Result<Vec<_>>>()?;
     drop(progress);
     print_reports(common, &reports, CascadeReport::to_markdown)
+}
+
+/// Every known score matrix in a folder.
+async fn matrices(common: &Common, folder: &Path, seed: u64) -> Result<()> {
+    let folders = matrix_folders(folder);
+    if folders.is_empty() {
+        return Err(Failure::user(format!(
+            "there is no folder of a known score matrix in {}; it should hold such as routing_llmrouter or routing_routellm",
+            folder.display()
+        )));
+    }
+    let progress = Progress::wait("learning and judging on the score matrices", common.json);
+    let config = NestedConfig { seed, ..NestedConfig::default() };
+    let mut reports = Vec::new();
+    for folder in folders {
+        for set in load_matrix_sets(&folder).await? {
+            reports.push(nested_experiment(&set, &config)?);
+        }
+    }
+    drop(progress);
+    if common.json {
+        return print_json(&reports);
+    }
+    print!("{}", matrices_to_markdown(&reports));
+    Ok(())
 }
 
 fn is_matrix(folder: &Path) -> Result<()> {
