@@ -24,6 +24,13 @@ pub struct Source {
     pub signed_by: String,
 }
 
+impl Source {
+    /// What a policy's lineage says of it.
+    pub fn lineage(&self) -> [(String, String); 2] {
+        [("outcome".to_owned(), self.hash.clone()), ("outcome_signed_by".to_owned(), self.signed_by.clone())]
+    }
+}
+
 /// What the configuration says an outcome is worth: the signed file, or the two weights of `[objective]`.
 ///
 /// # Errors

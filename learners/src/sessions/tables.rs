@@ -9,9 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{StateLayout, TurnFacts};
 use super::trajectory::{SessionLog, SessionTurn, Trajectory};
-use crate::error::Result;
+use crate::draws::drawn_at;
+use crate::error::{LearnError, Result};
 use crate::training_set::{
-    candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
+    Sample, candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
 };
 
 const SESSION_TRAJECTORIES_SQL: &str = include_str!("../sql/session_trajectories.sql");
@@ -82,15 +83,20 @@ pub struct StoredSessions {
     pub log: SessionLog,
     /// What their states mean.
     pub layout: StateLayout,
+    /// The id of each session of the log, in order: who they are held apart by.
+    pub ids: Vec<String>,
     /// How many more there were.
     pub left_out: LeftOut,
+    /// Turns whose model their router had drawn at an earlier turn of the session and kept: nothing was drawn at them, so their choice had
+    /// the probability 1.
+    pub kept_turns: usize,
 }
 
 /// Reads every session that is over, through the views `session_turns`, `sessions`, `requests` and `rewards` of `session`. Where a request
 /// names no candidates, every model could have been chosen.
 ///
 /// # Errors
-/// When the views lack a column that the query names; as [`SessionLog::new`] where nothing usable is left.
+/// When the views lack a column that the query names; [`LearnError::NotEnoughData`] where nothing usable is left; as [`SessionLog::new`].
 pub async fn session_trajectories(session: &SessionContext, reward: &SessionReward) -> Result<StoredSessions> {
     let batches = session.sql(SESSION_TRAJECTORIES_SQL).await?.collect().await?;
     let models = model_names(&batches)?;
@@ -98,6 +104,7 @@ pub async fn session_trajectories(session: &SessionContext, reward: &SessionRewa
     for batch in &batches {
         read_batch(batch, &models, reward, &mut turns)?;
     }
+    let kept_turns = tell_kept_draws(&mut turns);
     let mut left_out = LeftOut::default();
     let mut kept: Vec<&[StoredTurn]> = Vec::new();
     for session in turns.chunk_by(|before, after| before.session == after.session) {
@@ -113,10 +120,40 @@ pub async fn session_trajectories(session: &SessionContext, reward: &SessionRewa
         };
         *reason += 1;
     }
+    if kept.is_empty() {
+        let LeftOut { unjudged, not_as_chosen, reward_unknown } = left_out;
+        return Err(LearnError::NotEnoughData(format!(
+            "no session that is over can be used: of {unjudged} nobody said whether the task was done (feedback of the kind task_success, or on \
+             each turn), {not_as_chosen} had a turn that another model answered, and {reward_unknown} a turn without something that has a price"
+        )));
+    }
+    let ids = kept.iter().map(|turns| turns[0].session.1.clone().unwrap_or_default()).collect();
     let names: Vec<String> = models.into_keys().collect();
     let layout = StateLayout::new(kept.iter().copied().flatten().map(|turn| &turn.facts), names.clone());
     let trajectories = kept.into_iter().map(|turns| trajectory(turns, &layout, reward)).collect();
-    Ok(StoredSessions { log: SessionLog::new(names, trajectories)?, layout, left_out })
+    Ok(StoredSessions { log: SessionLog::new(names, trajectories)?, layout, ids, left_out, kept_turns })
+}
+
+/// Gives turns that keep an earlier draw the probability 1, and counts them: a router that draws once for a session logs that draw's
+/// probability with every turn, and the product of a session's must be the probability of all its choices.
+fn tell_kept_draws(turns: &mut [StoredTurn]) -> usize {
+    let as_decision = |turn: &StoredTurn| Sample {
+        action: turn.action,
+        intended: Some(turn.action),
+        propensity: turn.propensity,
+        policy: turn.policy.clone(),
+        cluster: format!("{:?}", turn.session),
+        ..Sample::default()
+    };
+    let drawn_at = drawn_at(&turns.iter().map(as_decision).collect::<Vec<_>>());
+    let mut kept = 0;
+    for (row, (turn, drawn_at)) in turns.iter_mut().zip(drawn_at).enumerate() {
+        if drawn_at != row {
+            turn.propensity = Some(1.0);
+            kept += 1;
+        }
+    }
+    kept
 }
 
 fn trajectory(turns: &[StoredTurn], layout: &StateLayout, reward: &SessionReward) -> Trajectory {
@@ -140,6 +177,7 @@ struct StoredTurn {
     action: usize,
     is_as_chosen: bool,
     propensity: Option<f64>,
+    policy: Option<String>,
     /// What the turn brought, without completion; none where something that it weighs is missing.
     reward: Option<f64>,
     completed: Option<bool>,
@@ -154,6 +192,7 @@ fn read_batch(
     let text = |name| texts(batch, name);
     let (tenant, id, domain, previous) =
         (text("tenant")?, text("session_id")?, text("domain")?, text("previous_model")?);
+    let policy = text("policy_version")?;
     let (intended, executed) = (text("intended_model")?, text("executed_model")?);
     let whole = |name| column(batch, name, &DataType::Int64);
     let (start, place, prompt, warm) =
@@ -199,6 +238,7 @@ fn read_batch(
             action: action.unwrap_or_default(),
             is_as_chosen: could_be && flag_at(&as_intended, row) == Some(true),
             propensity: number_at(&propensity, row),
+            policy: text_at(&policy, row),
             allowed,
             completed: flag_at(&completed, row),
         });

@@ -10,6 +10,7 @@ WITH turns AS (
     COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens) AS asked_tokens,
     cardinality(requests.tools_offered) > 0 AS offers_tools,
     requests.propensity,
+    requests.policy_version,
     requests.candidates,
     -- What one of our own estimators predicted is no outcome.
     CASE WHEN rewards.source_rank <> 4 THEN rewards.quality END AS quality
@@ -37,6 +38,7 @@ SELECT
   turns.executed_model,
   turns.executed_as_intended,
   turns.propensity,
+  turns.policy_version,
   turns.candidates,
   turns.quality,
   turns.cost_nanousd / 1e9 AS cost_usd,
