@@ -1,9 +1,9 @@
 //! A session policy that a runtime serves is the one that was learned and judged.
 
 use weir_learners::LearnError;
-use weir_learners::ope::Verdict;
+use weir_learners::ope::{EvaluationConfig, Verdict};
 use weir_learners::sessions::{
-    Algorithm, LeftOut, SessionLearnerConfig, SessionLog, SessionReward, SessionTrainConfig, SimulatedState, Simulator,
+    Algorithm, LeftOut, SessionJudgeConfig, SessionLearnerConfig, SessionLog, SessionReward, SessionTrainConfig, SimulatedState, Simulator,
     SimulatorConfig, StateLayout, StoredSessions, TurnFacts, learn_sessions, train_sessions,
 };
 use weir_policy_runtime::{Context, Exploration, FeatureSpec, Policy};
@@ -119,9 +119,12 @@ fn a_runtime_draws_with_the_learners_own_probabilities_whatever_the_algorithm() 
 fn a_candidate_is_judged_on_sessions_that_it_has_not_seen_and_is_worth_what_they_say() {
     let simulator = Simulator::new(SimulatorConfig::default()).unwrap();
     let stored = stored(&simulator, 6000, 5);
+    // Two intervals of one log are looked at: at 95 % one of them would be wrong for about one seed in twelve.
+    let evaluation = EvaluationConfig { confidence: 0.999, ..SessionJudgeConfig::default().evaluation };
     let config = SessionTrainConfig {
         learner: SessionLearnerConfig { steps: 800, seed: 5, ..SessionLearnerConfig::default() },
         holdout_share: 0.5,
+        judge: SessionJudgeConfig { evaluation, ..SessionJudgeConfig::default() },
         ..SessionTrainConfig::default()
     };
     let reward = SessionReward::default();
