@@ -159,5 +159,7 @@ fn spec() -> PolicySpec {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
     }
 }

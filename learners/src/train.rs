@@ -121,6 +121,8 @@ pub fn train_policy_from(
         preference: learned.preference,
         probation: learned.probation,
         utility_per_s: Some(outcome.weight(Part::LatencyS)).filter(|weight| *weight > 0.0),
+        per_turn: false,
+        logged_share_min: None,
     };
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
     let weights = learned.network.to_safetensors().map_err(unusable)?;

@@ -306,6 +306,8 @@ fn read_batch(
                 multimodal: flag_at(&multimodal, row),
                 embedding,
                 embedding_model,
+                // What only sessions know is read with them, by `crate::sessions::session_trajectories`.
+                ..OwnedContext::default()
             },
             action,
             executed_as_intended: flag_at(&as_intended, row).unwrap_or(false),

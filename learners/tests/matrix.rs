@@ -262,6 +262,8 @@ fn a_policy_as_published_earns_what_its_own_probabilities_say() {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
     };
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.0; inputs * 6], vec![0.0; 6]).unwrap()]).unwrap();

@@ -30,6 +30,16 @@ pub struct Context<'a> {
     pub embedding: Option<&'a [f32]>,
     /// Name of the model that made the embedding: vectors of different models share no space.
     pub embedding_model: Option<&'a str>,
+    /// The model that answered the session's turn before.
+    pub warm_model: Option<&'a str>,
+    /// Tokens of prompt and completion of that turn: what this model's cache holds, if nothing was evicted.
+    pub warm_tokens: Option<u32>,
+    /// Earlier turns of the session that failed.
+    pub failures: Option<u32>,
+    /// Did the turn before fail?
+    pub failed_last: Option<bool>,
+    /// Tool calls of the session's earlier turns.
+    pub tool_calls: Option<u32>,
 }
 
 /// [`Context`], owned: for logs, training sets and JSON. The fields mean the same.
@@ -72,6 +82,21 @@ pub struct OwnedContext {
     /// See [`Context::embedding_model`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding_model: Option<String>,
+    /// See [`Context::warm_model`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_model: Option<String>,
+    /// See [`Context::warm_tokens`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub warm_tokens: Option<u32>,
+    /// See [`Context::failures`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
+    /// See [`Context::failed_last`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_last: Option<bool>,
+    /// See [`Context::tool_calls`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<u32>,
 }
 
 impl OwnedContext {
@@ -91,6 +116,11 @@ impl OwnedContext {
             multimodal: self.multimodal,
             embedding: self.embedding.as_deref(),
             embedding_model: self.embedding_model.as_deref(),
+            warm_model: self.warm_model.as_deref(),
+            warm_tokens: self.warm_tokens,
+            failures: self.failures,
+            failed_last: self.failed_last,
+            tool_calls: self.tool_calls,
         }
     }
 }
@@ -110,6 +140,11 @@ impl From<Context<'_>> for OwnedContext {
             multimodal: context.multimodal,
             embedding: context.embedding.map(<[f32]>::to_vec),
             embedding_model: context.embedding_model.map(str::to_owned),
+            warm_model: context.warm_model.map(str::to_owned),
+            warm_tokens: context.warm_tokens,
+            failures: context.failures,
+            failed_last: context.failed_last,
+            tool_calls: context.tool_calls,
         }
     }
 }

@@ -19,6 +19,8 @@ pub enum CategoryField {
     Language,
     /// [`Context::api`].
     Api,
+    /// [`Context::warm_model`].
+    WarmModel,
 }
 
 impl CategoryField {
@@ -30,6 +32,7 @@ impl CategoryField {
             Self::Complexity => context.complexity,
             Self::Language => context.language,
             Self::Api => context.api,
+            Self::WarmModel => context.warm_model,
         }
     }
 }
@@ -46,6 +49,12 @@ pub enum CountField {
     MessageCount,
     /// [`Context::tools_offered`].
     ToolsOffered,
+    /// [`Context::warm_tokens`].
+    WarmTokens,
+    /// [`Context::failures`].
+    Failures,
+    /// [`Context::tool_calls`].
+    ToolCalls,
 }
 
 impl CountField {
@@ -57,6 +66,9 @@ impl CountField {
             Self::Turn => context.turn,
             Self::MessageCount => context.message_count,
             Self::ToolsOffered => context.tools_offered,
+            Self::WarmTokens => context.warm_tokens,
+            Self::Failures => context.failures,
+            Self::ToolCalls => context.tool_calls,
         }
     }
 }
@@ -69,6 +81,8 @@ pub enum FlagField {
     FactCheck,
     /// [`Context::multimodal`].
     Multimodal,
+    /// [`Context::failed_last`].
+    FailedLast,
 }
 
 impl FlagField {
@@ -78,6 +92,7 @@ impl FlagField {
         match self {
             Self::FactCheck => context.fact_check,
             Self::Multimodal => context.multimodal,
+            Self::FailedLast => context.failed_last,
         }
     }
 }
@@ -115,6 +130,32 @@ pub enum Feature {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         model: Option<String>,
     },
+    /// A category: one column a value, and one for all else, which a missing one is too.
+    OneHotOrOther {
+        /// Which field.
+        field: CategoryField,
+        /// Values with a column of their own.
+        values: Vec<String>,
+    },
+    /// A count by size: one column a bucket; none is set where it is missing.
+    Buckets {
+        /// Which field.
+        field: CountField,
+        /// Largest count of each bucket but the last, which has no end; increasing.
+        ends: Vec<u32>,
+    },
+    /// Is a count above a bound? One column; 0 where it is missing.
+    Above {
+        /// Which field.
+        field: CountField,
+        /// The bound.
+        bound: u32,
+    },
+    /// Is a flag set? One column; 0 where it is missing.
+    IsSet {
+        /// Which field.
+        field: FlagField,
+    },
 }
 
 impl Feature {
@@ -125,6 +166,9 @@ impl Feature {
             Self::OneHot { values, .. } => values.len() + 2,
             Self::Numeric { .. } | Self::Flag { .. } => 2,
             Self::Embedding { dim, .. } => dim + 1,
+            Self::OneHotOrOther { values, .. } => values.len() + 1,
+            Self::Buckets { ends, .. } => ends.len() + 1,
+            Self::Above { .. } | Self::IsSet { .. } => 1,
         }
     }
 
@@ -159,12 +203,25 @@ impl Feature {
                     _ => out[missing] = 1.0,
                 }
             }
+            Self::OneHotOrOther { field, values } => {
+                let listed = field.of(context).and_then(|value| values.iter().position(|listed| listed == value));
+                out[listed.unwrap_or(values.len())] = 1.0;
+            }
+            Self::Buckets { field, ends } => {
+                if let Some(count) = field.of(context) {
+                    out[ends.iter().position(|end| count <= *end).unwrap_or(ends.len())] = 1.0;
+                }
+            }
+            Self::Above { field, bound } => {
+                out[0] = f32::from(u8::from(field.of(context).is_some_and(|count| count > *bound)));
+            }
+            Self::IsSet { field } => out[0] = f32::from(u8::from(field.of(context) == Some(true))),
         }
     }
 
     fn problem(&self) -> Option<String> {
         match self {
-            Self::OneHot { field, values } => {
+            Self::OneHot { field, values } | Self::OneHotOrOther { field, values } => {
                 let mut sorted: Vec<&String> = values.iter().collect();
                 sorted.sort();
                 sorted.dedup();
@@ -172,7 +229,9 @@ impl Feature {
             }
             Self::Numeric { field, mean, std } => (!mean.is_finite() || !std.is_finite() || *std <= 0.0)
                 .then(|| format!("numeric feature {field:?} needs a finite mean and a std above zero")),
-            Self::Flag { .. } => None,
+            Self::Buckets { field, ends } => (ends.is_empty() || !ends.is_sorted_by(|a, b| a < b))
+                .then(|| format!("buckets of {field:?} need ends that increase")),
+            Self::Flag { .. } | Self::Above { .. } | Self::IsSet { .. } => None,
             Self::Embedding { dim, .. } => (*dim == 0).then(|| "embedding feature has no dimensions".to_owned()),
         }
     }
@@ -188,6 +247,12 @@ impl Feature {
 /// | numeric | 2 | z = clip((ln(1 + x) - mean) / std, ±[`NUMERIC_CLIP`]), 0 | 0, 1 |
 /// | flag | 2 | 0 or 1, 0 | 0, 1 |
 /// | embedding, d dimensions | d + 1 | the vector, 0 | 0 .. 0, 1 |
+/// | one-hot or other, n values | n + 1 | 1 at its value, or at column n if the value is not listed | 1 at column n |
+/// | buckets, n ends | n + 1 | 1 at the first end that is not below it, or at column n | 0 .. 0 |
+/// | above | 1 | 1 if it is above the bound | 0 |
+/// | is set | 1 | 1 if it is true | 0 |
+///
+/// The last four are the states of session policies, in which a log of few sessions must find the same state often.
 ///
 /// An embedding by another model, of another length, or with a NaN or an infinity in it, is missing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -314,10 +379,39 @@ mod tests {
     }
 
     #[test]
+    fn states_have_no_column_for_what_is_missing() {
+        let spec = FeatureSpec {
+            features: vec![
+                Feature::OneHotOrOther { field: CategoryField::WarmModel, values: vec!["a".into(), "b".into()] },
+                Feature::Buckets { field: CountField::WarmTokens, ends: vec![0, 10] },
+                Feature::Above { field: CountField::ToolsOffered, bound: 0 },
+                Feature::IsSet { field: FlagField::FailedLast },
+            ],
+        };
+        let encode = |context: &Context<'_>| {
+            let mut out = vec![f32::NAN; spec.width()];
+            spec.encode(context, &mut out);
+            out
+        };
+        assert_eq!(encode(&Context::default()), [0., 0., 1., 0., 0., 0., 0., 0.]);
+        let known = Context {
+            warm_model: Some("b"),
+            warm_tokens: Some(10),
+            tools_offered: Some(1),
+            failed_last: Some(true),
+            ..Context::default()
+        };
+        assert_eq!(encode(&known), [0., 1., 0., 0., 1., 0., 1., 1.]);
+        let other = Context { warm_model: Some("c"), warm_tokens: Some(11), tools_offered: Some(0), ..known };
+        assert_eq!(encode(&other), [0., 0., 1., 0., 0., 1., 0., 1.]);
+    }
+
+    #[test]
     fn illegal_specs_are_named() {
         let zero = Feature::Numeric { field: CountField::Turn, mean: 0.0, std: 0.0 };
         let twice = Feature::OneHot { field: CategoryField::Api, values: vec!["a".into(), "a".into()] };
-        for bad in [zero, twice, Feature::Embedding { dim: 0, model: None }] {
+        let buckets = |ends: &[u32]| Feature::Buckets { field: CountField::Failures, ends: ends.to_vec() };
+        for bad in [zero, twice, Feature::Embedding { dim: 0, model: None }, buckets(&[]), buckets(&[2, 2])] {
             assert!(FeatureSpec { features: vec![bad] }.problem().is_some());
         }
         assert!(spec().problem().is_none());

@@ -24,6 +24,7 @@ mod features;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod hash_embedding;
+mod heads;
 mod knobs;
 mod mlp;
 mod policy;
@@ -46,11 +47,10 @@ pub use context::{Context, OwnedContext};
 pub use error::{BundleError, PolicyError, SignatureError};
 pub use exploration::{Exploration, floor_share, inverse_gap_weights};
 pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, NUMERIC_CLIP};
+pub use heads::Heads;
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
-pub use policy::{
-    Action, Decision, Heads, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms,
-};
+pub use policy::{Action, Decision, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms};
 pub use posterior::Posterior;
 pub use signature::{
     OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,

@@ -7,6 +7,7 @@ use crate::context::Context;
 use crate::error::PolicyError;
 use crate::exploration::{Exploration, inverse_cdf, inverse_gap_weights};
 use crate::features::FeatureSpec;
+use crate::heads::Heads;
 use crate::mlp::{Layer, Mlp, MlpScratch};
 use crate::posterior::Posterior;
 use crate::strategy::{Strategy, best_probabilities, softmax_weights};
@@ -44,38 +45,6 @@ impl Objective {
     fn problem(&self) -> Option<&'static str> {
         let sound = |x: f64| x.is_finite() && x >= 0.0;
         (!sound(self.quality) || !sound(self.usd)).then_some("objective weights must be finite, zero or above")
-    }
-}
-
-/// What the outputs of the K actions mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Heads {
-    /// First K logits of the quality (sigmoid gives q̂), then K natural logarithms of the cost in USD (exp gives ĉ).
-    QualityLogitsThenLnCostUsd,
-    /// The same, then K corrections of the utility, in units of its [scale](Preference): what policy learning found beyond quality and
-    /// cost that each is predicted by itself. One more input comes after the features, the [preference](Preference::input).
-    QualityLogitsThenLnCostUsdThenCorrections,
-}
-
-impl Heads {
-    /// Number of outputs for `actions` actions.
-    #[must_use]
-    pub fn outputs(self, actions: usize) -> usize {
-        match self {
-            Self::QualityLogitsThenLnCostUsd => 2 * actions,
-            Self::QualityLogitsThenLnCostUsdThenCorrections => 3 * actions,
-        }
-    }
-
-    /// Number of inputs beside the features.
-    #[must_use]
-    pub fn extra_inputs(self) -> usize {
-        usize::from(self.has_corrections())
-    }
-
-    fn has_corrections(self) -> bool {
-        self == Self::QualityLogitsThenLnCostUsdThenCorrections
     }
 }
 
@@ -143,6 +112,17 @@ pub struct PolicySpec {
     /// Utility lost per second of waiting that a request says its pool would add; none where time counts for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub utility_per_s: Option<f64>,
+    /// Is each turn of a session a choice of its own? Otherwise a session keeps its first one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub per_turn: bool,
+    /// Of [`Heads::UtilitiesThenLoggedLogits`]: least logged probability of a choice, as a share of the likeliest allowed one's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged_share_min: Option<f64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl PolicySpec {
@@ -186,6 +166,12 @@ impl PolicySpec {
         if self.utility_per_s.is_some_and(|x| !x.is_finite() || x < 0.0) {
             return Some("utility_per_s must be a finite number, zero or above".to_owned());
         }
+        if self.heads.are_utilities() && self.strategy != Strategy::InverseGap {
+            return Some("heads of utilities are drawn from by the strategy inverse_gap".to_owned());
+        }
+        if let Some(why) = self.logged_share_problem() {
+            return Some(why.to_owned());
+        }
         let scaled = self.heads.has_corrections() || matches!(self.strategy, Strategy::Softmax { .. });
         if scaled && self.preference.is_none() {
             return Some("corrections and softmax need preference.usd_scale".to_owned());
@@ -203,6 +189,20 @@ impl PolicySpec {
         }
         let shares: f64 = self.probation.iter().map(|model| model.share).sum();
         (shares >= 0.5).then(|| "probation shares must sum to less than 1/2".to_owned())
+    }
+
+    fn logged_share_problem(&self) -> Option<&'static str> {
+        match (self.heads, self.logged_share_min) {
+            (Heads::UtilitiesThenLoggedLogits, None) => Some("heads with logged logits need logged_share_min"),
+            (Heads::UtilitiesThenLoggedLogits, Some(_)) if !self.probation.is_empty() => {
+                Some("a model on probation has no logs: heads with logged logits take none")
+            }
+            (Heads::UtilitiesThenLoggedLogits, Some(share)) => {
+                (!(0.0..=1.0).contains(&share)).then_some("logged_share_min must lie in [0, 1]")
+            }
+            (_, Some(_)) => Some("logged_share_min needs heads with logged logits"),
+            (_, None) => None,
+        }
     }
 }
 
@@ -232,6 +232,8 @@ pub struct Scratch {
     /// Those that are no longer, or never, on probation.
     settled: Vec<bool>,
     room: Vec<f64>,
+    /// Logits of what the logs chose, where the heads have them.
+    logged: Vec<f32>,
 }
 
 impl Scratch {
@@ -281,9 +283,9 @@ impl Scratch {
 /// What the network expects of every action, in the policy's order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Predictions<'s> {
-    /// q̂ in \[0, 1\].
+    /// q̂ in \[0, 1\]; NaN where the heads are utilities.
     pub quality: &'s [f64],
-    /// ĉ, USD per request.
+    /// ĉ, USD per request; NaN where the heads are utilities.
     pub cost_usd: &'s [f64],
     /// The objective of the two, corrected where the policy has corrections.
     pub utility: &'s [f64],
@@ -401,6 +403,7 @@ impl Policy {
         scratch.fit(self);
         // One pass sizes the network's buffers too.
         self.network.forward(&scratch.input, &mut scratch.mlp);
+        scratch.logged.reserve(self.spec.heads.outputs(self.spec.actions.len()));
         scratch
     }
 
@@ -451,6 +454,9 @@ impl Policy {
         if let Some(why) = objective.problem() {
             return Err(PolicyError::Spec { why: why.to_owned() });
         }
+        if self.spec.heads.are_utilities() && *objective != self.spec.objective {
+            return Err(PolicyError::FixedObjective);
+        }
         if !wait_s.is_empty() && wait_s.len() != expected {
             return Err(PolicyError::AllowedLength { expected, found: wait_s.len() });
         }
@@ -467,6 +473,9 @@ impl Policy {
         let explores = exploration.gamma.is_finite();
         for (action, settled) in scratch.settled.iter_mut().enumerate() {
             *settled = allowed[action] && !(others && on_probation(action));
+        }
+        if let Some(share_min) = self.spec.logged_share_min {
+            keep_logged(&scratch.logged, share_min, &mut scratch.settled);
         }
         self.weigh(*exploration, objective, scratch);
         if others && explores {
@@ -545,6 +554,15 @@ impl Policy {
         }
         let actions = self.spec.actions.len();
         let output = self.network.forward(&scratch.input, &mut scratch.mlp);
+        if self.spec.heads.are_utilities() {
+            let (utilities, logged) = output.split_at(actions);
+            scratch.utility.iter_mut().zip(utilities).for_each(|(utility, score)| *utility = f64::from(*score));
+            scratch.quality.fill(f64::NAN);
+            scratch.cost_usd.fill(f64::NAN);
+            scratch.logged.clear();
+            scratch.logged.extend_from_slice(logged);
+            return;
+        }
         let (logits, rest) = output.split_at(actions);
         let (ln_costs, corrections) = rest.split_at(actions);
         let scale = preference.map_or(0.0, |preference| preference.scale(objective));
@@ -563,6 +581,19 @@ impl Policy {
                 *sd *= objective.quality * quality * (1.0 - quality);
             }
         }
+    }
+}
+
+/// Takes the flags off what the logs make too seldom beside the likeliest choice that has one; that one keeps it. Fujimoto et al. 2019,
+/// arXiv 1910.01708, algorithm 1.
+fn keep_logged(logits: &[f32], share_min: f64, flags: &mut [bool]) {
+    let most = logits.iter().zip(&*flags).filter(|(_, flag)| **flag).map(|(logit, _)| *logit);
+    let most = most.fold(f32::NEG_INFINITY, f32::max);
+    if !most.is_finite() {
+        return; // a network that overflows says nothing of the logs, and something must stay possible
+    }
+    for (flag, logit) in flags.iter_mut().zip(logits) {
+        *flag = *flag && (f64::from(logit - most).exp() > share_min || *logit == most);
     }
 }
 

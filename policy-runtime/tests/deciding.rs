@@ -5,8 +5,8 @@ mod common;
 
 use common::{network, policy, spec};
 use weir_policy_runtime::{
-    Context, Exploration, Layer, Mlp, OwnedContext, Policy, PolicyError, PolicySpec, Scratch, inverse_gap_weights,
-    sticky_uniform,
+    Context, Exploration, Heads, Layer, Mlp, Objective, OwnedContext, Policy, PolicyError, PolicySpec, Preference,
+    Scratch, Strategy, Terms, inverse_gap_weights, sticky_uniform,
 };
 
 fn context() -> Context<'static> {
@@ -154,4 +154,62 @@ fn an_owned_context_borrows_as_what_it_was() {
     assert_eq!(owned.as_context(), context);
     let json = serde_json::to_string(&owned).unwrap();
     assert_eq!(serde_json::from_str::<OwnedContext>(&json).unwrap(), owned);
+}
+
+/// Two models whose scores are the biases, whatever the request.
+fn scores(heads: Heads, biases: Vec<f32>, logged_share_min: Option<f64>) -> Result<Policy, PolicyError> {
+    let mut spec = PolicySpec { heads, logged_share_min, per_turn: true, ..spec(20.0, 0.0) };
+    spec.actions.truncate(2);
+    let width = spec.features.width();
+    let network = Mlp::new(vec![Layer::new(width, vec![0.0; biases.len() * width], biases).unwrap()]).unwrap();
+    Policy::new(spec, network)
+}
+
+/// Closed form of inverse-gap weighting for two actions: the worse one gets 1 / (2 + γ gap).
+#[test]
+fn scores_of_utility_are_drawn_from_as_they_are() {
+    let policy = scores(Heads::Utilities, vec![0.5, 0.25], None).unwrap();
+    let mut scratch = policy.scratch();
+    let predicted = policy.predict(&context(), &mut scratch);
+    assert_eq!(predicted.utility, [0.5, 0.25]);
+    assert!(predicted.quality.iter().chain(predicted.cost_usd).all(|number| number.is_nan()), "nothing is made up");
+    let worse = 1.0 / (2.0 + 20.0 * 0.25);
+    assert_eq!(policy.propensities(&context(), &[true; 2], &mut scratch).unwrap(), [1.0 - worse, worse]);
+    let dearer = Objective { usd: 99.0, ..policy.spec().objective };
+    let terms = Terms { objective: dearer, ..policy.terms() };
+    let refused = policy.propensities_under(&terms, &context(), &[true; 2], &mut scratch).unwrap_err();
+    assert!(matches!(refused, PolicyError::FixedObjective), "{refused}");
+}
+
+#[test]
+fn what_the_logs_make_too_seldom_is_not_chosen_unless_nothing_else_is_allowed() {
+    // The second is the better one, and e^-4 = 0.018 as likely in the logs.
+    let seldom = vec![0.0, 1.0, 4.0, 0.0];
+    let of = |share| scores(Heads::UtilitiesThenLoggedLogits, seldom.clone(), share);
+    let mut scratch = Scratch::default();
+    let strict = of(Some(0.02)).unwrap();
+    assert_eq!(strict.propensities(&context(), &[true; 2], &mut scratch).unwrap(), [1.0, 0.0]);
+    assert_eq!(strict.propensities(&context(), &[false, true], &mut scratch).unwrap(), [0.0, 1.0]);
+    let lenient = of(Some(0.018)).unwrap();
+    let worse = 1.0 / (2.0 + 20.0);
+    assert_eq!(lenient.propensities(&context(), &[true; 2], &mut scratch).unwrap(), [worse, 1.0 - worse]);
+    let why = |result: Result<Policy, PolicyError>| result.unwrap_err().to_string();
+    assert!(why(of(None)).contains("logged_share_min"));
+    assert!(why(of(Some(1.5))).contains("[0, 1]"));
+    assert!(why(scores(Heads::Utilities, vec![0.0; 2], Some(0.1))).contains("logged_share_min"));
+    let softmax = PolicySpec {
+        heads: Heads::Utilities,
+        strategy: Strategy::Softmax { temperature: 1.0 },
+        preference: Some(Preference { usd_scale: 1.0 }),
+        ..spec(20.0, 0.0)
+    };
+    assert!(softmax.to_json().unwrap_err().to_string().contains("inverse_gap"));
+}
+
+#[test]
+fn a_policy_of_requests_says_nothing_of_turns_and_keeps_its_bytes() {
+    let json = String::from_utf8(spec(20.0, 0.0).to_json().unwrap()).unwrap();
+    assert!(!json.contains("per_turn") && !json.contains("logged_share_min"), "{json}");
+    let per_turn = PolicySpec { per_turn: true, ..spec(20.0, 0.0) };
+    assert_eq!(PolicySpec::from_json(&per_turn.to_json().unwrap()).unwrap(), per_turn);
 }

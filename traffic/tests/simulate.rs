@@ -441,6 +441,8 @@ fn policy_for(models: &[&str], favourite: usize, gamma: f64) -> Policy {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
         features,
     };
     let outputs = 2 * models.len();

@@ -623,6 +623,9 @@ pub enum LearnKind {
     /// When the cheap model's answer will do: an accept score, and the least threshold that is shown to be safe, from logged requests
     /// with propensities. Writes cascade.json, whose limits and fallbacks are the operator's to change.
     Cascade(CascadeArgs),
+    /// A policy for whole sessions, which chooses a model anew at every turn by what that does to the turns that follow, from logged sessions
+    /// whose outcome is known; judged on other sessions, proposed to the registry, signed.
+    Sessions(SessionArgs),
     /// A hallucination estimator from a labelled set.
     Hallucination {
         /// Parquet files or folders with the columns id, dataset, context, response and label (1 is hallucinated).
@@ -634,6 +637,54 @@ pub enum LearnKind {
         #[arg(long, default_value_t = 7)]
         seed: u64,
     },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct SessionArgs {
+    /// Signing key written by `weir policy keygen`.
+    #[arg(long)]
+    pub key: PathBuf,
+    #[arg(long, default_value = "sessions")]
+    pub name: String,
+    #[arg(long, default_value_t = 7)]
+    pub seed: u64,
+    /// The way of learning.
+    #[arg(long, value_enum, default_value_t = SessionAlgorithm::ImplicitQ)]
+    pub algorithm: SessionAlgorithm,
+    /// Worth of a session that ends with its task done; the operator's outcome's weight of quality when left out.
+    #[arg(long, value_name = "UTILITY", value_parser = price)]
+    pub completion: Option<f64>,
+    /// Worth of a turn's quality of 1; sessions with a turn that nobody judged are then left out.
+    #[arg(long, default_value_t = 0.0, value_name = "UTILITY", value_parser = price)]
+    pub quality: f64,
+    /// Price of a dollar; the operator's outcome's when left out. Sessions with a turn of unknown cost are left out, unless it is 0.
+    #[arg(long, value_name = "UTILITY", value_parser = price)]
+    pub usd: Option<f64>,
+    /// Price of a second of waiting for an answer; the operator's outcome's when left out.
+    #[arg(long, value_name = "UTILITY", value_parser = price)]
+    pub second: Option<f64>,
+    /// Price of a turn.
+    #[arg(long, default_value_t = 0.02, value_name = "UTILITY", value_parser = price)]
+    pub turn: f64,
+    /// Price of a million prompt tokens that a turn after a switch of models reads again.
+    #[arg(long, default_value_t = 0.0, value_name = "UTILITY", value_parser = price)]
+    pub switch_mtok: f64,
+    /// Loss of completion that still counts as none, a share of sessions.
+    #[arg(long, default_value_t = 0.02, value_name = "SHARE", value_parser = share)]
+    pub completion_margin: f64,
+}
+
+/// Ways to learn a policy for sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SessionAlgorithm {
+    /// Implicit Q-learning: asks for the worth of logged choices only.
+    ImplicitQ,
+    /// Conservative Q-learning: keeps the worth of untried choices low.
+    ConservativeQ,
+    /// Batch-constrained Q-learning: chooses among what the log makes often enough.
+    BatchConstrainedQ,
+    /// Each turn by its own reward, doubly robust: what the others are compared with.
+    TurnBandit,
 }
 
 /// How a policy is learned, and how it draws.
@@ -938,6 +989,16 @@ fn weight(text: &str) -> Result<(String, f64), String> {
 fn share(text: &str) -> Result<f64, String> {
     let share = above_zero(text).ok().filter(|share| *share <= 1.0);
     share.ok_or_else(|| "give a share above 0 and up to 1".to_owned())
+}
+
+/// A price: a number that is finite and not below zero.
+fn price(text: &str) -> Result<f64, String> {
+    let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
+    if number.is_finite() && number >= 0.0 {
+        Ok(number)
+    } else {
+        Err("it must be finite and not below zero".to_owned())
+    }
 }
 
 /// A factor: a number that is finite and above zero.

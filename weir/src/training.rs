@@ -23,10 +23,10 @@ use crate::error::{Failure, Result};
 use crate::outcome;
 
 /// The release, and the commit that it was built from (`unknown` outside a checkout; see `build.rs`).
-const CODE_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("WEIR_COMMIT"));
+pub const CODE_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+", env!("WEIR_COMMIT"));
 
 /// Key of the lineage's data under which the share of held-out sessions stands.
-const HOLDOUT_SHARE: &str = "holdout_share";
+pub const HOLDOUT_SHARE: &str = "holdout_share";
 
 /// Key of the lineage's data under which the arrival of the newest decision stands that a policy was learned from, ms since the epoch.
 const UNTIL_MS: &str = "until_ms";
@@ -55,11 +55,16 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// The registry's active policy, unless that is `candidate` itself.
+    /// The registry's active policy, unless that is `candidate` itself, or one for whole sessions: what it decides by (the model before,
+    /// failures so far) is not in single requests.
     pub async fn of(registry: &Registry, candidate: Option<&PolicyId>) -> Result<Option<Self>> {
         let loaded = registry.load().await?;
         let Some(id) = loaded.state.active().filter(|id| Some(*id) != candidate) else { return Ok(None) };
         let policy = Policy::load(&registry.bundle(id).await?.0).map_err(Failure::ours)?;
+        if policy.spec().per_turn {
+            tracing::warn!(policy_id = %id, "the policy in force decides turn by turn of sessions: candidates for requests are not held against it");
+            return Ok(None);
+        }
         Ok(Some(Self { id: id.to_string(), policy }))
     }
 
@@ -207,9 +212,9 @@ pub fn tag_of(lineage: &Lineage) -> Option<(String, String)> {
 }
 
 /// Signs the bundle and hands it to the registry.
-pub async fn propose(registry: &Registry, proposal: &Proposal, key: &SigningKey, actor: &str) -> Result<()> {
-    let signature = key.sign(&proposal.bundle.id);
-    registry.propose(&proposal.bundle, Some(&signature), actor).await?;
+pub async fn propose(registry: &Registry, bundle: &Bundle, key: &SigningKey, actor: &str) -> Result<()> {
+    let signature = key.sign(&bundle.id);
+    registry.propose(bundle, Some(&signature), actor).await?;
     Ok(())
 }
 

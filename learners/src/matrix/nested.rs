@@ -231,7 +231,8 @@ impl<'a> Study<'a> {
         let lists = [config.neighbours.len(), config.clusters.len(), config.reward_models.len(), grid(config).len()];
         if config.folds < 3 || config.embedding_dim == 0 || lists.contains(&0) || config.passes == Some(0) {
             return Err(LearnError::Config(
-                "folds must be at least 3, embedding_dim and passes above 0, and every list of settings must have one".to_owned(),
+                "folds must be at least 3, embedding_dim and passes above 0, and every list of settings must have one"
+                    .to_owned(),
             ));
         }
         if queries < FOLD_QUERIES_MIN * config.folds {

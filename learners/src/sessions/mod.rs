@@ -7,12 +7,14 @@
 //! ```text
 //! store --session_trajectories.sql--> SessionLog --Replay--> one of the algorithms --> SessionPolicy
 //! other sessions + the policy's probabilities --weighted doubly robust, fitted Q--> SessionJudgement
+//! SessionPolicy --published with its layout--> policy.json and weights that `weir decide` serves ([`train_sessions()`])
 //! Simulator --backward induction--> optimal policy;  --chances carried forward--> SessionTruth of any policy
 //! ```
 //!
 //! A policy is never judged on the sessions that it was learned from, and fitted Q evaluation is shown but decides nothing.
 
 mod batch_constrained_q;
+mod candidate;
 mod config;
 mod conservative_q;
 mod constrained;
@@ -24,15 +26,18 @@ mod judge;
 mod known;
 mod left_out;
 mod policy;
+mod published;
 mod replay;
 mod report;
 mod simulated_log;
 mod simulator;
 mod state;
+mod stored_report;
 mod tables;
 mod trajectory;
 mod turn_bandit;
 
+pub use candidate::{SessionCandidate, SessionTrainConfig, train_sessions};
 pub use config::{Algorithm, SessionLearnerConfig, learn_sessions};
 pub use constrained::{ConstrainedPolicy, learn_constrained};
 pub use exact::SessionTruth;
@@ -44,5 +49,6 @@ pub use report::{SessionArm, SessionReport};
 pub use simulated_log::SimulatedLog;
 pub use simulator::{Next, SimulatedModel, SimulatedState, Simulator, SimulatorConfig, TurnEnd};
 pub use state::{StateLayout, TurnFacts};
+pub use stored_report::{StoredArm, StoredReport};
 pub use tables::{Handoff, SessionReward, StoredSessions, session_trajectories};
 pub use trajectory::{SessionLog, SessionTurn, Trajectory};

@@ -35,8 +35,8 @@ impl Imitated {
 pub struct SessionPolicy {
     actions: Vec<String>,
     algorithm: Algorithm,
-    scores: Mlp,
-    imitated: Option<Imitated>,
+    pub(super) scores: Mlp,
+    pub(super) imitated: Option<Imitated>,
 }
 
 impl SessionPolicy {
@@ -57,7 +57,7 @@ impl SessionPolicy {
     }
 
     /// The network that scores, from a state to one number per action: what a runtime needs beside the list of actions. A batch-constrained
-    /// policy also needs to know what the log makes often enough, and is not fully described by it.
+    /// policy also needs to know what the log makes often enough; [`SessionPolicy::published`] gives all that a runtime needs.
     #[must_use]
     pub fn network(&self) -> &Mlp {
         &self.scores

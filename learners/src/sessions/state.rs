@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use weir_policy_runtime::{CategoryField, Context, CountField, Feature, FeatureSpec, FlagField};
 
 /// What is known before a turn's choice.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,26 @@ pub struct TurnFacts {
     pub tool_calls: u32,
     /// Does the request offer tools, as far as the router tells?
     pub offers_tools: Option<bool>,
+}
+
+impl TurnFacts {
+    /// The same as a router would say it to a policy. Places are from 1 and a context's turns from 0; how many tools are offered is not
+    /// known here, and one stands for any.
+    #[must_use]
+    pub fn as_context(&self) -> Context<'_> {
+        Context {
+            domain: self.domain.as_deref(),
+            turn: Some(self.place.saturating_sub(1)),
+            prompt_tokens: self.prompt_tokens,
+            warm_model: self.warm_model.as_deref(),
+            warm_tokens: self.warm_tokens,
+            failures: Some(self.failures),
+            failed_last: Some(self.failed_last),
+            tool_calls: Some(self.tool_calls),
+            tools_offered: self.offers_tools.map(u32::from),
+            ..Context::default()
+        }
+    }
 }
 
 /// Domains that have an indicator of their own; the others share one.
@@ -59,6 +80,25 @@ impl StateLayout {
         domains.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         domains.truncate(DOMAINS_MAX);
         Self { domains: domains.into_iter().map(|(domain, _)| domain.to_owned()).collect(), models }
+    }
+
+    /// The same layout for the runtime: it encodes [`TurnFacts::as_context`] to the same bits as [`StateLayout::encode`] the facts.
+    #[must_use]
+    pub fn features(&self) -> FeatureSpec {
+        let buckets = |field, ends: &[u32]| Feature::Buckets { field, ends: ends.to_vec() };
+        let category = |field, values: &[String]| Feature::OneHotOrOther { field, values: values.to_vec() };
+        let features = vec![
+            category(CategoryField::Domain, &self.domains),
+            category(CategoryField::WarmModel, &self.models),
+            buckets(CountField::Turn, &PLACES.map(|place| place - 1)),
+            buckets(CountField::Failures, &FAILURES),
+            buckets(CountField::ToolCalls, &TOOL_CALLS),
+            buckets(CountField::PromptTokens, &TOKENS),
+            buckets(CountField::WarmTokens, &TOKENS),
+            Feature::IsSet { field: FlagField::FailedLast },
+            Feature::Above { field: CountField::ToolsOffered, bound: 0 },
+        ];
+        FeatureSpec { features }
     }
 
     /// Names of the numbers, in order.

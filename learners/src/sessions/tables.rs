@@ -12,7 +12,7 @@ use super::left_out::LeftOut;
 use super::state::{StateLayout, TurnFacts};
 use super::trajectory::{SessionLog, SessionTurn, Trajectory};
 use crate::draws::drawn_at;
-use crate::error::Result;
+use crate::error::{LearnError, Result};
 use crate::training_set::{
     Sample, candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
 };
@@ -74,6 +74,8 @@ pub struct StoredSessions {
     pub log: SessionLog,
     /// What their states mean.
     pub layout: StateLayout,
+    /// The id of each session of the log, in order: who they are held apart by.
+    pub ids: Vec<String>,
     /// How many more there were.
     pub left_out: LeftOut,
     /// Turns of `log` that keep a model which was drawn at an earlier turn of their session. No choice was made there, so nothing but that
@@ -86,7 +88,7 @@ pub struct StoredSessions {
 /// chosen, the reward what came of it.
 ///
 /// # Errors
-/// When the views lack a column that the query names; as [`SessionLog::new`] where nothing usable is left.
+/// When the views lack a column that the query names; [`LearnError::NotEnoughData`] where nothing usable is left; as [`SessionLog::new`].
 pub async fn session_trajectories(session: &SessionContext, reward: &SessionReward) -> Result<StoredSessions> {
     let batches = session.sql(SESSION_TRAJECTORIES_SQL).await?.collect().await?;
     let models = model_names(&batches)?;
@@ -123,12 +125,21 @@ pub async fn session_trajectories(session: &SessionContext, reward: &SessionRewa
             *left_out.by_model.entry(model.clone()).or_default() += 1;
         }
     }
+    if kept.is_empty() {
+        let LeftOut { unjudged, not_as_chosen, reward_unknown, prompt_unknown, .. } = left_out;
+        return Err(LearnError::NotEnoughData(format!(
+            "no session that is over can be used: of {unjudged} nobody said whether the task was done (feedback of the kind task_success, or on \
+             each turn), {not_as_chosen} had a turn whose choice is not known, {reward_unknown} a turn without something that has a price, and \
+             {prompt_unknown} a turn whose prompt nobody counted"
+        )));
+    }
     let kept_turns = kept.iter().flat_map(|(turns, _)| turns.iter()).filter(|turn| turn.keeps_draw).count();
+    let ids = kept.iter().map(|(turns, _)| turns[0].session.1.clone().unwrap_or_default()).collect();
     let layout = StateLayout::new(kept.iter().flat_map(|(_, facts)| facts), names.clone());
     let share = left_out.share(kept.len());
     let trajectories = kept.iter().map(|(turns, facts)| trajectory(turns, facts, &layout, reward)).collect();
     let log = SessionLog::new(names, trajectories)?.with_left_out_share(share)?;
-    Ok(StoredSessions { log, layout, left_out, kept_turns })
+    Ok(StoredSessions { log, layout, ids, left_out, kept_turns })
 }
 
 fn trajectory(turns: &[StoredTurn], facts: &[TurnFacts], layout: &StateLayout, reward: &SessionReward) -> Trajectory {

@@ -109,6 +109,15 @@ impl SessionLog {
         &self.trajectories
     }
 
+    /// The sessions of those places, in this order.
+    ///
+    /// # Errors
+    /// [`LearnError::NotEnoughData`] without one.
+    pub fn only(&self, places: &[usize]) -> Result<Self> {
+        let trajectories = places.iter().filter_map(|place| self.trajectories.get(*place).cloned()).collect();
+        Self::new(self.actions.clone(), trajectories)
+    }
+
     /// Turns of all sessions.
     #[must_use]
     pub fn turns(&self) -> usize {

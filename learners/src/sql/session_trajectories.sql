@@ -11,6 +11,7 @@ WITH turns AS (
     NULLIF(COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens), 0) AS asked_tokens,
     cardinality(requests.tools_offered) > 0 AS offers_tools,
     requests.propensity,
+    requests.policy_version,
     requests.candidates,
     -- What one of our own estimators predicted is no outcome.
     CASE WHEN rewards.source_rank <> 4 THEN rewards.quality END AS quality
@@ -42,6 +43,7 @@ SELECT
   turns.is_from_cache,
   turns.policy_version,
   turns.propensity,
+  turns.policy_version,
   turns.candidates,
   turns.quality,
   turns.cost_nanousd / 1e9 AS cost_usd,

@@ -30,6 +30,8 @@ pub fn bundle(name: &str, lean: f32, verdict: &str) -> Bundle {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
     };
     let weight = [lean, 0.0, 0.0, 0.0].iter().flat_map(|w| [*w, 0.0, 0.0]).collect();
     let network = Mlp::new(vec![Layer::new(3, weight, vec![0.0, 0.0, -3.0, -6.0]).unwrap()]).unwrap();

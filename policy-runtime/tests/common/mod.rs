@@ -28,6 +28,8 @@ pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
     }
 }
 

@@ -115,8 +115,7 @@ impl Session {
                     tools_offered: Some(offered.len() as u32),
                     fact_check: Some(fact_check),
                     multimodal: Some(image),
-                    embedding: None,
-                    embedding_model: None,
+                    ..OwnedContext::default()
                 },
                 hidden,
                 needed_tokens,

@@ -153,6 +153,12 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     let store = existing_store(&config).await?;
     let bundle = find(&config, named).await?;
     let policy = Policy::load(&bundle).map_err(Failure::user)?;
+    if policy.spec().per_turn {
+        return Err(Failure::user(
+            "this policy decides turn by turn of whole sessions, which single requests cannot judge: its report (report.md in the bundle) has \
+             what held-out sessions say; `weir learn sessions` makes a new one",
+        ));
+    }
     // Without an operator's file a policy is judged by what it was trained for.
     let outcome = match config.objective.outcome {
         Some(_) => outcome::of(&config)?.outcome,

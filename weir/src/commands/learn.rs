@@ -53,6 +53,7 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
             update(common, &key, policy, Update { half_life_days, settled_share, every }).await
         }
         LearnKind::Cascade(args) => cascade(common, &args).await,
+        LearnKind::Sessions(args) => super::learn_sessions::run(common, &args).await,
         LearnKind::Hallucination { labelled, out, seed } => {
             hallucination_estimator(common, &labelled, &out, seed).await
         }
@@ -120,7 +121,7 @@ async fn policy(
     let progress = Progress::wait("training and judging a candidate", common.json);
     let proposal = training::train(&set, &train, name, tag.as_ref(), &beside, learner.checkpoint.as_deref())?;
     drop(progress);
-    training::propose(&registry, &proposal, key, "weir learn").await?;
+    training::propose(&registry, &proposal.bundle, key, "weir learn").await?;
     let report = &proposal.candidate.report;
     if common.json {
         return print_json(&serde_json::json!({
@@ -196,7 +197,7 @@ async fn update_once(
         eprintln!("weir: nothing has come since {} that is old enough to learn from", from.short());
         return Ok(None);
     };
-    training::propose(registry, &proposal, key, "weir learn update").await?;
+    training::propose(registry, &proposal.bundle, key, "weir learn update").await?;
     let (id, report) = (proposal.bundle.id, proposal.candidate.report);
     if common.json {
         print_json(

@@ -13,6 +13,7 @@ mod evaluate;
 mod features;
 mod fleet;
 mod learn;
+mod learn_sessions;
 mod outcome;
 mod policy;
 mod positions;

@@ -47,6 +47,8 @@ pub fn bundle_with(biases: [f32; 4]) -> Bundle {
         preference: None,
         probation: Vec::new(),
         utility_per_s: None,
+        per_turn: false,
+        logged_share_min: None,
     };
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.1; inputs * 4], biases.to_vec()).unwrap()]).unwrap();

@@ -156,6 +156,11 @@ const CONTEXT: &[(&str, Kind)] = &[
     ("multimodal", Kind::Flag),
     ("embedding", Kind::Numbers),
     ("embedding_model", Kind::Text),
+    ("warm_model", Kind::Text),
+    ("warm_tokens", Kind::Count),
+    ("failures", Kind::Count),
+    ("failed_last", Kind::Flag),
+    ("tool_calls", Kind::Count),
 ];
 
 /// Why this body is no request. The parser's own message quotes what it could not take, so it is not passed on.
@@ -250,6 +255,11 @@ mod tests {
             multimodal: Some(true),
             embedding: Some(vec![1.0]),
             embedding_model: Some("m".into()),
+            warm_model: Some("w".into()),
+            warm_tokens: Some(1),
+            failures: Some(1),
+            failed_last: Some(true),
+            tool_calls: Some(1),
         };
         let json = serde_json::to_value(&full).unwrap();
         assert_eq!(json.as_object().unwrap().len(), CONTEXT.len());

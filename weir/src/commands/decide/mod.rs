@@ -3,7 +3,8 @@
 //! `POST /v1/decide` takes what is known of a request and answers with a model and the exact probability with which it
 //! was drawn. The draw is a salted hash of tenant and session, so every replica with the same salt gives the same session
 //! the same draw; the first choice is then kept for the session's life while its model stays allowed, and the propensity
-//! that is logged with later turns is the one of that first draw: the session, not the turn, is what was randomised.
+//! that is logged with later turns is the one of that first draw: the session, not the turn, is what was randomised. A policy
+//! whose `policy.json` says `per_turn` is drawn from anew at every turn, and each turn is logged with the probability of its own draw.
 //!
 //! `POST /v1/cascade` says whether a cheap answer will do, by the bundle's cascade.
 //!
@@ -276,14 +277,22 @@ fn refuse(status: StatusCode, sentence: &str) -> Response {
 }
 
 impl Sidecar {
+    /// Decides a turn by itself: of no session, or under a policy that draws at every turn. A model that the session was given by another
+    /// policy is neither asked for nor forgotten.
+    fn answer_turn(&self, ask: &Ask, loaded: &Loaded) -> Result<Answer> {
+        let session =
+            ask.session_id.as_deref().map(|session| self.pseudonyms.session(ask.tenant(), session)).transpose()?;
+        let answer = Answer::of(&self.draw(ask, loaded, false)?, false);
+        self.desk().write(ask, session.as_ref(), &answer)?;
+        Ok(answer)
+    }
+
     /// Decides. What was randomised is the session, over the candidates of its first turn: that choice, its propensity
     /// and its candidates stay with the session. A turn whose own candidates exclude the session's model is answered from
     /// what is left, but it is not a draw that an estimator may use, so it carries no propensity and changes nothing.
     fn answer(&self, ask: &Ask, loaded: &Loaded) -> Result<Answer> {
-        let Some(session) = &ask.session_id else {
-            let answer = Answer::of(&self.draw(ask, loaded, false)?, false);
-            self.desk().write(ask, None, &answer)?;
-            return Ok(answer);
+        let Some(session) = ask.session_id.as_deref().filter(|_| !loaded.policy.spec().per_turn) else {
+            return self.answer_turn(ask, loaded);
         };
         let session = self.pseudonyms.session(ask.tenant(), session)?;
         let actions = loaded.policy.actions();
@@ -349,7 +358,7 @@ impl Sidecar {
             ..loaded.policy.spec().objective
         };
         SCRATCH.with_borrow_mut(|scratch| {
-            let uniform = self.uniform(ask, leaves);
+            let uniform = self.uniform(ask, loaded.policy.spec().per_turn, leaves);
             let decision = loaded
                 .policy
                 .decide_under(
@@ -389,10 +398,15 @@ impl Sidecar {
     }
 
     /// A function of what the caller sent and of the salt alone, so that replicas draw alike.
-    fn uniform(&self, ask: &Ask, leaves: bool) -> f64 {
+    fn uniform(&self, ask: &Ask, per_turn: bool, leaves: bool) -> f64 {
         let draw = |what: &str, id: &str| sticky_uniform_of(&self.salt, &[what, ask.tenant(), id]);
         match (&ask.session_id, &ask.request_id) {
             // A session that must leave its model for a turn draws anew: its first draw is used up.
+            // The session's own draw would be the same at every turn; a request that is sent again is answered alike.
+            (Some(session), Some(request)) if per_turn => {
+                sticky_uniform_of(&self.salt, &["turn", ask.tenant(), session, request])
+            }
+            (Some(_), None) if per_turn => rand::random::<f64>(),
             (Some(session), _) if leaves => draw("leave", session),
             (Some(session), _) => draw("session", session),
             (None, Some(request)) => draw("request", request),

@@ -402,7 +402,7 @@ async fn judge(store: &Store, trust: Trust, train: &TrainConfig, key: &SigningKe
         .await
         .map_err(|error| Failure::ours(format!("training stopped: {error}")))??;
     let registry = Registry::open(store, trust).await?;
-    training::propose(&registry, &proposal, key, "weir demo").await?;
+    training::propose(&registry, &proposal.bundle, key, "weir demo").await?;
     let evaluation = &proposal.candidate.report.lineup.candidate;
     let approved = evaluation.verdict == weir_learners::ope::Verdict::Better;
     if approved {
