@@ -9,7 +9,7 @@
 //! What is held: no verdict says "insufficient support", what is called better is better in truth, estimates agree with the
 //! truth, exploring costs no more than its budget, and in the end the third policy is worth more than the first and than the
 //! router's own weights. And the control: with a budget of nothing the same traffic through the same parts cannot judge a
-//! policy, and the verdict says so.
+//! policy, and the verdict says so. In between a budget that is too small for the traffic: exploring stops where it is spent.
 //!
 //! ```text
 //! world     the truth, and what a policy is worth in closed form
@@ -43,12 +43,17 @@ const SESSIONS: usize = 2_500;
 /// What exploring may cost a day, in units of utility, by the policies' own expectation.
 const LOSS_PER_DAY: f64 = 600.0;
 const MS_PER_DAY: i64 = 86_400_000;
+/// Callers at a time.
+const CALLERS: usize = 8;
+/// A day's budget that the tight round uses up: in the rounds before, exploring was expected to cost about 0.08 a request.
+const TIGHT_LOSS_PER_DAY: f64 = 8.0;
+const TIGHT_SESSIONS: usize = 400;
 
 #[test]
 fn three_policies_in_a_row_are_learned_judged_and_promoted_through_litellm() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let Some(mut stack) = Stack::start(folder.path()) else { return };
-    let mut sidecar = stack.decide(&format!("*={LOSS_PER_DAY}"));
+    let mut sidecar = stack.decide("decisions.jsonl", &format!("*={LOSS_PER_DAY}"));
     let first = World::first();
     let second = first.clone().with("large", "math", 0.40, 0.15);
     let third = second.clone().with("scholar", "law", 0.35, 0.20);
@@ -98,9 +103,11 @@ fn three_policies_in_a_row_are_learned_judged_and_promoted_through_litellm() {
     );
     assert!(worth[0] < worth[3] && worth[1] < worth[3], "{worth:?}");
 
-    // The control: the last policy goes on, and nobody pays for exploring.
     drop(sidecar);
-    let mut greedy = stack.decide("*=0");
+    a_tight_budget_binds(&stack, &in_force.0);
+
+    // The control: the last policy goes on, and nobody pays for exploring.
+    let mut greedy = stack.decide("greedy.jsonl", "*=0");
     greedy.wait_for(&in_force.0);
     let seen = play(&mut stack, &greedy, "greedy");
     let is_certain = |seen: &Seen| seen.probabilities.iter().all(|p| *p == 0.0 || *p == 1.0);
@@ -111,10 +118,42 @@ fn three_policies_in_a_row_are_learned_judged_and_promoted_through_litellm() {
     assert!(stack.refused(learned.id()).contains("insufficient support"));
 }
 
+/// Exploring goes on until the budget is spent, so that one decision may pass it, and then no other is explored. What that decision's
+/// session still asks keeps its model, and costs. One caller: of several at a time each may pass it by a decision of its own.
+fn a_tight_budget_binds(stack: &Stack, policy_id: &str) {
+    let mut sidecar = stack.decide("tight.jsonl", &format!("*={TIGHT_LOSS_PER_DAY}"));
+    sidecar.wait_for(policy_id);
+    let seen = traffic::play(stack.places(&sidecar), "tight", TIGHT_SESSIONS, 1);
+    let log = sidecar.log();
+    assert_eq!(log.len(), seen.len(), "each decision is logged");
+    // If midnight comes within the round, there is a budget for either day: the first one that is spent is looked at.
+    let (mut spent, mut passed_by) = (BTreeMap::new(), None);
+    for (at, line) in log.iter().enumerate() {
+        let loss = line["expected_loss"].as_f64().unwrap_or_default();
+        let of_day: &mut f64 = spent.entry(day_of(line)).or_default();
+        if let Some((day, session, _)) = passed_by {
+            let is_allowed = loss == 0.0 || line["session_id"] == *session || day_of(line) != day;
+            assert!(is_allowed, "{loss} was spent on exploring after a budget of {TIGHT_LOSS_PER_DAY}: {line}");
+        }
+        *of_day += loss;
+        if passed_by.is_none() && *of_day >= TIGHT_LOSS_PER_DAY {
+            passed_by = Some((day_of(line), &line["session_id"], at));
+        }
+    }
+    let (_, _, at) = passed_by.expect("the budget is too large for the traffic: it does not bind");
+    let after = log.len() - 1 - at;
+    eprintln!(
+        "a budget of {TIGHT_LOSS_PER_DAY} a day was spent after {} of {} decisions: {spent:.2?}",
+        at + 1,
+        log.len()
+    );
+    assert!(after > log.len() / 4, "only {after} of {} decisions came after that", log.len());
+}
+
 /// Plays a round, and waits until the tables hold it.
 fn play(stack: &mut Stack, sidecar: &Sidecar, round: &str) -> Vec<Seen> {
     let began = Instant::now();
-    let seen = traffic::play(stack.places(sidecar), round, SESSIONS);
+    let seen = traffic::play(stack.places(sidecar), round, SESSIONS, CALLERS);
     let played_s = began.elapsed().as_secs_f64();
     stack.wait_for_rows(round, seen.len(), seen.iter().filter(|seen| seen.is_judged).count());
     let stored_s = began.elapsed().as_secs_f64();
@@ -187,8 +226,11 @@ fn booked(log: &[Value], policy_id: &str) -> f64 {
 fn booked_by_day(log: &[Value]) -> BTreeMap<i64, f64> {
     let mut booked = BTreeMap::new();
     for line in log {
-        let day = line["decided_ms"].as_i64().expect("a time") / MS_PER_DAY;
-        *booked.entry(day).or_default() += line["expected_loss"].as_f64().unwrap_or_default();
+        *booked.entry(day_of(line)).or_default() += line["expected_loss"].as_f64().unwrap_or_default();
     }
     booked
+}
+
+fn day_of(line: &Value) -> i64 {
+    line["decided_ms"].as_i64().expect("a time") / MS_PER_DAY
 }

@@ -83,10 +83,10 @@ impl Stack {
         assert_eq!(status, 200, "{answer}");
     }
 
-    /// `weir decide` on the policy in force, with this budget a day.
-    pub fn decide(&self, budget: &str) -> Sidecar {
+    /// `weir decide` on the policy in force, with this budget a day. What is spent of it stands in the log.
+    pub fn decide(&self, log: &str, budget: &str) -> Sidecar {
         let policy = format!("http://127.0.0.1:{}", self.run_port);
-        self.sidecar(&policy, "decisions.jsonl", budget)
+        self.sidecar(&policy, log, budget)
     }
 
     fn sidecar(&self, policy: &str, log: &str, budget: &str) -> Sidecar {

@@ -16,8 +16,6 @@ use crate::world::{KINDS, Kind, MODELS, place};
 
 /// What the proxy's callers present.
 pub const KEY: &str = "sk-invented";
-/// Callers at a time.
-const CALLERS: usize = 8;
 /// How a router without a policy divides its traffic: weights in its configuration.
 pub const OWN_WEIGHTS: [f64; MODELS.len()] = [0.25, 0.2, 0.25, 0.3];
 /// Share of sessions that ask twice.
@@ -44,8 +42,9 @@ pub struct Seen {
     pub is_judged: bool,
 }
 
-/// Plays `sessions` sessions of a round; what was seen, in no order. A session's requests are a function of round and number.
-pub fn play(places: Places<'_>, round: &str, sessions: usize) -> Vec<Seen> {
+/// Plays `sessions` sessions of a round, `callers` at a time; what was seen, in no order. A session's requests are a function of round
+/// and number.
+pub fn play(places: Places<'_>, round: &str, sessions: usize, callers: usize) -> Vec<Seen> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", places.brokers).set("linger.ms", "50");
     let producer: ThreadedProducer<DefaultProducerContext> = config.create().expect("a producer starts");
@@ -61,7 +60,7 @@ pub fn play(places: Places<'_>, round: &str, sessions: usize) -> Vec<Seen> {
         }
     };
     let seen = std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..CALLERS).map(|_| scope.spawn(caller)).collect();
+        let callers: Vec<_> = (0..callers).map(|_| scope.spawn(caller)).collect();
         callers.into_iter().flat_map(|caller| caller.join().expect("no caller fails")).collect()
     });
     producer.flush(Duration::from_secs(30)).expect("Kafka takes what was said");

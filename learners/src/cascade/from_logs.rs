@@ -83,7 +83,7 @@ pub struct LearnedCascade {
     pub without_propensity: usize,
     /// Such that were left out because their candidates' propensities contradict theirs, or do not add up.
     pub contradictory: usize,
-    /// Mean quality if the cheap model answered everything.
+    /// Mean quality if the cheap model answered everything, over requests and not over sessions.
     pub cheap_quality: Estimate,
     /// The same of the strong one; none where the logs cannot carry it.
     pub strong_quality: Option<Estimate>,
@@ -112,7 +112,7 @@ impl LearnedCascade {
             ),
         };
         format!(
-            "quality if it answered everything: {} {}, {} {strong_quality}\n\
+            "quality of a request if it answered everything: {} {}, {} {strong_quality}\n\
              accept score on {} answers: Brier {:.4}, {:.4} for the mean {:.3} everywhere; calibration error {:.4}\n\
              left out: {} judged decisions without a propensity, {} whose candidates contradict it\n\
              threshold tested on {} decisions in {} sessions: {found}\n",
