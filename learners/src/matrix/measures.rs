@@ -157,7 +157,10 @@ fn figures(tried: &[Tried], frame: &Frame<'_>, times: &[f64]) -> Vec<BTreeMap<Me
             .fold((0.0, 0.0), |(cost, quality), (one, times)| (cost + times * one.0, quality + times * one.1));
         (sums.0 / total, sums.1 / total)
     };
-    let paths: Vec<Vec<(f64, f64)>> = tried.iter().map(|tried| tried.path.iter().map(mean).collect()).collect();
+    // Without costs only the dearest setting is looked at.
+    let settings = if frame.costs_usd.is_some() { usize::MAX } else { 1 };
+    let paths: Vec<Vec<(f64, f64)>> =
+        tried.iter().map(|tried| tried.path.iter().take(settings).map(mean).collect()).collect();
     let best = |at: usize| paths[at].first().copied().unwrap_or_default();
     let (single_usd, single) = best(frame.best_single);
     let capture = |quality: f64, oracle: f64| (oracle > single).then(|| (quality - single) / (oracle - single));

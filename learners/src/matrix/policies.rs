@@ -242,6 +242,11 @@ pub(super) fn cluster_means(matrix: &Matrix, train: &[usize], cluster_of: &[usiz
     guesses
 }
 
+/// The same guesses for every query: each model's means.
+pub(super) fn model_means(matrix: &Matrix, train: &[usize], seen: &Seen) -> Guesses {
+    cluster_means(matrix, train, &vec![0; matrix.queries.len()], seen)
+}
+
 /// The truth, as nobody knows it before choosing.
 pub(super) fn truth(matrix: &Matrix) -> Guesses {
     Guesses { quality: matrix.quality.clone(), cost_usd: matrix.cost_usd.clone(), ..Guesses::default() }

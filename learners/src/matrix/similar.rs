@@ -49,7 +49,7 @@ impl Neighbours {
 /// The cluster of every query: k-means (Lloyd 1982) on the training queries from distant starts (k-means++, Arthur and Vassilvitskii
 /// 2007).
 pub(super) fn clusters_of(train: &[usize], embeddings: &[Vec<f32>], clusters: usize, seed: u64) -> Vec<usize> {
-    const PASSES: usize = 50;
+    const PASSES: usize = 20;
     let points: Vec<&[f32]> = train.iter().map(|&query| embeddings[query].as_slice()).collect();
     let mut centres = distant_starts(&points, clusters, seed);
     let mut assigned = vec![usize::MAX; points.len()];
