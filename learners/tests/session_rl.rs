@@ -271,7 +271,7 @@ fn lengths_by_hand() {
     let ended = |ratios: &[f64], completed| EndedSession { ratios: ratios.to_vec(), completed };
     let sessions = [ended(&[2.0, 0.5], true), ended(&[0.5], true)];
     let found = estimate_lengths(&sessions, &EvaluationConfig::default()).unwrap();
-    assert_eq!((found.logged, found.target.value), (1.0, 2.0));
+    assert_eq!((found.logged, found.target.value, found.difference.value), (1.0, 2.0, 1.0));
     let config = EvaluationConfig::default();
     assert!(estimate_lengths(&[ended(&[1.0], false)], &config).is_err(), "nothing was completed");
     assert!(estimate_lengths(&[ended(&[f64::NAN], true)], &config).is_err());

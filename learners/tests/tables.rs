@@ -1,75 +1,16 @@
 //! Real Delta tables in, samples and verdicts out.
 
-use std::sync::Arc;
+mod stores;
 
-use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
-use arrow::json::ReaderBuilder;
-use serde::Serialize;
+use stores::{append, fresh_store, opinion, request};
 use weir_learners::hallucination::{
     Estimator, HallucinationConfig, JobSummary, LabelledPair, run_hallucination_job, train_hallucination,
 };
-use weir_learners::sessions::{Handoff, LeftOut, SessionReward, session_trajectories};
 use weir_learners::{LearnError, Wanted, training_set, training_set_of};
-use weir_schemas::{Candidate, Contract, EventTimeMs, Feedback, Propensity, Request, Tokens, ToolCall, Usd};
-use weir_store::{Advance, Store, StoreError, Table, TableSpec};
-
-/// Appends events to their raw table, as one version.
-async fn append<T: Serialize>(store: &Store, contract: &Contract, events: &[T]) {
-    let schema = weir_features::raw_schema(contract);
-    let spec = TableSpec {
-        name: contract.name.to_owned(),
-        schema: Arc::clone(&schema),
-        partition_by: Some("event_date".to_owned()),
-    };
-    let mut table = store.table(&spec).await.expect("the table opens");
-    let mut decoder = ReaderBuilder::new(contract.arrow_schema()).build_decoder().expect("a decoder");
-    decoder.serialize(events).expect("events have the contract's shape");
-    let batch = decoder.flush().expect("events decode").expect("there are events");
-    let rows = batch.num_rows();
-    let mut columns = batch.columns().to_vec();
-    columns.extend([
-        Arc::new(StringArray::from(vec!["2026-01-01"; rows])) as ArrayRef,
-        Arc::new(StringArray::from(vec![contract.name; rows])),
-        Arc::new(Int32Array::from(vec![0; rows])),
-        Arc::new((0..rows as i64).collect::<Int64Array>()),
-    ]);
-    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
-    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
-}
-
-fn request(id: &str, arrival_ms: i64) -> Request {
-    Request {
-        request_id: id.to_owned(),
-        arrival_ms: EventTimeMs(arrival_ms),
-        session_id: Some("s".to_owned()),
-        domain: Some("law".to_owned()),
-        intended_model: Some("b".to_owned()),
-        executed_model: Some("b".to_owned()),
-        propensity: Some(Propensity::new(0.25).unwrap()),
-        prompt_tokens: Some(Tokens(100)),
-        cost_usd: Some(Usd(0.5)),
-        ..Request::default()
-    }
-}
-
-fn opinion(request_id: &str, value: f64) -> Feedback {
-    Feedback {
-        feedback_id: format!("f-{request_id}"),
-        event_ms: EventTimeMs(9),
-        source: "user".to_owned(),
-        kind: "thumb".to_owned(),
-        request_id: Some(request_id.to_owned()),
-        value: Some(value),
-        ..Feedback::default()
-    }
-}
-
-async fn fresh_store() -> (tempfile::TempDir, Store) {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let store = Store::open(folder.path().to_str().expect("UTF-8")).await.expect("the store opens");
-    (folder, store)
-}
+use weir_schemas::{Candidate, EventTimeMs, Feedback, Request};
+use weir_store::{Advance, Store, StoreError, Table};
 
 #[tokio::test]
 async fn samples_hold_what_was_logged_and_impute_nothing() {
@@ -322,100 +263,4 @@ async fn decisions_too_young_to_be_judged_are_not_judged_by_what_came_fast() {
     assert_eq!(young, (32..40).map(|i| 1_000 * i).collect::<Vec<i64>>());
     assert!(settled.samples.iter().all(|sample| !(sample.is_unsettled && sample.quality.is_some())));
     assert_eq!(settled.samples.iter().filter(|sample| sample.quality.is_some()).count(), 31);
-}
-
-/// A turn of a session: model b of candidates a and b, unless changed.
-fn session_turn(session: &str, id: &str, arrival_ms: i64) -> Request {
-    let candidate = |model: &str, propensity| Candidate { model: model.to_owned(), score: None, propensity };
-    Request {
-        session_id: Some(session.to_owned()),
-        candidates: Some(vec![candidate("a", Some(0.75)), candidate("b", Some(0.25))]),
-        completion_tokens: Some(Tokens(50)),
-        end_to_end_ms: Some(500.0),
-        finish_reason: Some("stop".to_owned()),
-        ..request(id, arrival_ms)
-    }
-}
-
-#[tokio::test]
-async fn sessions_become_trajectories_of_what_was_known_before_each_choice() {
-    let (_folder, store) = fresh_store().await;
-    let failed = ToolCall { name: "search".into(), success: Some(false), error_class: None, latency_ms: None };
-    let a = || Some("a".to_owned());
-    let requests = [
-        Request { tools_called: Some(vec![failed]), ..session_turn("done", "d1", 1_000) },
-        Request {
-            intended_model: a(),
-            executed_model: a(),
-            propensity: Some(Propensity::new(0.75).unwrap()),
-            prompt_tokens: Some(Tokens(3_000)),
-            tools_offered: Some(vec!["search".into()]),
-            cached_prompt_tokens: Some(Tokens(1_000)),
-            ..session_turn("done", "d2", 2_000)
-        },
-        Request { candidates: None, propensity: None, ..session_turn("undone", "u1", 1_500) },
-        session_turn("unjudged", "n1", 1_600),
-        Request { executed_model: a(), ..session_turn("fallback", "f1", 1_700) },
-        Request { cost_usd: None, ..session_turn("no-cost", "c1", 1_800) },
-        // The newest arrival closes what came more than half an hour before, and is open itself.
-        session_turn("open", "o1", 4_000_000),
-    ];
-    append(&store, Request::contract(), &requests).await;
-    let told = |session: &str, value| Feedback {
-        kind: "task_success".to_owned(),
-        request_id: None,
-        session_id: Some(session.to_owned()),
-        event_ms: EventTimeMs(3_000),
-        ..opinion(session, value)
-    };
-    let opinions = [told("done", 1.0), told("undone", 0.0), told("fallback", 1.0), told("no-cost", 1.0)];
-    append(&store, Feedback::contract(), &opinions).await;
-
-    let ctx = weir_features::session(&store).await.expect("the views plan");
-    let handoff = |from: &str, to: &str| Handoff { from: from.into(), to: to.into(), extra_turns: 2.0 };
-    let reward = SessionReward {
-        completion: 1.0,
-        usd: 0.1,
-        turn: 0.02,
-        switch_mtok: 5.0,
-        handoffs: vec![handoff("b", "a"), handoff("a", "b")],
-        ..SessionReward::default()
-    };
-    let stored = session_trajectories(&ctx, &reward).await.expect("sessions read");
-    assert_eq!(stored.left_out, LeftOut { unjudged: 1, not_as_chosen: 1, reward_unknown: 1 });
-    assert_eq!(stored.log.actions(), ["a", "b"]);
-    let [done, undone] = stored.log.trajectories() else { panic!("{:#?}", stored.log) };
-    assert!(done.completed && !undone.completed);
-    let plain = |turn: &weir_learners::sessions::SessionTurn| (turn.action, turn.propensity, turn.allowed.clone());
-    assert_eq!(plain(&done.turns[0]), (1, Some(0.25), vec![true, true]));
-    assert_eq!(plain(&done.turns[1]), (0, Some(0.75), vec![true, true]));
-    assert_eq!(plain(&undone.turns[0]), (1, None, vec![true, true]));
-    // Half a dollar at 0.1, a turn at 0.02; the switch reads 2,000 tokens again at 5 a million and costs two more turns; then the task is done.
-    let expected = [-0.05 - 0.02, -0.05 - 3.0 * 0.02 - 0.01 + 1.0];
-    for (turn, expected) in done.turns.iter().zip(expected) {
-        assert!((turn.reward - expected).abs() < 1e-12, "{} of {expected}", turn.reward);
-    }
-    let said = |turn: &weir_learners::sessions::SessionTurn| -> Vec<String> {
-        let names = stored.layout.names();
-        assert_eq!(names.len(), turn.state.len());
-        names.into_iter().zip(&turn.state).filter(|(_, number)| **number == 1.0).map(|(name, _)| name).collect()
-    };
-    let first =
-        ["domain is law", "warm model is another or none", "place up to 1", "failures up to 0", "tool calls up to 0"];
-    assert_eq!(said(&done.turns[0]), [&first[..], &["prompt tokens up to 1024"]].concat());
-    let second = [
-        "domain is law",
-        "warm model is b",
-        "place up to 2",
-        "failures up to 1",
-        "tool calls up to 2",
-        "prompt tokens up to 4096",
-        "warm tokens up to 1024",
-        "the turn before failed",
-        "tools are offered",
-    ];
-    assert_eq!(said(&done.turns[1]), second);
-    // Without a price on dollars a missing cost is no reason to leave a session out.
-    let stored = session_trajectories(&ctx, &SessionReward::default()).await.expect("sessions read");
-    assert_eq!((stored.log.trajectories().len(), stored.left_out.reward_unknown), (3, 0));
 }

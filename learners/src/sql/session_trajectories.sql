@@ -1,5 +1,5 @@
--- One row per turn of each session that is over, with what it asked, which model was chosen, and what followed. What a turn's choice knew of
--- the turns before it is up to the reader: calls overlap, and only those that had ended had shown anything.
+-- One row per turn of each session that is over: what it asked, which model was chosen, what followed. What its choice knew of
+-- earlier turns is up to the reader: calls overlap, and only those that had ended had shown anything.
 WITH turns AS (
   SELECT
     session_turns.*,
