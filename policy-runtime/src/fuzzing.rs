@@ -5,8 +5,9 @@ use crate::bundle::{Bundle, MAX_BUNDLE_BYTES, Manifest};
 use crate::context::Context;
 use crate::knobs::{KnobTable, knob_tables};
 use crate::mlp::Mlp;
-use crate::policy::{Policy, PolicySpec};
+use crate::policy::Policy;
 use crate::signature::Signature;
+use crate::spec::PolicySpec;
 
 /// What is read from an archive is within the limits, and packed and read again it is the same bundle. Bytes are also read as
 /// a manifest, as a signature and as a table for a knob.

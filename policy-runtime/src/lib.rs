@@ -30,6 +30,7 @@ mod mlp;
 mod policy;
 mod posterior;
 mod signature;
+mod spec;
 mod sticky;
 mod strategy;
 
@@ -50,11 +51,12 @@ pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, N
 pub use heads::Heads;
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
-pub use policy::{Action, Decision, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms};
+pub use policy::{Decision, Policy, Predictions, Scratch, Terms};
 pub use posterior::Posterior;
 pub use signature::{
     OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,
     outcome_signing_message, signing_message, verify,
 };
+pub use spec::{Action, Objective, PolicySpec, Preference, Probation};
 pub use sticky::{sticky_uniform, sticky_uniform_of};
 pub use strategy::{Strategy, softmax_weights};
