@@ -3,8 +3,8 @@
 use weir_learners::LearnError;
 use weir_learners::ope::{EvaluationConfig, Verdict};
 use weir_learners::sessions::{
-    Algorithm, LeftOut, SessionJudgeConfig, SessionLearnerConfig, SessionLog, SessionReward, SessionTrainConfig, SimulatedState, Simulator,
-    SimulatorConfig, StateLayout, StoredSessions, TurnFacts, learn_sessions, train_sessions,
+    Algorithm, LeftOut, SessionJudgeConfig, SessionLearnerConfig, SessionLog, SessionReward, SessionTrainConfig,
+    SimulatedState, Simulator, SimulatorConfig, StateLayout, StoredSessions, TurnFacts, learn_sessions, train_sessions,
 };
 use weir_policy_runtime::{Context, Exploration, FeatureSpec, Policy};
 

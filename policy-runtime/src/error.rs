@@ -232,7 +232,9 @@ pub enum PolicyError {
     #[error("no action is allowed: let at least one model of the policy through the filters")]
     NothingAllowed,
     /// Another trade-off was asked of scores that hold one.
-    #[error("this policy's scores hold the worth of a dollar that it was learned with: leave the request's own weight out")]
+    #[error(
+        "this policy's scores hold the worth of a dollar that it was learned with: leave the request's own weight out"
+    )]
     FixedObjective,
     /// The draw is not a uniform one.
     #[error("draw {0} is not in [0, 1): pass a uniform random number or sticky_uniform")]

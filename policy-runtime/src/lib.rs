@@ -50,9 +50,7 @@ pub use features::{CategoryField, CountField, Feature, FeatureSpec, FlagField, N
 pub use heads::Heads;
 pub use knobs::{KNOB_SCHEMA, KnobRow, KnobTable, MAX_KNOB_ROWS, Support, knob_path, knob_tables};
 pub use mlp::{Layer, Mlp, MlpScratch};
-pub use policy::{
-    Action, Decision, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms,
-};
+pub use policy::{Action, Decision, Objective, Policy, PolicySpec, Predictions, Preference, Probation, Scratch, Terms};
 pub use posterior::Posterior;
 pub use signature::{
     OUTCOME_SIGNING_PREFIX, PublicKey, SIGNING_PREFIX, Signature, Standing, Trust, TrustedKeys,

@@ -5,9 +5,8 @@ mod common;
 
 use common::{network, policy, spec};
 use weir_policy_runtime::{
-    Context, Exploration, Heads, Layer, Mlp, Objective, OwnedContext, Policy, PolicyError, PolicySpec, Preference, Scratch,
-    Strategy, Terms, inverse_gap_weights,
-    sticky_uniform,
+    Context, Exploration, Heads, Layer, Mlp, Objective, OwnedContext, Policy, PolicyError, PolicySpec, Preference,
+    Scratch, Strategy, Terms, inverse_gap_weights, sticky_uniform,
 };
 
 fn context() -> Context<'static> {

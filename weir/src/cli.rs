@@ -774,6 +774,9 @@ pub struct EvaluateArgs {
     /// Learn session policies from simulated sessions of agents, by each algorithm, judge them from other sessions, and show what is true.
     #[arg(long, conflicts_with_all = ["bundle", "matrix", "rounds"])]
     pub session_simulator: bool,
+    /// With --session-simulator: a failed turn may also be cut off before a model answers, and the report says what that adds.
+    #[arg(long, requires = "session_simulator")]
+    pub cut_back: bool,
     /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
     #[arg(long, conflicts_with_all = ["rounds", "matrix", "session_simulator"])]
     pub estimate_propensities: bool,
@@ -989,7 +992,11 @@ fn share(text: &str) -> Result<f64, String> {
 /// A price: a number that is finite and not below zero.
 fn price(text: &str) -> Result<f64, String> {
     let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    if number.is_finite() && number >= 0.0 { Ok(number) } else { Err("it must be finite and not below zero".to_owned()) }
+    if number.is_finite() && number >= 0.0 {
+        Ok(number)
+    } else {
+        Err("it must be finite and not below zero".to_owned())
+    }
 }
 
 /// A factor: a number that is finite and above zero.

@@ -65,7 +65,9 @@ impl StoredReport {
         let (value, completion) = (&judgement.value.difference, &judgement.completion.difference);
         let (margin, completion_margin) = (config.evaluation.margin, config.completion_margin);
         match &judgement.verdict {
-            SessionVerdict::InsufficientSupport { reasons } => Verdict::InsufficientSupport { reasons: reasons.clone() },
+            SessionVerdict::InsufficientSupport { reasons } => {
+                Verdict::InsufficientSupport { reasons: reasons.clone() }
+            }
             _ if value.low > margin && completion.low > -completion_margin => Verdict::Better,
             _ if value.high < -margin || completion.high < -completion_margin => Verdict::Worse,
             _ => Verdict::NotShown,
@@ -164,7 +166,10 @@ impl StoredReport {
         }
         if !self.not_priced.is_empty() {
             let names: Vec<&str> = self.not_priced.iter().map(|part| part.in_words()).collect();
-            notes.push(format!("The operator's outcome also weighs {}: sessions are not priced by that.", names.join(", ")));
+            notes.push(format!(
+                "The operator's outcome also weighs {}: sessions are not priced by that.",
+                names.join(", ")
+            ));
         }
         notes
     }

@@ -11,8 +11,8 @@ use weir_learners::{Outcome, Part};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    Bundle, Exploration, KnobTable, Lineage, Manifest, POLICY_FILE, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE, WEIGHTS_FILE,
-    knob_path,
+    Bundle, Exploration, KnobTable, Lineage, Manifest, POLICY_FILE, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
+    WEIGHTS_FILE, knob_path,
 };
 
 use super::{configuration, existing_store, print_json};

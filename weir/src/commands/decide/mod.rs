@@ -280,7 +280,8 @@ impl Sidecar {
     /// Decides a turn by itself: of no session, or under a policy that draws at every turn. A model that the session was given by another
     /// policy is neither asked for nor forgotten.
     fn answer_turn(&self, ask: &Ask, loaded: &Loaded) -> Result<Answer> {
-        let session = ask.session_id.as_deref().map(|session| self.pseudonyms.session(ask.tenant(), session)).transpose()?;
+        let session =
+            ask.session_id.as_deref().map(|session| self.pseudonyms.session(ask.tenant(), session)).transpose()?;
         let answer = Answer::of(&self.draw(ask, loaded, false)?, false);
         self.desk().write(ask, session.as_ref(), &answer)?;
         Ok(answer)
