@@ -779,6 +779,9 @@ pub struct EvaluateArgs {
     /// Learn session policies from simulated sessions of agents, by each algorithm, judge them from other sessions, and show what is true.
     #[arg(long, conflicts_with_all = ["bundle", "matrix", "rounds"])]
     pub session_simulator: bool,
+    /// With --session-simulator: a failed turn may also be cut off before a model answers, and the report says what that adds.
+    #[arg(long, requires = "session_simulator")]
+    pub cut_back: bool,
     /// Where the router logged no propensities, take how often it chose each model: weaker evidence, and labelled as such.
     #[arg(long, conflicts_with_all = ["rounds", "matrix", "matrices", "session_simulator"])]
     pub estimate_propensities: bool,

@@ -7,7 +7,7 @@ use super::config::{Algorithm, SessionLearnerConfig, learn_sessions};
 use super::exact::SessionTruth;
 use super::judge::{SessionJudgeConfig, SessionJudgement, judge_sessions};
 use super::policy::SessionPolicy;
-use super::report::{SessionArm, SessionReport};
+use super::report::{SessionArm, SessionReport, WITHOUT_CUTS};
 use super::simulated_log::SimulatedLog;
 use super::simulator::{Simulator, SimulatorConfig};
 use crate::error::{LearnError, Result};
@@ -88,9 +88,13 @@ pub fn session_experiment(config: &SessionExperimentConfig) -> Result<SessionRep
         let is_baseline = algorithm == Algorithm::TurnBandit;
         arms.push(SessionArm { policy: algorithm.words().to_owned(), is_baseline, judgement, truth });
     }
+    if simulator.config().cut_back.is_some() {
+        let plain = simulator.optimal_without_cuts()?;
+        arms.push(known(WITHOUT_CUTS, false, &simulator, &plain, &held_out, config)?);
+    }
     arms.push(known("optimal", false, &simulator, &simulator.optimal(), &held_out, config)?);
     Ok(SessionReport {
-        models: simulator.actions(),
+        models: simulator.config().models.len(),
         train_sessions: config.train_sessions,
         held_out_sessions: config.held_out_sessions,
         seed: config.seed,

@@ -8,6 +8,9 @@ use super::exact::SessionTruth;
 use super::judge::SessionJudgement;
 use crate::report::interval;
 
+/// The best policy that never cuts a session back, where cutting back is a choice.
+pub(super) const WITHOUT_CUTS: &str = "optimal without cutting back";
+
 /// One policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionArm {
@@ -60,6 +63,12 @@ impl SessionReport {
         (arm.truth.value - base) / (optimal - base)
     }
 
+    /// What cutting back adds to the best policy, in units of utility a session; none where it is no choice.
+    #[must_use]
+    pub fn cuts_add(&self) -> Option<f64> {
+        Some(self.arms.last()?.truth.value - self.arm(WITHOUT_CUTS)?.truth.value)
+    }
+
     /// The report for people.
     #[must_use]
     pub fn to_markdown(&self) -> String {
@@ -108,6 +117,11 @@ impl SessionReport {
                 format!("{:.1} %", 100.0 * self.share_of_margin(arm)),
             ];
             line(format!("| {} |", cells.join(" | ")));
+        }
+        if let Some(added) = self.cuts_add() {
+            line(format!(
+                "\nTo cut a session back after a failed turn, and to let a model answer from before it, adds {added:.4} to the optimum."
+            ));
         }
         out
     }

@@ -56,8 +56,7 @@ impl Simulator {
             trajectories.push(trajectory);
             states.push(visited);
         }
-        let names = self.config().models.iter().map(|model| model.name.clone()).collect();
-        Ok(SimulatedLog { log: SessionLog::new(names, trajectories)?, states })
+        Ok(SimulatedLog { log: SessionLog::new(self.action_names(), trajectories)?, states })
     }
 }
 

@@ -10,6 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cut_back::CutBack;
 use crate::error::{LearnError, Result};
 
 /// One model of the simulator.
@@ -60,6 +61,8 @@ pub struct SimulatorConfig {
     pub completion_worth: f64,
     /// Share of sessions whose caller may not use the last model.
     pub restricted: f64,
+    /// May the session be cut back to before a failed turn, and what does that cost? Not at all where it is left out.
+    pub cut_back: Option<CutBack>,
     /// Does a learner see how many steps are left? A router does not; then the best policy is out of a learner's reach.
     pub steps_are_seen: bool,
 }
@@ -92,6 +95,7 @@ impl Default for SimulatorConfig {
             step_worth: 0.05,
             completion_worth: 1.0,
             restricted: 0.2,
+            cut_back: None,
             steps_are_seen: true,
         }
     }
@@ -175,7 +179,8 @@ impl Simulator {
         if !of_models.chain(&own).all(|chance| (0.0..=1.0).contains(chance)) {
             return wrong("chances and shares lie in [0, 1], and growth with a failure too");
         }
-        let worths = [config.step_worth, config.completion_worth, config.warm_price];
+        let cut_price = config.cut_back.map_or(0.0, |cut| cut.price);
+        let worths = [config.step_worth, config.completion_worth, config.warm_price, cut_price];
         let prices = config.models.iter().flat_map(|model| [model.price, model.wait]);
         if !worths.into_iter().chain(prices).all(f64::is_finite) {
             return wrong("worths and prices are finite numbers");
@@ -189,9 +194,13 @@ impl Simulator {
         &self.config
     }
 
-    /// Models to choose from.
+    /// What there is to choose from: each model, and, where sessions may be cut back, each model after a cut.
     #[must_use]
     pub fn actions(&self) -> usize {
+        self.models() * if self.config.cut_back.is_some() { 2 } else { 1 }
+    }
+
+    pub(super) fn models(&self) -> usize {
         self.config.models.len()
     }
 
@@ -199,7 +208,7 @@ impl Simulator {
     #[must_use]
     pub fn states(&self) -> usize {
         let config = &self.config;
-        config.turns_max * config.domains * config.steps.1 * config.contexts * (self.actions() + 1) * 4
+        config.turns_max * config.domains * config.steps.1 * config.contexts * (self.models() + 1) * 4
     }
 
     /// The state's index; states of later turns have larger ones.
@@ -210,7 +219,7 @@ impl Simulator {
             (state.domain, self.config.domains),
             (state.steps_left - 1, self.config.steps.1),
             (state.context, self.config.contexts),
-            (warm, self.actions() + 1),
+            (warm, self.models() + 1),
             (usize::from(state.failed), 2),
             (usize::from(state.restricted), 2),
         ];
@@ -226,7 +235,7 @@ impl Simulator {
             left /= base;
             digit
         };
-        let (restricted, failed, warm) = (digit(2) == 1, digit(2) == 1, digit(self.actions() + 1));
+        let (restricted, failed, warm) = (digit(2) == 1, digit(2) == 1, digit(self.models() + 1));
         let (context, steps, domain) =
             (digit(self.config.contexts), digit(self.config.steps.1), digit(self.config.domains));
         SimulatedState {
@@ -267,26 +276,32 @@ impl Simulator {
         starts
     }
 
-    /// Which models may be chosen.
+    /// Which actions may be chosen: the last model where it is not forbidden, and a cut where a turn failed that can be cut off.
     #[must_use]
     pub fn allowed(&self, state: &SimulatedState) -> Vec<bool> {
-        let last = self.actions() - 1;
-        (0..self.actions()).map(|model| !(state.restricted && model == last)).collect()
+        let may = |(model, cuts): (usize, bool)| {
+            let forbidden = state.restricted && model + 1 == self.models();
+            !forbidden && (!cuts || state.failed)
+        };
+        (0..self.actions()).map(|action| may(self.parts(action))).collect()
     }
 
     /// Every way in which a turn can end; the chances sum to 1.
     #[must_use]
     pub fn ends(&self, state: &SimulatedState, action: usize) -> Vec<TurnEnd> {
+        let (action, cuts) = self.parts(action);
+        let (state, cut_price) = if cuts { self.cut(state) } else { (*state, 0.0) };
         let (config, model) = (&self.config, &self.config.models[action]);
         let is_switch = state.warm.is_some_and(|warm| warm != action);
-        let is_warm = state.warm == Some(action);
+        // What is left after a cut is read anew.
+        let is_warm = state.warm == Some(action) && !cuts;
         let kept = 1.0 - model.lost_per_context * state.context as f64;
         let troubled = if state.failed { config.after_failure } else { 1.0 };
         let foreign = if is_switch { config.after_switch } else { 1.0 };
         let succeeds = model.succeeds[state.domain] * kept.max(0.0) * troubled * foreign;
         let cold = model.price * (1 + state.context) as f64;
         let price = if is_warm { config.warm_price * cold } else { cold };
-        let spent = -(price + model.wait);
+        let spent = -(price + model.wait + cut_price);
         let mut ends = Vec::with_capacity(9);
         let took_step = spent + config.step_worth;
         if state.steps_left == 1 {
@@ -295,7 +310,7 @@ impl Simulator {
         } else {
             let steps_left = state.steps_left - 1;
             self.go_on(
-                &SimulatedState { steps_left, failed: false, ..*state },
+                &SimulatedState { steps_left, failed: false, ..state },
                 action,
                 (succeeds, took_step),
                 &mut ends,
@@ -303,7 +318,7 @@ impl Simulator {
         }
         for (failed, share) in [(true, model.fails), (false, 1.0 - model.fails)] {
             let chance = (1.0 - succeeds) * share;
-            self.go_on(&SimulatedState { failed, ..*state }, action, (chance, spent), &mut ends);
+            self.go_on(&SimulatedState { failed, ..state }, action, (chance, spent), &mut ends);
         }
         ends.retain(|end| end.chance > 0.0);
         ends
@@ -338,7 +353,7 @@ impl Simulator {
             indicate(config.steps.1, state.steps_left - 1);
         }
         indicate(config.contexts, state.context);
-        indicate(self.actions() + 1, state.warm.map_or(0, |model| model + 1));
+        indicate(self.models() + 1, state.warm.map_or(0, |model| model + 1));
         let flags = [f32::from(u8::from(state.failed)), f32::from(u8::from(state.restricted))];
         features.extend(flags);
         features.push(state.turn as f32 / config.turns_max as f32);

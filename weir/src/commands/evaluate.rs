@@ -9,7 +9,7 @@ use weir_learners::matrix::{
     matrices_to_markdown, matrix_experiment, matrix_folders, nested_experiment, pairs_experiment,
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
-use weir_learners::sessions::{SessionExperimentConfig, session_experiment};
+use weir_learners::sessions::{CutBack, SessionExperimentConfig, SimulatorConfig, session_experiment};
 use weir_learners::{JudgeOptions, Outcome, PartJudged, Report, Wanted, part_interval};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy, REPORT_JSON_FILE};
@@ -29,7 +29,7 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
         return rounds(common, file, &args).await;
     }
     if args.session_simulator {
-        return session_simulator(common, args.seed);
+        return session_simulator(common, args.seed, args.cut_back);
     }
     if let Some(folder) = &args.matrices {
         return matrices(common, folder, args.seed).await;
@@ -47,8 +47,10 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
 }
 
 /// Session policies where the truth is known.
-fn session_simulator(common: &Common, seed: u64) -> Result<()> {
-    let config = SessionExperimentConfig { seed, ..SessionExperimentConfig::default() };
+fn session_simulator(common: &Common, seed: u64, cut_back: bool) -> Result<()> {
+    let simulator =
+        SimulatorConfig { cut_back: cut_back.then(CutBack::default), ..SessionExperimentConfig::default().simulator };
+    let config = SessionExperimentConfig { seed, simulator, ..SessionExperimentConfig::default() };
     let progress = Progress::wait("learning from simulated sessions", common.json);
     let report = session_experiment(&config)?;
     drop(progress);
