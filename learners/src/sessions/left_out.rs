@@ -14,8 +14,8 @@ pub struct LeftOut {
     pub not_as_chosen: usize,
     /// A turn lacks something that the reward weighs: nothing is imputed.
     pub reward_unknown: usize,
-    /// Neither a turn's prompt nor any before it was counted, in a log that counts prompts: such a call mostly failed, so a state that shows
-    /// it would tell the outcome of its own choice.
+    /// Neither a turn's prompt nor any before it was counted, in a log that counts prompts: such a call mostly failed, so a state that
+    /// shows it would tell the outcome of its own choice.
     pub prompt_unknown: usize,
     /// Sessions of the last three kinds by the model that was chosen at the first turn that is such a one, where it is known. A model that
     /// loses far more than its share has outcomes that the log hides.
