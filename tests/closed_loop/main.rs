@@ -127,7 +127,8 @@ fn a_tight_budget_binds(stack: &Stack, policy_id: &str) {
     let log = sidecar.log();
     assert_eq!(log.len(), seen.len(), "each decision is logged");
     // If midnight comes within the round, there is a budget for either day: the first one that is spent is looked at.
-    let (mut spent, mut passed_by) = (BTreeMap::new(), None);
+    let mut spent = BTreeMap::new();
+    let mut passed_by: Option<(i64, &Value, usize)> = None;
     for (at, line) in log.iter().enumerate() {
         let loss = line["expected_loss"].as_f64().unwrap_or_default();
         let of_day: &mut f64 = spent.entry(day_of(line)).or_default();
