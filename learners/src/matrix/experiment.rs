@@ -205,8 +205,7 @@ impl Exam<'_> {
         let nearest = nearest_means(matrix, train, &all, (&neighbours, config.neighbours), &seen);
         let clusters = clusters_of(train, self.embeddings, config.clusters, config.seed);
         let clustered = cluster_means(matrix, train, &clusters, &seen);
-        let factored =
-            Factored::new(matrix, train, self.embeddings).guesses(config.factors, config.ridge);
+        let factored = Factored::new(matrix, train, self.embeddings).guesses(config.factors, config.ridge);
         let oracle = truth(matrix);
 
         let mut arms: Vec<Arm> =

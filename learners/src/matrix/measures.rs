@@ -151,9 +151,10 @@ pub(super) fn estimates(
 fn figures(tried: &[Tried], frame: &Frame<'_>, times: &[f64]) -> Vec<BTreeMap<Measure, f64>> {
     let total: f64 = times.iter().sum();
     let mean = |setting: &Setting| {
-        let sums = setting.iter().zip(times).fold((0.0, 0.0), |(cost, quality), (one, times)| {
-            (cost + times * one.0, quality + times * one.1)
-        });
+        let sums = setting
+            .iter()
+            .zip(times)
+            .fold((0.0, 0.0), |(cost, quality), (one, times)| (cost + times * one.0, quality + times * one.1));
         (sums.0 / total, sums.1 / total)
     };
     // Without costs only the dearest setting is looked at.
@@ -249,7 +250,10 @@ mod tests {
             assert!((found - usd).abs() < 1e-12, "{found} for {quality}");
         }
         assert!((cost_at_quality(&path, 0.9, 5.0) - 5.0).abs() < 1e-12, "never reached");
-        assert!((cost_at_quality(&path, 0.8, 2.5) - 2.5).abs() < 1e-12, "reached for more than the best single model costs");
+        assert!(
+            (cost_at_quality(&path, 0.8, 2.5) - 2.5).abs() < 1e-12,
+            "reached for more than the best single model costs"
+        );
     }
 
     /// Two models and two queries. A is right on the first and costs 1, B on both and costs 3; the best single model is B. The oracle sends

@@ -101,7 +101,10 @@ pub fn matrices_to_markdown(reports: &[NestedReport]) -> String {
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes any text");
     line("# Score matrices, by nested cross-validation\n".to_owned());
     line("The learned policy, which saw one score a decision:\n".to_owned());
-    line(format!("| data set | {} |", reports.iter().map(|report| report.matrix.as_str()).collect::<Vec<_>>().join(" | ")));
+    line(format!(
+        "| data set | {} |",
+        reports.iter().map(|report| report.matrix.as_str()).collect::<Vec<_>>().join(" | ")
+    ));
     line(format!("|---|{}", "---|".repeat(reports.len())));
     for measure in Measure::ALL.into_iter().filter(|measure| *measure != Measure::LearnedOver) {
         let of = |report: &NestedReport| match report.unsupported.get(&measure) {
@@ -111,7 +114,10 @@ pub fn matrices_to_markdown(reports: &[NestedReport]) -> String {
         line(format!("| {} | {} |", measure.name(), reports.iter().map(of).collect::<Vec<_>>().join(" | ")));
     }
     line("\nThe learned policy minus each router, in AIQ, or in APGR where there are no costs:\n".to_owned());
-    line(format!("| router | {} |", reports.iter().map(|report| report.matrix.as_str()).collect::<Vec<_>>().join(" | ")));
+    line(format!(
+        "| router | {} |",
+        reports.iter().map(|report| report.matrix.as_str()).collect::<Vec<_>>().join(" | ")
+    ));
     line(format!("|---|{}", "---|".repeat(reports.len())));
     let routers = reports.first().map_or(&[][..], |report| &report.scores);
     for router in routers.iter().filter(|router| router.policy != "learned policy") {

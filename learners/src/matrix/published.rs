@@ -97,7 +97,10 @@ pub async fn load_matrix_sets(folder: &Path) -> Result<Vec<MatrixSet>> {
             vec![recorded(load_routerarena(folder).await?, "the cheaper model is the better one on average")]
         }
         "routing_llmdrift" => {
-            vec![recorded(load_llmdrift(folder).await?, "four question templates; primes and composites are one domain")]
+            vec![recorded(
+                load_llmdrift(folder).await?,
+                "four question templates; primes and composites are one domain",
+            )]
         }
         "routing_routellm" => {
             let set = |matrix| MatrixSet { matrix, costs: Costs::None, note: "two models; a call's cost is not known" };

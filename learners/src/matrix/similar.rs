@@ -22,9 +22,8 @@ impl Neighbours {
             for similarities in products(block, &all).chunks_exact(all.len()) {
                 let own = lists.len() as u32;
                 let mut others: Vec<u32> = (0..all.len() as u32).filter(|other| *other != own).collect();
-                let nearer = |a: &u32, b: &u32| {
-                    similarities[*b as usize].total_cmp(&similarities[*a as usize]).then(a.cmp(b))
-                };
+                let nearer =
+                    |a: &u32, b: &u32| similarities[*b as usize].total_cmp(&similarities[*a as usize]).then(a.cmp(b));
                 if others.len() > LISTED {
                     others.select_nth_unstable_by(LISTED, nearer);
                     others.truncate(LISTED);
@@ -37,7 +36,12 @@ impl Neighbours {
     }
 
     /// The `count` nearest that may be asked, nearest first; the query itself is none of them.
-    pub(super) fn of<'a>(&'a self, query: usize, may_ask: &'a [bool], count: usize) -> impl Iterator<Item = usize> + 'a {
+    pub(super) fn of<'a>(
+        &'a self,
+        query: usize,
+        may_ask: &'a [bool],
+        count: usize,
+    ) -> impl Iterator<Item = usize> + 'a {
         self.0[query].iter().map(|other| *other as usize).filter(|other| may_ask[*other]).take(count)
     }
 }
@@ -108,7 +112,10 @@ fn nearest_centres(points: &[&[f32]], centres: &[Vec<f32>]) -> Vec<usize> {
 fn products(rows: &[&[f32]], columns: &[&[f32]]) -> Vec<f32> {
     let tensor = |vectors: &[&[f32]]| {
         let shape = [vectors.len(), vectors.first().map_or(0, |vector| vector.len())];
-        Tensor::<Compute, 2>::from_data(TensorData::new(vectors.concat(), shape), &burn::tensor::Device::<Compute>::default())
+        Tensor::<Compute, 2>::from_data(
+            TensorData::new(vectors.concat(), shape),
+            &burn::tensor::Device::<Compute>::default(),
+        )
     };
     let found = tensor(rows).matmul(tensor(columns).transpose());
     found.into_data().to_vec().unwrap_or_else(|_| vec![0.0; rows.len() * columns.len()])
