@@ -23,6 +23,7 @@ mod policies;
 mod published;
 mod report;
 mod similar;
+mod study;
 
 pub use area::AreaScore;
 pub use cascade::{CascadeConfig, cascade_experiment};

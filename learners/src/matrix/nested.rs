@@ -1,28 +1,18 @@
 //! Nested cross-validation on a score matrix: every query is judged once, by routers that were trained and set up on the other folds.
-//!
-//! What a router's settings are (a number of neighbours, a ridge, a network's shape) is chosen on inner folds of the training part: those
-//! that see all scores by the area of quality over cost on the inner fold, those that see logs by their squared error on the decisions
-//! logged there. An inner fit leaves out two folds, and serves either as the other's judge.
 
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::area::{aiq, rates};
-use super::classic::Factored;
+use super::area::rates;
 use super::data::Matrix;
-use super::experiment::{MatrixConfig, POLICY_GRADIENT, context, correct, learn, logged_domain_means, uniform_logs};
 use super::measures::{Frame, Setting, Strong, Tried, estimates};
 use super::nested_report::{NestedReport, NestedScore};
 use super::pairs::order;
-use super::policies::{Guesses, Seen, cluster_means, domain_means, model_means, nearest_means, truth};
+use super::policies::Guesses;
 use super::published::{Costs, MatrixSet};
-use super::similar::{Neighbours, clusters_of};
-use crate::error::{LearnError, Result};
+use super::study::{Study, earned, least, most_of};
+use crate::error::Result;
 use crate::policy_gradient::PolicyGradientConfig;
 use crate::reward_model::RewardModelConfig;
-use crate::training_set::Sample;
 
 /// How to run it. Where a setting has several values, inner folds choose among them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,249 +168,6 @@ pub fn nested_experiment(set: &MatrixSet, config: &NestedConfig) -> Result<Neste
     })
 }
 
-/// Fewest queries of a fold.
-const FOLD_QUERIES_MIN: usize = 20;
-/// Candidates of a fit: routers that see all scores, and those that see logs, by nearest neighbours and clusters.
-const FAMILIES: [&str; 5] = [
-    "nearest neighbours, all scores",
-    "clusters, all scores",
-    "matrix factorisation, all scores",
-    "nearest neighbours, same logs",
-    "clusters, same logs",
-];
-
-/// What inner folds chose for one outer fold.
-struct Settings {
-    reward_model: usize,
-    /// Place of the best candidate of each family.
-    families: [usize; FAMILIES.len()],
-}
-
-impl Settings {
-    fn in_words(&self, config: &NestedConfig) -> String {
-        let network = &config.reward_models[self.reward_model];
-        let [near, clusters, factors, near_logs, clusters_logs] = self.families;
-        let (rank, ridge) = grid(config)[factors];
-        format!(
-            "hidden {:?}, weight decay {}, at most {} passes; {} neighbours, {} clusters, {rank} factors at ridge {ridge}; of the same logs {} neighbours, {} \
-             clusters",
-            network.hidden,
-            network.weight_decay,
-            network.epochs,
-            config.neighbours[near],
-            config.clusters[clusters],
-            config.neighbours[near_logs],
-            config.clusters[clusters_logs]
-        )
-    }
-}
-
-fn grid(config: &NestedConfig) -> Vec<(usize, f64)> {
-    let of = |&rank: &usize| config.ridges.iter().map(move |ridge| (rank, *ridge));
-    config.factors.iter().flat_map(of).collect()
-}
-
-/// A matrix in folds, with its logs.
-struct Study<'a> {
-    matrix: &'a Matrix,
-    config: &'a NestedConfig,
-    embeddings: Vec<Vec<f32>>,
-    neighbours: Neighbours,
-    fold_of: Vec<usize>,
-    passes: usize,
-    /// Decisions on all queries, shape `[passes, queries]`; whoever trains is given those of its training queries.
-    logs: Vec<Sample>,
-}
-
-impl<'a> Study<'a> {
-    fn new(matrix: &'a Matrix, config: &'a NestedConfig) -> Result<Self> {
-        let queries = matrix.queries.len();
-        let lists = [config.neighbours.len(), config.clusters.len(), config.reward_models.len(), grid(config).len()];
-        if config.folds < 3 || config.embedding_dim == 0 || lists.contains(&0) || config.passes == Some(0) {
-            return Err(LearnError::Config(
-                "folds must be at least 3, embedding_dim and passes above 0, and every list of settings must have one"
-                    .to_owned(),
-            ));
-        }
-        if queries < FOLD_QUERIES_MIN * config.folds {
-            return Err(LearnError::NotEnoughData(format!(
-                "{queries} queries are too few for {} folds: at least {FOLD_QUERIES_MIN} each are needed",
-                config.folds
-            )));
-        }
-        let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
-        let mut order: Vec<usize> = (0..queries).collect();
-        order.shuffle(&mut rng);
-        let mut fold_of = vec![0; queries];
-        order.into_iter().enumerate().for_each(|(at, query)| fold_of[query] = at % config.folds);
-        let embeddings = matrix.embeddings(config.embedding_dim);
-        let passes = config.passes.unwrap_or((matrix.models.len() / 2).max(2));
-        let all: Vec<usize> = (0..queries).collect();
-        let logs = uniform_logs(matrix, &all, &embeddings, passes, &mut rng);
-        Ok(Self { matrix, config, neighbours: Neighbours::new(&embeddings), embeddings, fold_of, passes, logs })
-    }
-
-    fn part(&self, takes: impl Fn(usize) -> bool) -> Vec<usize> {
-        (0..self.fold_of.len()).filter(|query| takes(self.fold_of[*query])).collect()
-    }
-
-    fn logs_on(&self, queries: &[usize]) -> Vec<Sample> {
-        let of_pass = |pass: usize| queries.iter().map(move |query| pass * self.fold_of.len() + query);
-        (0..self.passes).flat_map(of_pass).map(|at| self.logs[at].clone()).collect()
-    }
-
-    /// Settings for each outer fold.
-    fn choose_settings(&self) -> Result<Vec<Settings>> {
-        let folds = self.config.folds;
-        let reward_models = self.config.reward_models.len();
-        let mut families: Vec<[Vec<f64>; FAMILIES.len()]> = vec![Default::default(); folds];
-        let mut networks = vec![vec![0.0; reward_models]; folds];
-        for (first, second) in (0..folds).flat_map(|first| (first + 1..folds).map(move |second| (first, second))) {
-            let train = self.part(|fold| fold != first && fold != second);
-            let ask = self.part(|fold| fold == first || fold == second);
-            let logs = self.logs_on(&train);
-            let found = self.candidates(&train, &ask, &logs);
-            // Networks take longest: each outer fold has two inner ones for them.
-            let is_neighbour = second == first + 1 || (first == 0 && second == folds - 1);
-            let learned = (0..if is_neighbour && reward_models > 1 { reward_models } else { 0 })
-                .map(|at| learn(self.matrix, &logs, &self.embeddings, &self.learner(at, 1)))
-                .collect::<Result<Vec<_>>>()?;
-            for (outer, inner) in [(first, second), (second, first)] {
-                let judge = self.part(|fold| fold == inner);
-                for (family, guesses) in found.iter().enumerate() {
-                    let sees_all = FAMILIES[family].ends_with("all scores");
-                    let scores = guesses.iter().map(|guesses| {
-                        if sees_all { self.area(guesses, &train, &judge) } else { -self.loss(guesses, &judge) }
-                    });
-                    let sums = &mut families[outer][family];
-                    sums.resize(guesses.len(), 0.0);
-                    sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
-                }
-                for (sum, guesses) in networks[outer].iter_mut().zip(&learned) {
-                    *sum -= self.loss(guesses, &judge);
-                }
-            }
-        }
-        let of = |(families, networks): ([Vec<f64>; FAMILIES.len()], Vec<f64>)| Settings {
-            reward_model: most_of(&networks),
-            families: families.map(|scores| most_of(&scores)),
-        };
-        Ok(families.into_iter().zip(networks).map(of).collect())
-    }
-
-    /// Every candidate of every family.
-    fn candidates(&self, train: &[usize], ask: &[usize], logs: &[Sample]) -> [Vec<Guesses>; FAMILIES.len()] {
-        let Self { matrix, config, embeddings, .. } = self;
-        let (all, logged) = (Seen::all(matrix), Seen::logged(matrix, logs));
-        let clusters = config.clusters.iter().map(|&clusters| clusters_of(train, embeddings, clusters, config.seed));
-        let clusters: Vec<Vec<usize>> = clusters.collect();
-        let nearest = |seen: &Seen| {
-            let of = |&count: &usize| nearest_means(matrix, train, ask, (&self.neighbours, count), seen);
-            config.neighbours.iter().map(of).collect()
-        };
-        let clustered =
-            |seen: &Seen| clusters.iter().map(|clusters| cluster_means(matrix, train, clusters, seen)).collect();
-        let factored = Factored::new(matrix, train, embeddings);
-        let factored = grid(config).into_iter().map(|(rank, ridge)| factored.guesses(rank, ridge)).collect();
-        [nearest(&all), clustered(&all), factored, nearest(&logged), clustered(&logged)]
-    }
-
-    fn learner(&self, reward_model: usize, ensemble: usize) -> MatrixConfig {
-        MatrixConfig {
-            seed: self.config.seed,
-            embedding_dim: self.config.embedding_dim,
-            reward_model: self.config.reward_models[reward_model].clone(),
-            ensemble,
-            ..MatrixConfig::default()
-        }
-    }
-
-    /// Area of quality over cost on `judge`.
-    fn area(&self, guesses: &Guesses, train: &[usize], judge: &[usize]) -> f64 {
-        let costs = self.matrix.mean_costs(train);
-        let most = costs.iter().copied().fold(0.0, f64::max);
-        let mean = |choices: Vec<usize>| {
-            let sums = judge.iter().zip(choices).map(|(&query, model)| earned(self.matrix, query, model));
-            let (cost, quality) = sums.fold((0.0, 0.0), |sums, one| (sums.0 + one.0, sums.1 + one.1));
-            (cost / judge.len() as f64, quality / judge.len() as f64)
-        };
-        let cheapest = mean(vec![least(&costs); judge.len()]);
-        let points: Vec<(f64, f64)> =
-            rates(most).map(|usd| mean(guesses.choices(self.matrix, judge, usd))).chain([cheapest]).collect();
-        aiq(&points, costs[least(&costs)], most)
-    }
-
-    /// Mean squared error of the guessed difference between two models that were both logged on one query of `judge`. Differences are what a
-    /// router chooses by; how hard a query is for all models, which is most of a squared error of quality itself, decides nothing.
-    fn loss(&self, guesses: &Guesses, judge: &[usize]) -> f64 {
-        let queries = self.fold_of.len();
-        let (mut sum, mut pairs) = (0.0, 0);
-        for &query in judge {
-            let error = |pass: usize| {
-                let sample = &self.logs[pass * queries + query];
-                let guess = guesses.quality[self.matrix.cell(query, sample.action)];
-                (sample.action, guess - sample.quality.unwrap_or_default())
-            };
-            for (one, other) in (0..self.passes).flat_map(|one| (0..one).map(move |other| (one, other))) {
-                let (one, other) = (error(one), error(other));
-                if one.0 != other.0 {
-                    sum += (one.1 - other.1).powi(2);
-                    pairs += 1;
-                }
-            }
-        }
-        sum / f64::from(pairs.max(1))
-    }
-
-    /// All routers for the queries of an outer fold, none of which has seen a score of them, but the oracle.
-    fn arms(&self, fold: usize, settings: &Settings) -> Result<Vec<(&'static str, Guesses)>> {
-        let (held_out, train) = (self.part(|at| at == fold), self.part(|at| at != fold));
-        let (matrix, embeddings) = (self.matrix, &self.embeddings);
-        let logs = self.logs_on(&train);
-        let learner = self.learner(settings.reward_model, self.config.ensemble);
-        let learned = learn(matrix, &logs, embeddings, &learner)?;
-        let corrected = self.config.policy_gradient.as_ref();
-        let corrected = corrected.map(|gradient| correct(&learned, matrix, &logs, embeddings, (&learner, gradient)));
-        let corrected = corrected.transpose()?;
-        let of_all = learn(matrix, &all_scores(matrix, &train, embeddings), embeddings, &learner)?;
-        let mut arms = vec![("learned policy", learned)];
-        arms.extend(corrected.map(|corrected| (POLICY_GRADIENT, corrected)));
-        arms.push(("learned policy, all scores", of_all));
-        arms.push(("one model for all, same logs", model_means(matrix, &train, &Seen::logged(matrix, &logs))));
-        arms.push(("best model per domain, same logs", logged_domain_means(matrix, &logs)));
-        arms.push(("best model per domain, all scores", domain_means(matrix, &train)));
-        let candidates = self.candidates(&train, &held_out, &logs).into_iter().zip(FAMILIES).zip(settings.families);
-        for ((mut guesses, family), chosen) in candidates {
-            arms.push((family, guesses.swap_remove(chosen)));
-        }
-        arms.push(("oracle", truth(matrix)));
-        Ok(arms)
-    }
-}
-
-/// Every model on every query, as if each had been logged.
-fn all_scores(matrix: &Matrix, queries: &[usize], embeddings: &[Vec<f32>]) -> Vec<Sample> {
-    let models = matrix.models.len();
-    let of = |&query: &usize| {
-        let sample = Sample {
-            context: context(matrix, query, embeddings),
-            executed_as_intended: true,
-            cluster: matrix.queries[query].id.clone(),
-            ..Sample::default()
-        };
-        (0..models).map(move |action| {
-            let cell = matrix.cell(query, action);
-            Sample {
-                action,
-                quality: Some(matrix.quality[cell]),
-                cost_usd: Some(matrix.cost_usd[cell]),
-                ..sample.clone()
-            }
-        })
-    };
-    queries.iter().flat_map(of).collect()
-}
-
 /// What the strong model is guessed to add to each query: where a policy corrects its guesses by the price of a call, the share of prices
 /// up to one that it would pay for it, and then the guess.
 fn gains(matrix: &Matrix, guesses: &Guesses, queries: &[usize]) -> Vec<f64> {
@@ -437,11 +184,6 @@ fn gains(matrix: &Matrix, guesses: &Guesses, queries: &[usize]) -> Vec<f64> {
     found
 }
 
-fn earned(matrix: &Matrix, query: usize, model: usize) -> (f64, f64) {
-    let cell = matrix.cell(query, model);
-    (matrix.cost_usd[cell], matrix.quality[cell])
-}
-
 fn mean_earned(matrix: &Matrix, query: usize) -> (f64, f64) {
     let models = matrix.models.len();
     let sums = (0..models).map(|model| earned(matrix, query, model));
@@ -449,24 +191,16 @@ fn mean_earned(matrix: &Matrix, query: usize) -> (f64, f64) {
     (cost / models as f64, quality / models as f64)
 }
 
-fn least(values: &[f64]) -> usize {
-    (0..values.len()).min_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0)
-}
-
-/// Place of the largest, the first of equals.
-fn most_of(values: &[f64]) -> usize {
-    (0..values.len()).rev().max_by(|a, b| values[*a].total_cmp(&values[*b])).unwrap_or(0)
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use weir_policy_runtime::Action;
 
     use super::super::data::MatrixQuery;
+    use super::super::measures::Measure;
     use super::*;
 
     /// Three models on texts of three kinds, each with a model of its own.
-    fn three_kinds() -> Matrix {
+    pub(in crate::matrix) fn three_kinds() -> Matrix {
         let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
         let kinds = ["prove the theorem about primes", "translate this letter to French", "write a loop in Rust"];
         let query = |n: usize| MatrixQuery {
@@ -485,7 +219,7 @@ mod tests {
         }
     }
 
-    fn quick() -> NestedConfig {
+    pub(in crate::matrix) fn quick() -> NestedConfig {
         let network = |hidden: &[usize]| RewardModelConfig {
             hidden: hidden.to_vec(),
             epochs: 8,
@@ -507,31 +241,6 @@ mod tests {
         }
     }
 
-    /// Another world on one fold: its scores and costs are turned round. Nothing that is chosen for its queries may notice.
-    #[test]
-    fn nothing_of_a_fold_is_known_to_its_own_routers() {
-        let (matrix, config) = (three_kinds(), quick());
-        let study = Study::new(&matrix, &config).unwrap();
-        let mut other = matrix.clone();
-        for query in study.part(|fold| fold == 1) {
-            let cells = matrix.cell(query, 0)..matrix.cell(query + 1, 0);
-            cells.clone().for_each(|cell| other.quality[cell] = 1.0 - matrix.quality[cell]);
-            other.cost_usd[cells].reverse();
-        }
-        let elsewhere = Study::new(&other, &config).unwrap();
-        let arms = |study: &Study<'_>| study.arms(1, &study.choose_settings().unwrap()[1]).unwrap();
-        let (here, there) = (arms(&study), arms(&elsewhere));
-        let held_out = study.part(|fold| fold == 1);
-        let choices = |matrix, guesses: &Guesses| -> Vec<Vec<usize>> {
-            rates(3.0).map(|usd| guesses.choices(matrix, &held_out, usd)).collect()
-        };
-        for ((name, own), (_, others)) in here.iter().zip(&there) {
-            let is_same = choices(&matrix, own) == choices(&other, others);
-            assert_eq!(is_same, *name != "oracle", "{name}");
-        }
-        assert_eq!(here.len(), 12);
-    }
-
     #[test]
     fn every_query_is_judged_once_and_the_oracle_is_the_best_of_all() {
         let set = MatrixSet { matrix: three_kinds(), costs: Costs::Recorded, note: "made up" };
@@ -540,12 +249,13 @@ mod tests {
             let score = report.scores.iter().find(|score| score.policy == policy).unwrap();
             score.figures[&measure].value
         };
-        use super::super::measures::Measure;
-        // Each model answers its third: (1 + 0.2 + 0.2) / 3 for any one of them and a blind draw; the oracle has all.
-        for (policy, by_hand) in [("best single model", 1.4 / 3.0), ("uniform", 1.4 / 3.0), ("oracle", 1.0)] {
+        // Each model answers its third: (1 + 0.2 + 0.2) / 3 for a blind draw; the oracle has all.
+        for (policy, by_hand) in [("uniform", 1.4 / 3.0), ("oracle", 1.0)] {
             let found = figure(policy, Measure::Quality);
             assert!((found - by_hand).abs() < 1e-9, "{policy}: {found}");
         }
+        // The kind that is most frequent in the training part is the least frequent in the rest.
+        assert!(figure("best single model", Measure::Quality) <= 1.4 / 3.0 + 1e-9);
         assert!((figure("oracle", Measure::OracleCapture) - 1.0).abs() < 1e-12);
         // Kinds differ in their words, not in their domain: neighbours find them, a table by domain does not.
         assert!(figure("nearest neighbours, all scores", Measure::Quality) > 0.9);
