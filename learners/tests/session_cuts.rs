@@ -66,7 +66,7 @@ fn only_failed_turns_are_cut_off() {
 }
 
 #[test]
-fn a_learner_finds_what_cuts_add() {
+fn what_cuts_add_stands_beside_what_a_learner_gains_with_them() {
     let config = SessionExperimentConfig {
         simulator: SimulatorConfig { cut_back: Some(CutBack::default()), ..SimulatorConfig::default() },
         algorithms: vec![Algorithm::ImplicitQ],

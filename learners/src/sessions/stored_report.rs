@@ -91,12 +91,12 @@ impl StoredReport {
         line(format!("# Session policy by {}: {}\n", self.algorithm.words(), self.verdict));
         line(format!("{}\n", self.prices()));
         line(format!(
-            "Learned from {} logged sessions (seed {}), judged on {} others; intervals of {:.0} %. It draws anew at every turn, with gamma {} \
+            "Learned from {} logged sessions (seed {}), judged on {} others; intervals of {} %. It draws anew at every turn, with gamma {} \
              per unit of utility and a floor of {}.\n",
             self.train_sessions,
             self.seed,
             self.held_out_sessions,
-            100.0 * self.confidence,
+            (1000.0 * self.confidence).round() / 10.0,
             self.exploration.gamma,
             self.exploration.floor
         ));

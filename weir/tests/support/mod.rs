@@ -14,11 +14,13 @@ use weir_policy_runtime::{
 use weir_store::Store;
 
 /// A folder with a trusted key, and a signed bundle of the smallest policy there is: two models, one flag.
+#[allow(dead_code)]
 pub fn signed_bundle(folder: &Path) -> (SigningKey, PathBuf) {
     signed(folder, &bundle())
 }
 
 /// The same of any bundle.
+#[allow(dead_code)]
 pub fn signed(folder: &Path, bundle: &Bundle) -> (SigningKey, PathBuf) {
     let key = SigningKey::generate();
     let trusted = folder.join("weir-keys/trusted");
