@@ -92,7 +92,7 @@ pub fn train_sessions(
         }
         _ => stored.log.only(&train),
     };
-    let judged_log = stored.log.only(&judged)?;
+    let judged_log = stored.log.only(&judged)?.with_left_out_share(stored.log.left_out_share())?;
     let learn = |algorithm| learn_sessions(&learned_from(algorithm)?, algorithm, &config.learner);
     let arm = |policy: &SessionPolicy, is_candidate| -> Result<StoredArm> {
         let judgement = judge_sessions(&judged_log, &policy.on(&judged_log, config.published)?, &config.judge)?;
