@@ -17,7 +17,7 @@ use weir_policy_runtime::{Bundle, Exploration, OwnedContext, Policy};
 use weir_schemas::{Candidate, Contract, EventTimeMs, Feedback, Propensity, Request, Tokens, ToolCall, Usd};
 use weir_store::{Store, TableSpec};
 
-const SESSIONS: usize = 4_000;
+const SESSIONS: usize = 8_000;
 /// Waiting for a turn, in units of utility: seconds, at the price of 1.
 const WAIT_S: f64 = 0.03;
 const DOMAINS: [&str; 2] = ["easy", "hard"];
@@ -28,9 +28,9 @@ fn simulator() -> Simulator {
     Simulator::new(SimulatorConfig { step_worth: 0.0, ..SimulatorConfig::default() }).unwrap()
 }
 
-/// A router that explores much, and stays with the warm model in a third of the turns.
+/// A router that explores, and stays with the warm model in most turns.
 fn logging(simulator: &Simulator) -> Vec<f64> {
-    simulator.exploring(Exploration { gamma: 5.0, floor: 0.6 }, 0.33)
+    simulator.exploring(Exploration { gamma: 5.0, floor: 0.3 }, 0.6)
 }
 
 fn model(simulator: &Simulator, index: usize) -> String {
