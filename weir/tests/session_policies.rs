@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use support::{Running, refused, told};
 use weir_learners::is_holdout;
 use weir_learners::sessions::{SimulatedLog, SimulatedState, Simulator, SimulatorConfig};
-use weir_policy_runtime::{Bundle, Exploration, OwnedContext, Policy};
+use weir_policy_runtime::{Action, Bundle, Exploration, OwnedContext, Policy};
 use weir_schemas::{Candidate, Contract, EventTimeMs, Feedback, Propensity, Request, Tokens, ToolCall, Usd};
 use weir_store::{Store, TableSpec};
 
-const SESSIONS: usize = 4_000;
+const SESSIONS: usize = 8_000;
 /// Waiting for a turn, in units of utility: seconds, at the price of 1.
 const WAIT_S: f64 = 0.03;
 const DOMAINS: [&str; 2] = ["easy", "hard"];
@@ -28,9 +28,9 @@ fn simulator() -> Simulator {
     Simulator::new(SimulatorConfig { step_worth: 0.0, ..SimulatorConfig::default() }).unwrap()
 }
 
-/// A router that explores much, and stays with the warm model in a third of the turns.
+/// A router that explores, and stays with the warm model in most turns.
 fn logging(simulator: &Simulator) -> Vec<f64> {
-    simulator.exploring(Exploration { gamma: 5.0, floor: 0.6 }, 0.33)
+    simulator.exploring(Exploration { gamma: 5.0, floor: 0.3 }, 0.6)
 }
 
 fn model(simulator: &Simulator, index: usize) -> String {
@@ -179,8 +179,15 @@ fn a_session_policy_is_learned_judged_and_drawn_from_at_every_turn() {
     let served = simulator.policy_of(|state| {
         let warm_tokens = state.warm.map(|_| PROMPT_TOKENS[state.context] + COMPLETION_TOKENS);
         let context = context(&simulator, state, u32::from(state.failed), warm_tokens);
+        // The policy has its models in the order of their names, and the simulator from small to large.
+        let place = |action: &Action| (0..3).find(|index| model(&simulator, *index) == action.model).unwrap();
+        let allowed = simulator.allowed(state);
+        let allowed: Vec<bool> = policy.actions().iter().map(|action| allowed[place(action)]).collect();
         let mut scratch = policy.scratch();
-        policy.propensities(&context.as_context(), &simulator.allowed(state), &mut scratch).unwrap().to_vec()
+        let shares = policy.propensities(&context.as_context(), &allowed, &mut scratch).unwrap();
+        let mut by_size = vec![0.0; 3];
+        policy.actions().iter().zip(shares).for_each(|(action, share)| by_size[place(action)] = *share);
+        by_size
     });
     let (truth, before) = (simulator.truth(&served), simulator.truth(&table));
     println!("truly worth {:.4}, logged {:.4}", truth.value, before.value);
