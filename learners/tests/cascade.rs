@@ -342,7 +342,7 @@ fn the_score_travels_in_a_bundles_file_and_stays_the_same() {
 #[test]
 fn what_cannot_be_fitted_is_refused_in_words() {
     let refusal = |rows: &[AcceptRow], config: &AcceptConfig| fit_accept(rows, config).unwrap_err().to_string();
-    let rows = verified(100, |v| logistic(v));
+    let rows = verified(100, logistic);
     assert!(refusal(&rows[..10], &AcceptConfig::default()).contains("50 are needed"));
     assert!(refusal(&rows, &AcceptConfig { folds: 1, ..AcceptConfig::default() }).contains("two folds"));
     let alike: Vec<AcceptRow> = rows.iter().map(|row| AcceptRow { good: 1.0, ..row.clone() }).collect();
