@@ -200,7 +200,7 @@ mod tests {
         for (means, sds) in
             [([0.3, 0.1], [0.2, 0.1]), ([0.0, 1.0], [0.5, 2.0]), ([0.5, 0.5], [0.01, 1.0]), ([0.1, 0.0], [0.0, 0.1])]
         {
-            let closed = normal_cdf((means[0] - means[1]) / (sds[0] * sds[0] + sds[1] * sds[1]).sqrt());
+            let closed = normal_cdf((means[0] - means[1]) / f64::hypot(sds[0], sds[1]));
             let found = best(&means, &sds, &[true; 2], 0.0);
             assert!((found[0] - closed).abs() < 0.01, "{means:?} {sds:?}: {found:?}, {closed}");
         }
@@ -251,7 +251,8 @@ mod tests {
             for p in [best(&means, &sds, &allowed, floor), soft] {
                 prop_assert!((p.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{p:?}");
                 for a in 0..p.len() {
-                    prop_assert!(if allowed[a] { p[a] >= floor / m - 1e-12 } else { p[a] == 0.0 });
+                    let is_sound = if allowed[a] { p[a] >= floor / m - 1e-12 } else { p[a] == 0.0 };
+                    prop_assert!(is_sound, "{p:?}");
                 }
             }
         }
