@@ -43,7 +43,6 @@ SELECT
   turns.is_from_cache,
   turns.policy_version,
   turns.propensity,
-  turns.policy_version,
   turns.candidates,
   turns.quality,
   turns.cost_nanousd / 1e9 AS cost_usd,
