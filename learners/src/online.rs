@@ -70,6 +70,7 @@ pub fn update_policy(
     in_force: Option<PolicyInForce<'_>>,
     config: &UpdateConfig,
 ) -> Result<Option<(Candidate, i64)>> {
+    posterior_of(from.policy)?;
     let set = aligned(set, from.policy);
     let is_kept = |sample: &Sample| is_holdout(&sample.cluster, from.holdout_share);
     let is_new = |sample: &&Sample| sample.time_ms > from.until_ms && !sample.is_unsettled;
@@ -135,11 +136,7 @@ pub(crate) fn updated<'a>(
     samples: impl Iterator<Item = &'a Sample>,
     (half_life_days, passed_ms, until_ms): (Option<f64>, i64, i64),
 ) -> Result<Updated> {
-    let posterior = policy.posterior().ok_or_else(|| {
-        LearnError::Config(
-            "this policy does not know how sure it is, so it cannot learn on: learn one with --learner thompson or upper-bound".to_owned(),
-        )
-    })?;
+    let posterior = posterior_of(policy)?;
     if half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
         return Err(LearnError::Config("half_life_days must be a number of days above 0".to_owned()));
     }
@@ -175,6 +172,15 @@ struct JudgedRow {
     quality: f64,
     /// How many decisions it counts for.
     weight: f64,
+}
+
+fn posterior_of(policy: &Policy) -> Result<&Posterior> {
+    policy.posterior().ok_or_else(|| {
+        LearnError::Config(
+            "this policy does not know how sure it is, so it cannot learn on: learn one with --learner thompson or upper-bound"
+                .to_owned(),
+        )
+    })
 }
 
 /// Judged decisions as the last layer sees them.

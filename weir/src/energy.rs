@@ -64,7 +64,10 @@ mod tests {
         let mut set =
             TrainingSet { actions: vec![action("own"), action("elsewhere")], samples, ..TrainingSet::default() };
         let section = |sequences| {
-            BTreeMap::from([("own".to_owned(), EnergySection { profile: "llama-3.1-8b-bf16-1xh100".to_owned(), sequences })])
+            BTreeMap::from([(
+                "own".to_owned(),
+                EnergySection { profile: "llama-3.1-8b-bf16-1xh100".to_owned(), sequences },
+            )])
         };
         assert_eq!(fill(&mut set, &section(32.0)).unwrap(), 1);
         let expected = GpuProfile::named("llama-3.1-8b-bf16-1xh100").unwrap().request_wh(1_000.0, 200.0, 32.0);
