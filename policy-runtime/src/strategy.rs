@@ -94,38 +94,30 @@ pub(crate) fn best_probabilities(
     assert!(sds.len() == actions && allowed.len() == actions && out.len() == actions, "one number per action");
     out.fill(0.0);
     let usable = |a: usize| allowed[a] && means[a].is_finite() && sds[a].is_finite();
-    let end = |a: usize, sign: f64| means[a] + sign * REACH * sds[a].max(0.0);
-    let span = |sign: f64| (0..actions).filter(|&a| usable(a)).map(|a| end(a, sign)).fold(f64::NEG_INFINITY, f64::max);
-    // Below the highest lower end nothing is the best, and who cannot reach it is not either.
-    let (low, high) = (span(-1.0), span(1.0));
-    let contends = |a: usize| usable(a) && end(a, 1.0) >= low;
+    let ends = |sign: f64| (0..actions).filter(|&a| usable(a)).map(move |a| means[a] + sign * REACH * sds[a].max(0.0));
+    let (low, high) = (ends(-1.0).fold(f64::NEG_INFINITY, f64::max), ends(1.0).fold(f64::NEG_INFINITY, f64::max));
     if low.is_finite() && high > low {
+        // What is certain is taken for nearly so, beside the others' spread: a step inside a cell would be half of one.
+        let sd = |a: usize| sds[a].max(1e-6 * (high - low));
+        let end = |a: usize, sign: f64| means[a] + sign * REACH * sd(a);
+        // Below the highest lower end nothing is the best, and who cannot reach it is not either.
+        let low = (0..actions).filter(|&a| usable(a)).map(|a| end(a, -1.0)).fold(f64::NEG_INFINITY, f64::max);
+        let contends = |a: usize| usable(a) && end(a, 1.0) >= low;
+        let high = (0..actions).filter(|&a| usable(a)).map(|a| end(a, 1.0)).fold(f64::NEG_INFINITY, f64::max);
         room.clear();
         room.resize(2 * actions, 1.0);
-        for a in (0..actions).filter(|&a| contends(a) && sds[a] > 0.0) {
-            let own = (0..BORDERS).map(|k| means[a] + sds[a] * REACH * (2.0 * k as f64 / (BORDERS - 1) as f64 - 1.0));
+        for a in (0..actions).filter(|&a| contends(a)) {
+            let own = (0..BORDERS).map(|k| means[a] + sd(a) * REACH * (2.0 * k as f64 / (BORDERS - 1) as f64 - 1.0));
             room.extend(own.filter(|at| *at > low && *at < high));
         }
-        // A certain action is all in the cell that ends at it.
-        room.extend((0..actions).filter(|&a| contends(a) && sds[a] <= 0.0 && means[a] > low).map(|a| means[a]));
         room.push(high);
         let (at_ends, borders) = room.split_at_mut(2 * actions);
         borders.sort_unstable_by(f64::total_cmp);
         let (at_start, at_end) = at_ends.split_at_mut(actions);
         let fill = |at: f64, into: &mut [f64]| {
-            for a in (0..actions).filter(|&a| contends(a)) {
-                into[a] = if sds[a] > 0.0 {
-                    normal_cdf((at - means[a]) / sds[a])
-                } else {
-                    f64::from(u8::from(at >= means[a]))
-                };
-            }
+            (0..actions).filter(|&a| contends(a)).for_each(|a| into[a] = normal_cdf((at - means[a]) / sd(a)));
         };
         fill(low, at_start);
-        // What a certain action has below `low` is its being the lowest that counts.
-        for a in (0..actions).filter(|&a| contends(a) && sds[a] <= 0.0) {
-            at_start[a] = 0.0;
-        }
         for &border in borders.iter() {
             fill(border, at_end);
             // The product over all others, as the product over all divided by one's own: a middle is never 0 where it matters.
