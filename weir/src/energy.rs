@@ -9,23 +9,31 @@ use crate::capacity;
 use crate::config::EnergySection;
 use crate::error::{Failure, Result};
 
-/// Fills in the energy of decisions that lack it, where the model's GPUs are known and the tokens are; returns how many.
-pub fn fill(set: &mut TrainingSet, sections: &BTreeMap<String, EnergySection>) -> Result<usize> {
-    let profile = |name: &String| -> Result<Option<(GpuProfile, f64)>> {
-        let Some(section) = sections.get(name) else { return Ok(None) };
+/// The GPUs behind each model, and the sequences that an instance of them decodes at once.
+///
+/// # Errors
+/// One sentence where a profile is not known, or a number of sequences is none.
+pub fn profiles(sections: &BTreeMap<String, EnergySection>) -> Result<BTreeMap<&str, (GpuProfile, f64)>> {
+    let profile = |(name, section): (&'_ String, &EnergySection)| {
         if !(section.sequences.is_finite() && section.sequences >= 1.0) {
             return Err(Failure::user(format!(
                 "energy.{name}.sequences is {}: give how many sequences an instance decodes at once, from 1",
                 section.sequences
             )));
         }
-        Ok(Some((capacity::profile(&section.profile)?, section.sequences)))
+        Ok((capacity::profile(&section.profile)?, section.sequences))
     };
-    let profiles = set.actions.iter().map(|action| profile(&action.model)).collect::<Result<Vec<_>>>()?;
+    sections.iter().map(|entry| Ok((entry.0.as_str(), profile(entry)?))).collect()
+}
+
+/// Fills in the energy of decisions that lack it, where the model's GPUs are known and the tokens are; returns how many.
+pub fn fill(set: &mut TrainingSet, sections: &BTreeMap<String, EnergySection>) -> Result<usize> {
+    let known = profiles(sections)?;
+    let profiles: Vec<_> = set.actions.iter().map(|action| known.get(action.model.as_str())).collect();
     let mut filled = 0;
     for sample in set.samples.iter_mut().filter(|sample| sample.energy_wh.is_none()) {
         let tokens = sample.context.prompt_tokens.zip(sample.completion_tokens);
-        let Some(((prompt, completion), (profile, sequences))) = tokens.zip(profiles[sample.action].as_ref()) else {
+        let Some(((prompt, completion), (profile, sequences))) = tokens.zip(profiles[sample.action]) else {
             continue;
         };
         sample.energy_wh = Some(profile.request_wh(f64::from(prompt), f64::from(completion), *sequences));

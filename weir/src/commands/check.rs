@@ -43,6 +43,7 @@ pub async fn run(common: &Common) -> Result<()> {
         finding("estimators", estimators(&config)),
         finding("bridge", super::bridge::settings(&config)),
     ]);
+    findings.extend((!config.energy.is_empty()).then(|| finding("energy", energy(&config))));
     findings.extend(postgres(&config).await.map(|result| finding("postgres", result)));
     let failed = findings.iter().filter(|finding| !finding.ok).count();
     let report = serde_json::json!({ "findings": findings });
@@ -191,6 +192,11 @@ fn access(config: &Config) -> Result<String> {
     };
     let tokens = if access.tokens.is_some() { "decisions over HTTP need a token" } else { "no decisions over HTTP" };
     Ok(format!("{keys}; {tokens}"))
+}
+
+fn energy(config: &Config) -> Result<String> {
+    let profiles = crate::energy::profiles(&config.energy)?;
+    Ok(listed(&profiles.into_keys().map(str::to_owned).collect::<Vec<_>>()))
 }
 
 fn estimators(config: &Config) -> Result<String> {

@@ -23,6 +23,9 @@ use crate::progress::Progress;
 use crate::training::InForce;
 use crate::{energy, outcome, services, training};
 
+/// A file that only the LLMRouter matrix has.
+const LLMROUTER_FILE: &str = "nq_queries.parquet";
+
 /// Runs the evaluation that was asked for.
 pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
     if let Some(file) = &args.rounds {
@@ -299,6 +302,13 @@ async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<(
     is_matrix(folder)?;
     if folder.join(PAIRS_FILE).is_file() {
         return pairs(common, folder, args.seed).await;
+    }
+    let beside = folder.parent().unwrap_or(Path::new("."));
+    if !folder.join(LLMROUTER_FILE).is_file() && matrix_folders(beside).iter().any(|known| known == folder) {
+        return Err(Failure::user(format!(
+            "this matrix is judged by nested cross-validation, with all that lie beside it: `weir evaluate --matrices {}`",
+            beside.display()
+        )));
     }
     let coverage =
         (args.coverage_seeds > 0).then(|| CoverageConfig { seeds: args.coverage_seeds, ..CoverageConfig::default() });
