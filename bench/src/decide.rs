@@ -7,8 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use weir_policy_runtime::{
-    Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp,
-    Objective, Policy, PolicySpec, Strategy,
+    Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Layer, Mlp, Objective,
+    Policy, PolicySpec,
 };
 
 use crate::allocations;
@@ -141,8 +141,8 @@ fn spec() -> PolicySpec {
         input_usd_per_mtok: Some(0.1 * n as f64),
         output_usd_per_mtok: Some(0.4 * n as f64),
     };
-    PolicySpec {
-        features: FeatureSpec {
+    PolicySpec::of_guesses(
+        FeatureSpec {
             features: vec![
                 Feature::OneHot { field: CategoryField::Domain, values: DOMAINS.map(str::to_owned).to_vec() },
                 Feature::Numeric { field: CountField::PromptTokens, mean: 6.5, std: 1.2 },
@@ -151,15 +151,8 @@ fn spec() -> PolicySpec {
                 Feature::Embedding { dim: EMBEDDING_DIM, model: None },
             ],
         },
-        actions: (0..MODELS).map(action).collect(),
-        exploration: Exploration { gamma: 20.0, floor: 0.05 },
-        objective: Objective { quality: 1.0, usd: 10.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-    }
+        (0..MODELS).map(action).collect(),
+        Exploration { gamma: 20.0, floor: 0.05 },
+        Objective { quality: 1.0, usd: 10.0 },
+    )
 }

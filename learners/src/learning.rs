@@ -9,6 +9,7 @@ use crate::network::{PlainLayer, runtime_network};
 use crate::policy_gradient::{self, LearnedCorrections, PolicyGradientConfig, usd_weight_for_quality};
 use crate::posterior::precisions;
 use crate::reward_model::{Discount, encode};
+use crate::side_by_side::side_by_side;
 use crate::train::TrainConfig;
 use crate::training_set::TrainingSet;
 
@@ -185,8 +186,7 @@ impl Learned {
                 }
                 learned.summary.corrections = Some(found.summary);
                 let LearnedCorrections { layers: corrections, preference, .. } = found;
-                let reward = with_new_outputs(layers, known, &likes);
-                learned.network = policy_gradient::joined(&reward, &with_new_outputs(corrections, known, &likes))?;
+                learned.network = side_by_side(&learned.network, &plain(&corrections)?)?;
                 learned.heads = Heads::QualityLogitsThenLnCostUsdThenCorrections;
                 learned.strategy = Strategy::Softmax { temperature: gradient.temperature };
                 learned.preference = Some(preference);

@@ -45,6 +45,7 @@ mod posterior;
 mod report;
 mod reward_model;
 pub mod sessions;
+mod side_by_side;
 mod stats;
 mod train;
 mod training_set;

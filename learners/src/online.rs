@@ -25,7 +25,7 @@ use crate::ope::EvaluationConfig;
 use crate::outcome::Outcome;
 use crate::posterior::Precisions;
 use crate::report::Report;
-use crate::reward_model::metrics;
+use crate::reward_model::{Discount, metrics};
 use crate::train::{Candidate, is_holdout, priced};
 use crate::training_set::{Sample, TrainingSet};
 
@@ -35,7 +35,6 @@ const STEPS_MAX: usize = 60;
 const HALVINGS_MAX: usize = 40;
 /// A step shorter than this, in logits, is the last.
 const STEP_MIN: f64 = 1e-6;
-const DAY_MS: f64 = 86_400_000.0;
 
 /// A policy to learn on from, and where it stands.
 #[derive(Debug, Clone, Copy)]
@@ -76,8 +75,8 @@ pub fn update_policy(
     let is_new = |sample: &&Sample| sample.time_ms > from.until_ms && !sample.is_unsettled;
     let Some(until_ms) = set.samples.iter().filter(is_new).map(|sample| sample.time_ms).max() else { return Ok(None) };
     let news = set.samples.iter().filter(is_new).filter(|sample| !is_kept(sample));
-    let passed_ms = until_ms - from.until_ms;
-    let Updated { policy, decisions } = updated(from.policy, news, (config.half_life_days, passed_ms, until_ms))?;
+    let Updated { policy, decisions } =
+        updated(from.policy, news, (from.until_ms, &Discount::at(until_ms, config.half_life_days)?))?;
     let (holdout, train): (Vec<usize>, Vec<usize>) =
         (0..set.samples.len()).partition(|&row| is_kept(&set.samples[row]));
     let spec = policy.spec().clone();
@@ -134,18 +133,13 @@ pub(crate) struct Updated {
 pub(crate) fn updated<'a>(
     policy: &Policy,
     samples: impl Iterator<Item = &'a Sample>,
-    (half_life_days, passed_ms, until_ms): (Option<f64>, i64, i64),
+    (known_until_ms, discount): (i64, &Discount),
 ) -> Result<Updated> {
     let posterior = posterior_of(policy)?;
-    if half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
-        return Err(LearnError::Config("half_life_days must be a number of days above 0".to_owned()));
-    }
     let broken = || LearnError::Artefact("the policy's posterior is not positive".to_owned());
     let mut prior = Precisions::of(posterior).ok_or_else(broken)?;
-    if let Some(days) = half_life_days {
-        prior.forget((-(passed_ms.max(0) as f64) / DAY_MS / days).exp2());
-    }
-    let judged = Judged::new(policy, samples, posterior.inputs(), (half_life_days, until_ms));
+    prior.forget(discount.weight_of(known_until_ms));
+    let judged = Judged::new(policy, samples, posterior.inputs(), discount);
     let network = policy.network();
     let (last, below) = network.layers().split_last().ok_or_else(broken)?;
     let mut weight = last.weight().to_vec();
@@ -192,12 +186,7 @@ struct Judged {
 }
 
 impl Judged {
-    fn new<'a>(
-        policy: &Policy,
-        samples: impl Iterator<Item = &'a Sample>,
-        inputs: usize,
-        (half_life_days, until_ms): (Option<f64>, i64),
-    ) -> Self {
+    fn new<'a>(policy: &Policy, samples: impl Iterator<Item = &'a Sample>, inputs: usize, discount: &Discount) -> Self {
         let spec = policy.spec();
         let mut input = vec![0.0; spec.features.width() + spec.heads.extra_inputs()];
         let mut scratch = MlpScratch::default();
@@ -208,9 +197,7 @@ impl Judged {
             policy.network().forward(&input, &mut scratch);
             judged.hidden.extend_from_slice(&policy.network().last_inputs(&input, &scratch)[..inputs]);
             judged.hidden.push(1.0);
-            let days = (until_ms - sample.time_ms) as f64 / DAY_MS;
-            let weight = half_life_days.map_or(1.0, |half_life| (-days / half_life).exp2());
-            judged.rows.push(JudgedRow { action: sample.action, quality, weight });
+            judged.rows.push(JudgedRow { action: sample.action, quality, weight: discount.weight(sample) });
         }
         judged
     }
@@ -250,7 +237,7 @@ impl Judged {
                 let missed = row.weight * (row.quality - guess);
                 gradient.iter_mut().zip(hidden).for_each(|(g, h)| *g += missed * f64::from(*h));
             }
-            let step = here.step(action, &gradient)?;
+            let step = here.step(action, &gradient);
             if step.iter().all(|x| x.abs() < STEP_MIN) {
                 precisions.take(action, &here);
                 return Some(now);

@@ -13,6 +13,7 @@
 use weir_policy_runtime::{Layer, Mlp, MlpScratch, Posterior};
 
 use crate::error::{LearnError, Result};
+use crate::linear::{cholesky, inverse_of_lower, solve};
 use crate::network::Inputs;
 use crate::training_set::Sample;
 
@@ -65,12 +66,8 @@ impl Precisions {
     }
 
     /// Solves `Σ_a⁻¹ x = gradient`, a Newton step of one action's weights.
-    pub(crate) fn step(&self, action: usize, gradient: &[f64]) -> Option<Vec<f64>> {
-        let width = self.width;
-        // Σ g = L⁻ᵀ (L⁻¹ g).
-        let inverse = inverse_of_factor(&mut self.sums[action].clone(), width)?;
-        let half: Vec<f64> = (0..width).map(|i| (0..=i).map(|k| inverse[i * width + k] * gradient[k]).sum()).collect();
-        Some((0..width).map(|j| (j..width).map(|i| inverse[i * width + j] * half[i]).sum()).collect())
+    pub(crate) fn step(&self, action: usize, gradient: &[f64]) -> Vec<f64> {
+        solve(&mut self.sums[action].clone(), gradient, self.width, 1)
     }
 
     /// The gradient with which what was known pulls back: `P (start - now)`.
@@ -103,7 +100,9 @@ impl Precisions {
     pub(crate) fn posterior(&self) -> Result<Posterior> {
         let mut factors = Vec::with_capacity(self.sums.len() * self.width * self.width);
         for sum in &self.sums {
-            let inverse = inverse_of_factor(&mut sum.clone(), self.width)
+            let mut factor = sum.clone();
+            cholesky(&mut factor, self.width);
+            let inverse = inverse_of_lower(&factor, self.width)
                 .ok_or_else(|| LearnError::Artefact("the posterior's precision is not positive".to_owned()))?;
             factors.extend(inverse.iter().map(|x| *x as f32));
         }
@@ -134,43 +133,6 @@ pub(crate) fn precisions(
         found.add(sample.action, hidden, 1.0 / (1.0 + (-logit).exp()), weight_of(sample));
     }
     found
-}
-
-/// Overwrites a positive matrix's lower triangle with its Cholesky factor `L` and returns `L⁻¹` (Golub and Van Loan, algorithms 4.2.1 and
-/// 3.1.1); none where the matrix is not positive.
-fn inverse_of_factor(matrix: &mut [f64], width: usize) -> Option<Vec<f64>> {
-    for j in 0..width {
-        for i in j..width {
-            let known: f64 = (0..j).map(|k| matrix[i * width + k] * matrix[j * width + k]).sum();
-            let left = matrix[i * width + j] - known;
-            matrix[i * width + j] = if i == j {
-                if left <= 0.0 || !left.is_finite() {
-                    return None;
-                }
-                left.sqrt()
-            } else {
-                left / matrix[j * width + j]
-            };
-        }
-    }
-    inverse_of_lower(matrix, width)
-}
-
-/// The inverse of a lower triangular matrix; what stands above the diagonal is not looked at.
-fn inverse_of_lower(lower: &[f64], width: usize) -> Option<Vec<f64>> {
-    let mut inverse = vec![0.0; width * width];
-    for column in 0..width {
-        for i in column..width {
-            let diagonal = lower[i * width + i];
-            if diagonal == 0.0 || !diagonal.is_finite() {
-                return None;
-            }
-            let known: f64 = (column..i).map(|k| lower[i * width + k] * inverse[k * width + column]).sum();
-            let wanted = f64::from(u8::from(i == column));
-            inverse[i * width + column] = (wanted - known) / diagonal;
-        }
-    }
-    Some(inverse)
 }
 
 #[cfg(test)]

@@ -101,16 +101,28 @@ impl Discount {
     /// # Errors
     /// When the half-life is no time.
     pub(crate) fn new(samples: &[Sample], rows: &[usize], half_life_days: Option<f64>) -> Result<Self> {
+        Self::at(rows.iter().map(|&row| samples[row].time_ms).max().unwrap_or(0), half_life_days)
+    }
+
+    /// The same, counted from a moment, ms since the Unix epoch.
+    ///
+    /// # Errors
+    /// When the half-life is no time.
+    pub(crate) fn at(newest_ms: i64, half_life_days: Option<f64>) -> Result<Self> {
         if half_life_days.is_some_and(|days| !(days.is_finite() && days > 0.0)) {
             return Err(LearnError::Config("half_life_days must be a number of days above 0".to_owned()));
         }
-        let newest_ms = rows.iter().map(|&row| samples[row].time_ms).max().unwrap_or(0);
         Ok(Self { newest_ms, half_life_days })
     }
 
     pub(crate) fn weight(&self, sample: &Sample) -> f64 {
+        self.weight_of(sample.time_ms)
+    }
+
+    /// What counts of something of that moment.
+    pub(crate) fn weight_of(&self, time_ms: i64) -> f64 {
         const DAY_MS: f64 = 86_400_000.0;
-        let days = (self.newest_ms - sample.time_ms) as f64 / DAY_MS;
+        let days = (self.newest_ms - time_ms) as f64 / DAY_MS;
         self.half_life_days.map_or(1.0, |half_life| (-days / half_life).exp2())
     }
 }

@@ -1,33 +1,34 @@
 //! Two networks side by side, as one.
 
-use weir_policy_runtime::Mlp;
+use weir_policy_runtime::{Layer, Mlp};
 
 use crate::error::{LearnError, Result};
-use crate::network::{PlainLayer, runtime_network};
 
-/// One network of both: the reward model's outputs, then the corrections. The corrections' network has one input more, and as many layers.
+/// One network with the outputs of both, the first's before the second's. Both get the same input; the second may look at more of it, at its
+/// end.
 ///
 /// # Errors
-/// When the two do not have as many layers.
-pub(crate) fn joined(reward: &[PlainLayer], corrections: &[PlainLayer]) -> Result<Mlp> {
-    if reward.len() != corrections.len() {
-        return Err(LearnError::Artefact("the reward model and the corrections differ in depth".to_owned()));
+/// [`LearnError::Artefact`] when the two have not as many layers, or the first looks at more.
+pub(crate) fn side_by_side(first: &Mlp, second: &Mlp) -> Result<Mlp> {
+    let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
+    if first.layers().len() != second.layers().len() || first.inputs() > second.inputs() {
+        return Err(LearnError::Artefact("two networks of these shapes cannot be put into one".to_owned()));
     }
-    let layers = reward.iter().zip(corrections).enumerate().map(|(depth, (above, below))| {
-        // The first layer's inputs are shared; later ones stand side by side.
-        let inputs = if depth == 0 { below.inputs } else { above.inputs + below.inputs };
-        let mut weight = Vec::with_capacity(inputs * (above.bias.len() + below.bias.len()));
-        for row in above.weight.chunks_exact(above.inputs) {
+    let layers = first.layers().iter().zip(second.layers()).enumerate().map(|(depth, (above, below))| {
+        // The first layer's inputs are shared; later ones stand side by side, and what the other would add is 0.
+        let inputs = if depth == 0 { below.inputs() } else { above.inputs() + below.inputs() };
+        let mut weight = Vec::with_capacity(inputs * (above.outputs() + below.outputs()));
+        for row in above.weight().chunks_exact(above.inputs()) {
             weight.extend_from_slice(row);
-            weight.resize(weight.len() + inputs - above.inputs, 0.0);
+            weight.resize(weight.len() + inputs - above.inputs(), 0.0);
         }
-        for row in below.weight.chunks_exact(below.inputs) {
-            weight.resize(weight.len() + inputs - below.inputs, 0.0);
+        for row in below.weight().chunks_exact(below.inputs()) {
+            weight.resize(weight.len() + inputs - below.inputs(), 0.0);
             weight.extend_from_slice(row);
         }
-        PlainLayer { inputs, weight, bias: [&above.bias[..], &below.bias[..]].concat() }
+        Layer::new(inputs, weight, [above.bias(), below.bias()].concat()).map_err(unusable)
     });
-    runtime_network(&layers.collect::<Vec<_>>())
+    Mlp::new(layers.collect::<Result<Vec<_>>>()?).map_err(unusable)
 }
 
 #[cfg(test)]
@@ -38,16 +39,16 @@ mod tests {
 
     #[test]
     fn the_outputs_are_those_of_each() {
-        let layer =
-            |inputs, weight: &[f32], bias: &[f32]| PlainLayer { inputs, weight: weight.to_vec(), bias: bias.to_vec() };
-        let above = [layer(2, &[1.0, 2.0, -1.0, 0.5], &[0.1, 0.2]), layer(2, &[1.0, -1.0], &[0.3])];
-        let below = [layer(3, &[0.5, 0.0, 1.0], &[-0.1]), layer(1, &[2.0, 3.0], &[0.0, 1.0])];
-        let both = joined(&above, &below).unwrap();
+        let layer = |inputs, weight: &[f32], bias: &[f32]| Layer::new(inputs, weight.to_vec(), bias.to_vec()).unwrap();
+        let network = |layers: &[Layer]| Mlp::new(layers.to_vec()).unwrap();
+        let above = network(&[layer(2, &[1.0, 2.0, -1.0, 0.5], &[0.1, 0.2]), layer(2, &[1.0, -1.0], &[0.3])]);
+        let below = network(&[layer(3, &[0.5, 0.0, 1.0], &[-0.1]), layer(1, &[2.0, 3.0], &[0.0, 1.0])]);
+        let both = side_by_side(&above, &below).unwrap();
         let mut scratch = MlpScratch::default();
         let outputs = both.forward(&[1.0, 2.0, 3.0], &mut scratch).to_vec();
-        let alone = runtime_network(&above).unwrap().forward(&[1.0, 2.0], &mut scratch).to_vec();
-        let other = runtime_network(&below).unwrap().forward(&[1.0, 2.0, 3.0], &mut scratch).to_vec();
+        let alone = above.forward(&[1.0, 2.0], &mut scratch).to_vec();
+        let other = below.forward(&[1.0, 2.0, 3.0], &mut scratch).to_vec();
         assert_eq!(outputs, [alone, other].concat());
-        assert!(joined(&above, &below[..1]).is_err());
+        assert!(side_by_side(&below, &above).is_err() && side_by_side(&above, &network(&below.layers()[..1])).is_err());
     }
 }

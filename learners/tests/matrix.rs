@@ -13,8 +13,7 @@ use weir_learners::ope::Verdict;
 use weir_learners::{Sample, TrainConfig, TrainingSet, train_policy};
 use weir_policy_runtime::hash_embedding::hash_embedding;
 use weir_policy_runtime::{
-    Action, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp, Objective, OwnedContext, Policy,
-    PolicySpec, Strategy,
+    Action, Exploration, Feature, FeatureSpec, FlagField, Layer, Mlp, Objective, OwnedContext, Policy, PolicySpec,
 };
 
 fn quality(report: &MatrixReport, policy: &str, price: &str) -> f64 {
@@ -252,19 +251,12 @@ async fn a_policy_learned_from_logs_alone_is_judged_on_the_other_queries() {
 fn a_policy_as_published_earns_what_its_own_probabilities_say() {
     let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
     // Gamma 0 is uniform over what may be chosen; the third model is not in the matrix.
-    let spec = PolicySpec {
-        features: FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
-        actions: ["other", "good", "bad"].map(action).to_vec(),
-        exploration: Exploration { gamma: 0.0, floor: 0.0 },
-        objective: Objective { quality: 1.0, usd: 0.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-    };
+    let spec = PolicySpec::of_guesses(
+        FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
+        ["other", "good", "bad"].map(action).to_vec(),
+        Exploration { gamma: 0.0, floor: 0.0 },
+        Objective { quality: 1.0, usd: 0.0 },
+    );
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.0; inputs * 6], vec![0.0; 6]).unwrap()]).unwrap();
     let policy = Policy::new(spec, network).unwrap();

@@ -123,6 +123,29 @@ fn is_false(flag: &bool) -> bool {
 }
 
 impl PolicySpec {
+    /// A policy that guesses quality and cost of every action and draws by inverse-gap weighting; the rest is set beside it.
+    #[must_use]
+    pub fn of_guesses(
+        features: FeatureSpec,
+        actions: Vec<Action>,
+        exploration: Exploration,
+        objective: Objective,
+    ) -> Self {
+        Self {
+            features,
+            actions,
+            exploration,
+            objective,
+            heads: Heads::QualityLogitsThenLnCostUsd,
+            strategy: Strategy::InverseGap,
+            preference: None,
+            probation: Vec::new(),
+            utility_per_s: None,
+            per_turn: false,
+            logged_share_min: None,
+        }
+    }
+
     /// Parses and checks `policy.json`.
     ///
     /// # Errors

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use weir_policy_runtime::{
-    Action, CategoryField, Context, Exploration, Feature, FeatureSpec, Heads, Layer, Mlp, Objective, Policy,
-    PolicySpec, Strategy, sticky_uniform,
+    Action, CategoryField, Context, Exploration, Feature, FeatureSpec, Layer, Mlp, Objective, Policy, PolicySpec,
+    sticky_uniform,
 };
 use weir_schemas::{Feedback, GpuTelemetry, Request};
 use weir_traffic::simulate::{
@@ -429,22 +429,15 @@ fn policy_for(models: &[&str], favourite: usize, gamma: f64) -> Policy {
     let features = FeatureSpec {
         features: vec![Feature::OneHot { field: CategoryField::Domain, values: vec!["code".to_owned()] }],
     };
-    let spec = PolicySpec {
-        actions: models
+    let spec = PolicySpec::of_guesses(
+        features,
+        models
             .iter()
             .map(|model| Action { model: (*model).to_owned(), input_usd_per_mtok: None, output_usd_per_mtok: None })
             .collect(),
-        exploration: Exploration { gamma, floor: 0.1 },
-        objective: Objective { quality: 1.0, usd: 0.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-        features,
-    };
+        Exploration { gamma, floor: 0.1 },
+        Objective { quality: 1.0, usd: 0.0 },
+    );
     let outputs = 2 * models.len();
     let mut bias = vec![0.0; outputs];
     bias[favourite] = 4.0;

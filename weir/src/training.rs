@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::length::{OutputLength, fit_output_length};
+use weir_learners::ope::Verdict;
 use weir_learners::{
     Candidate, Checkpoints, EstimatorSummary, LearnError, LearnedUntil, PolicyInForce, TrainConfig, TrainingSet,
     UpdateConfig,
@@ -216,6 +217,15 @@ pub async fn propose(registry: &Registry, bundle: &Bundle, key: &SigningKey, act
     let signature = key.sign(&bundle.id);
     registry.propose(bundle, Some(&signature), actor).await?;
     Ok(())
+}
+
+/// What a person does with a proposal, for them.
+pub fn say_what_next(id: &PolicyId, verdict: &str) {
+    if verdict == Verdict::Better.words() {
+        println!("proposed {id}; `weir policy approve {}` makes it the active one", id.short());
+    } else {
+        println!("proposed {id}; with the verdict \"{verdict}\" it takes --force and a reason to approve it");
+    }
 }
 
 /// Milliseconds since the Unix epoch.

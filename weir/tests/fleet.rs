@@ -60,7 +60,7 @@ fn observed(folder: &Path) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         let store = Store::open(folder.join("weir-data").to_str().expect("UTF-8")).await.expect("the store opens");
-        append(&store, &requests).await;
+        append(&store, Request::contract(), &requests).await;
         weir_features::catch_up(&store).await.expect("catches up");
     });
 }

@@ -1,19 +1,21 @@
 //! `weir learn`, `weir evaluate` and `weir estimate`, on tables that hold simulated traffic.
 
 mod support;
+#[path = "support/tables.rs"]
+mod tables;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::json::ReaderBuilder;
+use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use support::weir;
+use tables::append;
 use weir_learners::exports::vllm_sr::Artifact;
 use weir_policy_runtime::{Bundle, Lineage, Manifest};
-use weir_schemas::{Contract, Feedback, Request};
-use weir_store::{Store, TableSpec};
+use weir_schemas::{Feedback, Request};
+use weir_store::Store;
 
 fn done(folder: &Path, arguments: &[&str]) -> String {
     let output = weir(folder, arguments);
@@ -81,32 +83,6 @@ fn stored(folder: &Path, lines: &[Value]) {
             append(&store, contract, &events).await;
         }
     });
-}
-
-/// Appends events to their raw table, as one version.
-async fn append(store: &Store, contract: &Contract, events: &[&Value]) {
-    let schema = weir_features::raw_schema(contract);
-    let spec = TableSpec {
-        name: contract.name.to_owned(),
-        schema: Arc::clone(&schema),
-        partition_by: Some("event_date".to_owned()),
-    };
-    let mut table = store.table(&spec).await.expect("the table opens");
-    let mut decoder =
-        ReaderBuilder::new(contract.arrow_schema()).with_batch_size(events.len()).build_decoder().expect("a decoder");
-    decoder.serialize(events).expect("events have the contract's shape");
-    let batch = decoder.flush().expect("events decode").expect("there are events");
-    let rows = batch.num_rows();
-    assert_eq!(rows, events.len());
-    let mut columns = batch.columns().to_vec();
-    columns.extend([
-        Arc::new(StringArray::from(vec!["2026-01-05"; rows])) as ArrayRef,
-        Arc::new(StringArray::from(vec![contract.name; rows])),
-        Arc::new(Int32Array::from(vec![0; rows])),
-        Arc::new((0..rows as i64).collect::<Int64Array>()),
-    ]);
-    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
-    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
 }
 
 #[test]

@@ -109,7 +109,7 @@ fn stored(folder: &Path, requests: &[Request]) {
     runtime.block_on(async {
         let store = Store::open(folder.join("weir-data").to_str().expect("UTF-8")).await.expect("the store opens");
         for requests in requests.chunks(2_000) {
-            tables::append(&store, requests).await;
+            tables::append(&store, Request::contract(), requests).await;
         }
         weir_features::catch_up(&store).await.expect("catches up");
     });

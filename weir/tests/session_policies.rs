@@ -2,20 +2,19 @@
 //! simulator's chances, added up.
 
 mod support;
+#[path = "support/tables.rs"]
+mod tables;
 
 use std::path::Path;
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
-use arrow::json::ReaderBuilder;
-use serde::Serialize;
 use serde_json::{Value, json};
 use support::{Running, refused, told};
+use tables::append;
 use weir_learners::is_holdout;
 use weir_learners::sessions::{SimulatedLog, SimulatedState, Simulator, SimulatorConfig};
 use weir_policy_runtime::{Action, Bundle, Exploration, OwnedContext, Policy};
-use weir_schemas::{Candidate, Contract, EventTimeMs, Feedback, Propensity, Request, Tokens, ToolCall, Usd};
-use weir_store::{Store, TableSpec};
+use weir_schemas::{Candidate, EventTimeMs, Feedback, Propensity, Request, Tokens, ToolCall, Usd};
+use weir_store::Store;
 
 const SESSIONS: usize = 8_000;
 /// Waiting for a turn, in units of utility: seconds, at the price of 1.
@@ -107,30 +106,6 @@ fn events(simulator: &Simulator, drawn: &SimulatedLog) -> (Vec<Request>, Vec<Fee
     let arrival_ms = EventTimeMs(20_000 * SESSIONS as i64 + 4_000_000);
     requests.push(Request { request_id: "last".into(), session_id: Some("open".into()), arrival_ms, ..last });
     (requests, opinions)
-}
-
-async fn append<T: Serialize>(store: &Store, contract: &Contract, events: &[T]) {
-    let schema = weir_features::raw_schema(contract);
-    let spec = TableSpec {
-        name: contract.name.to_owned(),
-        schema: Arc::clone(&schema),
-        partition_by: Some("event_date".to_owned()),
-    };
-    let mut table = store.table(&spec).await.expect("the table opens");
-    let mut decoder =
-        ReaderBuilder::new(contract.arrow_schema()).with_batch_size(events.len()).build_decoder().expect("a decoder");
-    decoder.serialize(events).expect("events have the contract's shape");
-    let batch = decoder.flush().expect("events decode").expect("there are events");
-    let rows = batch.num_rows();
-    let mut columns = batch.columns().to_vec();
-    columns.extend([
-        Arc::new(StringArray::from(vec!["2026-01-05"; rows])) as ArrayRef,
-        Arc::new(StringArray::from(vec![contract.name; rows])),
-        Arc::new(Int32Array::from(vec![0; rows])),
-        Arc::new((0..rows as i64).collect::<Int64Array>()),
-    ]);
-    let batch = RecordBatch::try_new(schema, columns).expect("the raw table's columns");
-    table.commit(vec![batch], Vec::new()).await.expect("the commit lands");
 }
 
 fn fill(folder: &Path, simulator: &Simulator, drawn: &SimulatedLog) {

@@ -20,7 +20,6 @@
 //! halves are not wholly strangers; the policy's own exam is). A share that training drew for
 //! itself makes the policy usable for any preference at decision time, as Wang et al. 2025 (BaRP, arXiv 2510.07429) do on-line.
 
-mod joined;
 mod judge;
 
 use burn::tensor::activation::softmax;
@@ -30,7 +29,6 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{FeatureSpec, Objective, Preference};
 
-pub(crate) use self::joined::joined;
 pub(crate) use self::judge::usd_weight_for_quality;
 use self::judge::{Draws, Gains, Judge, Logging};
 use crate::backend::{Device, Train};

@@ -2,6 +2,9 @@
 //!
 //! Calls of one session may overlap. What a call that still runs brings, a choice cannot know.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::state::TurnFacts;
 
 /// A turn as it was logged.
@@ -26,24 +29,52 @@ pub(super) struct LoggedTurn {
 /// What the choices of a session knew, turn by turn; turns are in order of arrival.
 ///
 /// A turn whose prompt was not counted has the last count that was known: a failed call often reports none, and a state that shows
-/// this would tell the outcome of its own choice. Quadratic in the turns of a session.
+/// this would tell the outcome of its own choice.
 pub(super) fn known(turns: &[&LoggedTurn]) -> Vec<TurnFacts> {
+    // Turns that still run, the first to end on top.
+    let mut running: BinaryHeap<Reverse<(i64, usize)>> = BinaryHeap::new();
+    let mut ended = Ended::default();
     let of = |(at, turn): (usize, &&LoggedTurn)| {
-        let ended = || turns[..at].iter().filter(|before| before.end_ms <= turn.arrival_ms);
-        let last = ended().next_back();
+        while let Some(Reverse((_, place))) = running.peek().filter(|Reverse((end_ms, _))| *end_ms <= turn.arrival_ms) {
+            ended.add(*place, turns[*place]);
+            running.pop();
+        }
+        running.push(Reverse((turn.end_ms, at)));
+        let last = ended.last.map(|place| turns[place]);
         TurnFacts {
             place: turn.place,
             domain: turn.domain.clone(),
-            prompt_tokens: turn.prompt_tokens.or_else(|| ended().rev().find_map(|before| before.prompt_tokens)),
+            prompt_tokens: turn.prompt_tokens.or_else(|| turns[ended.last_counted?].prompt_tokens),
             warm_model: last.and_then(|last| last.model.clone()),
             warm_tokens: last.and_then(|last| last.held_tokens),
-            failures: ended().map(|before| u32::from(before.is_failed)).sum(),
+            failures: ended.failures,
             failed_last: last.is_some_and(|last| last.is_failed),
-            tool_calls: ended().fold(0, |sum: u32, before| sum.saturating_add(before.tool_calls)),
+            tool_calls: ended.tool_calls,
             offers_tools: turn.offers_tools,
         }
     };
     turns.iter().enumerate().map(of).collect()
+}
+
+/// What turns that have ended have shown.
+#[derive(Default)]
+struct Ended {
+    /// Place of the last one to arrive, and of the last whose prompt was counted.
+    last: Option<usize>,
+    last_counted: Option<usize>,
+    failures: u32,
+    tool_calls: u32,
+}
+
+impl Ended {
+    fn add(&mut self, place: usize, turn: &LoggedTurn) {
+        self.last = self.last.max(Some(place));
+        if turn.prompt_tokens.is_some() {
+            self.last_counted = self.last_counted.max(Some(place));
+        }
+        self.failures += u32::from(turn.is_failed);
+        self.tool_calls = self.tool_calls.saturating_add(turn.tool_calls);
+    }
 }
 
 #[cfg(test)]

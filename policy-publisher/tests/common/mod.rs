@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_publisher::{Decision, Registry};
 use weir_policy_runtime::{
-    Action, Bundle, CategoryField, Exploration, Feature, FeatureSpec, Heads, Layer, Lineage, Manifest, Mlp, Objective,
-    PolicySpec, Strategy, Trust,
+    Action, Bundle, CategoryField, Exploration, Feature, FeatureSpec, Layer, Lineage, Manifest, Mlp, Objective,
+    PolicySpec, Trust,
 };
 use weir_store::Store;
 
@@ -18,21 +18,14 @@ use weir_store::Store;
 pub fn bundle(name: &str, lean: f32, verdict: &str) -> Bundle {
     let action =
         |model: &str, usd| Action { model: model.to_owned(), input_usd_per_mtok: None, output_usd_per_mtok: Some(usd) };
-    let spec = PolicySpec {
-        features: FeatureSpec {
+    let spec = PolicySpec::of_guesses(
+        FeatureSpec {
             features: vec![Feature::OneHot { field: CategoryField::Domain, values: vec!["law".to_owned()] }],
         },
-        actions: vec![action("large", 8.0), action("small", 0.5)],
-        exploration: Exploration { gamma: 50.0, floor: if lean > 1.5 { 0.1 } else { 0.05 } },
-        objective: Objective { quality: 1.0, usd: 1.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-    };
+        vec![action("large", 8.0), action("small", 0.5)],
+        Exploration { gamma: 50.0, floor: if lean > 1.5 { 0.1 } else { 0.05 } },
+        Objective { quality: 1.0, usd: 1.0 },
+    );
     let weight = [lean, 0.0, 0.0, 0.0].iter().flat_map(|w| [*w, 0.0, 0.0]).collect();
     let network = Mlp::new(vec![Layer::new(3, weight, vec![0.0, 0.0, -3.0, -6.0]).unwrap()]).unwrap();
     let files = BTreeMap::from([

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 
 use weir_policy_runtime::{
     AcceptModel, Action, AnswerFeature, AnswerField, Bundle, CASCADE_SCHEMA, Cascade, CascadeEvidence, CategoryField,
-    CountField, Exploration, Fallback, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage, Manifest, MidTier, Mlp,
-    Objective, Policy, PolicySpec, PoolLimits, Strategy,
+    CountField, Exploration, Fallback, Feature, FeatureSpec, FlagField, Layer, Lineage, Manifest, MidTier, Mlp,
+    Objective, Policy, PolicySpec, PoolLimits,
 };
 
 pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
     let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: Some(2.0) };
-    PolicySpec {
-        features: FeatureSpec {
+    PolicySpec::of_guesses(
+        FeatureSpec {
             features: vec![
                 Feature::OneHot { field: CategoryField::Domain, values: vec!["law".into(), "math".into()] },
                 Feature::Numeric { field: CountField::PromptTokens, mean: 5.0, std: 1.5 },
@@ -20,17 +20,10 @@ pub fn spec(gamma: f64, floor: f64) -> PolicySpec {
                 Feature::Embedding { dim: 3, model: None },
             ],
         },
-        actions: vec![action("large"), action("middle"), action("small")],
-        exploration: Exploration { gamma, floor },
-        objective: Objective { quality: 1.0, usd: 10.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-    }
+        vec![action("large"), action("middle"), action("small")],
+        Exploration { gamma, floor },
+        Objective { quality: 1.0, usd: 10.0 },
+    )
 }
 
 /// Weights from a fixed integer sequence (a linear congruential generator), so that every run sees the same network.

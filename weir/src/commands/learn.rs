@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir_learners::cascade::{CascadeLearning, learn_cascade};
-use weir_learners::ope::Verdict;
 use weir_learners::{
     Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, UpdateConfig, Wanted, hallucination,
 };
@@ -131,12 +130,7 @@ async fn policy(
         }));
     }
     println!("{}", report.to_markdown());
-    let id = &proposal.bundle.id;
-    if report.verdict == Verdict::Better.words() {
-        println!("proposed {id}; `weir policy approve {}` makes it the active one", id.short());
-    } else {
-        println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", report.verdict);
-    }
+    training::say_what_next(&proposal.bundle.id, &report.verdict);
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use weir_learners::ope::Verdict;
 use weir_learners::sessions::{
     Algorithm, Handoff, SessionCandidate, SessionJudgeConfig, SessionLearnerConfig, SessionReward, SessionTrainConfig,
     session_trajectories, train_sessions,
@@ -78,11 +77,7 @@ pub async fn run(common: &Common, args: &SessionArgs) -> Result<()> {
         return print_json(&serde_json::json!({ "policy_id": id, "verdict": report.verdict, "report": report }));
     }
     println!("{}", report.to_markdown());
-    if report.verdict == Verdict::Better.words() {
-        println!("proposed {id}; `weir policy approve {}` makes it the active one", id.short());
-    } else {
-        println!("proposed {id}; with the verdict \"{}\" it takes --force and a reason to approve it", report.verdict);
-    }
+    training::say_what_next(id, &report.verdict);
     Ok(())
 }
 

@@ -8,8 +8,8 @@ use serde_json::Value;
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    Action, Bundle, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Lineage, Manifest, Mlp, Objective,
-    POLICY_FILE, PolicySpec, Strategy, Trust, WEIGHTS_FILE,
+    Action, Bundle, Exploration, Feature, FeatureSpec, FlagField, Layer, Lineage, Manifest, Mlp, Objective,
+    POLICY_FILE, PolicySpec, Trust, WEIGHTS_FILE,
 };
 use weir_store::Store;
 
@@ -39,19 +39,12 @@ pub fn bundle() -> Bundle {
 /// The same with these biases: logits of the quality of both models, then logarithms of their costs.
 pub fn bundle_with(biases: [f32; 4]) -> Bundle {
     let action = |model: &str| Action { model: model.into(), input_usd_per_mtok: None, output_usd_per_mtok: None };
-    let spec = PolicySpec {
-        features: FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
-        actions: vec![action("small"), action("large")],
-        exploration: Exploration { gamma: 10.0, floor: 0.1 },
-        objective: Objective { quality: 1.0, usd: 1.0 },
-        heads: Heads::QualityLogitsThenLnCostUsd,
-        strategy: Strategy::default(),
-        preference: None,
-        probation: Vec::new(),
-        utility_per_s: None,
-        per_turn: false,
-        logged_share_min: None,
-    };
+    let spec = PolicySpec::of_guesses(
+        FeatureSpec { features: vec![Feature::Flag { field: FlagField::FactCheck }] },
+        vec![action("small"), action("large")],
+        Exploration { gamma: 10.0, floor: 0.1 },
+        Objective { quality: 1.0, usd: 1.0 },
+    );
     let inputs = spec.features.width();
     let network = Mlp::new(vec![Layer::new(inputs, vec![0.1; inputs * 4], biases.to_vec()).unwrap()]).unwrap();
     let files = [(POLICY_FILE, spec.to_json().unwrap()), (WEIGHTS_FILE, network.to_safetensors().unwrap())];
