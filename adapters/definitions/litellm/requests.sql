@@ -48,7 +48,20 @@ SELECT
   -- Without a router there is no group.
   coalesce(nullif(model_group, ''), model) AS requested_model,
   metadata.routing_decision.cause AS decision,
-  CASE WHEN is_draw THEN metadata.requester_metadata.weir.decision.candidates END AS candidates,
+  CASE
+    WHEN status = 'success'
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) > 0
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) <= 1
+      AND coalesce(
+        array_min(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) >= 0,
+        TRUE
+      )
+      AND coalesce(
+        array_max(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) <= 1,
+        TRUE
+      )
+    THEN metadata.requester_metadata.weir.decision.candidates
+  END AS candidates,
   -- A draw before the call comes first: a fallback is a call of another group that keeps the metadata.
   coalesce(
     metadata.requester_metadata.weir.decision.model,
@@ -56,7 +69,20 @@ SELECT
     nullif(model_group, ''),
     model
   ) AS intended_model,
-  CASE WHEN is_draw THEN metadata.requester_metadata.weir.decision.propensity END AS propensity,
+  CASE
+    WHEN status = 'success'
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) > 0
+      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) <= 1
+      AND coalesce(
+        array_min(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) >= 0,
+        TRUE
+      )
+      AND coalesce(
+        array_max(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) <= 1,
+        TRUE
+      )
+    THEN metadata.requester_metadata.weir.decision.propensity
+  END AS propensity,
   CASE WHEN status = 'success' THEN coalesce(nullif(model_group, ''), model) END AS executed_model,
   1 + TRY_CAST(json_number(hidden_params.additional_headers, '["x-litellm-attempted-retries"]') AS INT) AS attempt,
   custom_llm_provider AS provider,
@@ -82,23 +108,7 @@ SELECT
     THEN coalesce(json_text(response, 'choices[0].message.content'), json_text(response, 'choices[0].text'), response)
   END AS response_text,
   map(['litellm_model', 'litellm_call_type'], [model, call_type]) AS extra
-FROM (
-  SELECT
-    *,
-    -- Did this attempt carry out a draw whose probabilities are some?
-    status = 'success'
-      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) > 0
-      AND coalesce(metadata.requester_metadata.weir.decision.propensity, 1) <= 1
-      AND coalesce(
-        array_min(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) >= 0,
-        TRUE
-      )
-      AND coalesce(
-        array_max(array_transform(metadata.requester_metadata.weir.decision.candidates, one -> one['propensity'])) <= 1,
-        TRUE
-      ) AS is_draw
-  FROM message
-)
+FROM message
 WHERE call_type IS NULL OR NOT regexp_like(
   call_type,
   'embed|image|speech|transcription|rerank|moderation|search|ocr|video|file|batch|fine_tun|assistant|thread|vector_store|mcp|realtime|container|pass_through'
