@@ -51,6 +51,16 @@ pub enum LearnError {
         /// Why it could not be.
         why: String,
     },
+    /// A program that should turn texts into vectors did not.
+    #[error(
+        "cannot encode texts with `{command}`: {why}; it must answer each line, a JSON string, with one line, a JSON array of numbers"
+    )]
+    Encoder {
+        /// The program and its arguments.
+        command: String,
+        /// What it did.
+        why: String,
+    },
     /// A table that the job needs does not exist yet.
     #[error("there is no table {0} in the data folder yet: run ingest first")]
     MissingTable(&'static str),
@@ -83,6 +93,7 @@ impl LearnError {
             | Self::BadOutcome(_)
             | Self::Config(_)
             | Self::Unreadable { .. }
+            | Self::Encoder { .. }
             | Self::MissingTable(_) => weir_store::Fault::User,
             Self::Query(_) | Self::Arrow(_) | Self::Artefact(_) => weir_store::Fault::Ours,
         }

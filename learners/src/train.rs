@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::{Exploration, Objective, Policy, PolicySpec, Posterior, Scratch, sticky_uniform};
+use weir_policy_runtime::{
+    Exploration, Objective, Policy, PolicySpec, Posterior, Scratch, Strategy, Terms, sticky_uniform,
+};
 
 use crate::baselines::Target;
 use crate::checkpoint::{Checkpoints, Training};
@@ -29,7 +31,8 @@ pub struct TrainConfig {
     /// What to maximise, and what to judge by.
     pub outcome: Outcome,
     /// γ of inverse-gap weighting; none takes `sqrt(K n)` for `K` actions and `n` training rows, the rate of SquareCB's
-    /// regret bound (Foster and Rakhlin 2020, theorem 1) with its constant left out.
+    /// regret bound (Foster and Rakhlin 2020, theorem 1) with its constant left out, and halves it until the policy's own
+    /// logs would carry the next verdict, where some γ from 1 does that.
     pub gamma: Option<f64>,
     /// Share of decisions spread uniformly over the allowed models: the price of being able to evaluate the next one.
     pub floor: f64,
@@ -111,7 +114,7 @@ pub fn train_policy_from(
     // A wanted quality's weight of cost is one of the price that was learned, whatever the outcome makes of dollars.
     let objective = Objective { usd: learned.usd.unwrap_or(outcome.objective().usd), ..outcome.objective() };
     let gamma = config.gamma.unwrap_or_else(|| (actions as f64 * train.len() as f64).sqrt());
-    let spec = PolicySpec {
+    let mut spec = PolicySpec {
         features,
         actions: learned.actions,
         exploration: Exploration { gamma, floor: config.floor },
@@ -127,15 +130,27 @@ pub fn train_policy_from(
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
     let weights = learned.network.to_safetensors().map_err(unusable)?;
     let posterior = learned.posterior.as_ref().map(Posterior::to_safetensors).transpose().map_err(unusable)?;
-    let policy = match learned.posterior {
+    let mut policy = match learned.posterior {
         Some(posterior) => Policy::with_posterior(spec.clone(), learned.network, posterior),
         None => Policy::new(spec.clone(), learned.network),
     }
     .map_err(unusable)?;
     let evaluation = explored(&config.evaluation, settled_floor(&spec), actions, in_force);
-    let target = Target::learned(&policy, &set.actions);
-    let lineup = lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)?;
-    let next = next_support(&policy, set, &holdout, &lineup, &evaluation);
+    let judge = |policy: &Policy| {
+        let target = Target::learned(policy, &set.actions);
+        lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)
+    };
+    let mut judged = judge(&policy)?;
+    let ahead = Ahead { samples: &set.samples, rows: &holdout, clusters: judged.candidate.support.clusters };
+    if config.gamma.is_none()
+        && let Some(gamma) = ahead.gamma_for_evidence(&policy, &evaluation)
+    {
+        spec.exploration.gamma = gamma;
+        policy = policy.exploring(spec.exploration).map_err(unusable)?;
+        judged = judge(&policy)?;
+    }
+    let next = ahead.next_support(&policy, spec.exploration, &evaluation);
+    let lineup = judged;
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -174,31 +189,49 @@ pub fn fit_reward_model(set: &TrainingSet, config: &TrainConfig) -> Result<Rewar
     Ok(reward_model::metrics(&network, &features, &set.samples, (&train, &holdout), actions))
 }
 
-/// What logs of this policy, as long as those that it was judged on, would offer a policy that differs from it in a tenth of the decisions,
-/// where it takes the runner-up: sessions divided by the mean of one over the probability of what that policy takes.
-fn next_support(
-    policy: &Policy,
-    set: &TrainingSet,
-    rows: &[usize],
-    lineup: &Lineup,
-    config: &EvaluationConfig,
-) -> NextSupport {
-    const DIFFERS: f64 = 0.1;
-    let mut scratch = Scratch::default();
-    let allowed = vec![true; policy.actions().len()];
-    let inverse = |&row: &usize| {
-        let context = set.samples[row].context.as_context();
-        let mut probabilities = policy.propensities(&context, &allowed, &mut scratch).ok()?.to_vec();
-        probabilities.sort_by(|a, b| b.total_cmp(a));
-        let [best, runner_up, ..] = probabilities[..] else { return None };
-        Some((1.0 - DIFFERS) / best + DIFFERS / runner_up)
-    };
-    let inverses: Vec<f64> = rows.iter().filter_map(inverse).collect();
-    let mean = inverses.iter().sum::<f64>() / inverses.len().max(1) as f64;
-    let clusters = lineup.candidate.support.clusters as f64;
-    NextSupport {
-        effective_clusters: if mean > 0.0 && mean.is_finite() { clusters / mean } else { 0.0 },
-        asked_for: config.limits.effective_clusters_min,
+/// What the logs of a policy will hold, as long as those that it was judged on.
+struct Ahead<'a> {
+    samples: &'a [Sample],
+    /// Decisions that it was judged on.
+    rows: &'a [usize],
+    /// Their sessions.
+    clusters: usize,
+}
+
+impl Ahead<'_> {
+    /// What they would offer a policy that differs from it in a tenth of the decisions, where it takes the runner-up: sessions divided by
+    /// the mean of one over the probability of what that policy takes.
+    fn next_support(&self, policy: &Policy, exploration: Exploration, config: &EvaluationConfig) -> NextSupport {
+        const DIFFERS: f64 = 0.1;
+        let mut scratch = Scratch::default();
+        let allowed = vec![true; policy.actions().len()];
+        let terms = Terms { exploration, ..policy.terms() };
+        let inverse = |&row: &usize| {
+            let context = self.samples[row].context.as_context();
+            let mut probabilities = policy.propensities_under(&terms, &context, &allowed, &mut scratch).ok()?.to_vec();
+            probabilities.sort_by(|a, b| b.total_cmp(a));
+            let [best, runner_up, ..] = probabilities[..] else { return None };
+            Some((1.0 - DIFFERS) / best + DIFFERS / runner_up)
+        };
+        let inverses: Vec<f64> = self.rows.iter().filter_map(inverse).collect();
+        let mean = inverses.iter().sum::<f64>() / inverses.len().max(1) as f64;
+        NextSupport {
+            effective_clusters: if mean > 0.0 && mean.is_finite() { self.clusters as f64 / mean } else { 0.0 },
+            asked_for: config.limits.effective_clusters_min,
+        }
+    }
+
+    /// The policy's γ, halved until its logs carry the next verdict; none where they do as it is, or with no γ from 1. It is chosen by what
+    /// was asked alone: no reward of the decisions that judge the policy plays a part.
+    fn gamma_for_evidence(&self, policy: &Policy, config: &EvaluationConfig) -> Option<f64> {
+        let Exploration { gamma, floor } = policy.spec().exploration;
+        let carries =
+            |gamma: &f64| self.next_support(policy, Exploration { gamma: *gamma, floor }, config).warning().is_none();
+        let halved = std::iter::successors(Some(gamma), |gamma| Some(gamma / 2.0)).take_while(|gamma| *gamma >= 1.0);
+        (policy.spec().strategy == Strategy::InverseGap)
+            .then(|| halved.into_iter().find(carries))
+            .flatten()
+            .filter(|found| *found < gamma)
     }
 }
 

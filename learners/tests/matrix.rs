@@ -270,6 +270,7 @@ fn a_policy_as_published_earns_what_its_own_probabilities_say() {
         cost_usd: [1.0, 2.0].repeat(40),
         cost_note: "made up".into(),
         answer_chars: None,
+        encoded: None,
         queries,
     };
     let config = MatrixConfig { coverage: None, ..MatrixConfig::default() };

@@ -177,6 +177,15 @@ impl Policy {
         Ok(Self { spec, network, posterior, width, probation })
     }
 
+    /// The same, straying otherwise from its best guess.
+    ///
+    /// # Errors
+    /// When the exploration is illegal.
+    pub fn exploring(self, exploration: Exploration) -> Result<Self, PolicyError> {
+        let spec = PolicySpec { exploration, ..self.spec };
+        Self::put_together(spec, self.network, self.posterior)
+    }
+
     /// What the policy is made of.
     #[must_use]
     pub fn spec(&self) -> &PolicySpec {

@@ -152,6 +152,7 @@ mod tests {
             cost_usd: Vec::new(),
             cost_note: String::new(),
             answer_chars: None,
+            encoded: None,
         };
         let mut embeddings = Vec::new();
         for n in 0..60 {

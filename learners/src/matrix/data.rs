@@ -8,8 +8,9 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
 use datafusion::prelude::SessionContext;
 use weir_policy_runtime::Action;
-use weir_policy_runtime::hash_embedding::hash_embedding;
+use weir_policy_runtime::hash_embedding::{hash_embedding, hash_embedding_model};
 
+use super::encoder::Encoded;
 use crate::error::{LearnError, Result};
 use crate::parquet_table::register_parquet;
 
@@ -41,6 +42,8 @@ pub struct Matrix {
     pub cost_note: String,
     /// Length of each answer, characters, shape `[queries, models]`, row-major; none where the data has no texts of answers.
     pub answer_chars: Option<Vec<f64>>,
+    /// Vectors of the texts, where a program made them; hashed n-grams stand in for them where none did.
+    pub encoded: Option<Encoded>,
 }
 
 impl Matrix {
@@ -58,11 +61,20 @@ impl Matrix {
         self.queries.iter().any(|query| !query.text.is_empty())
     }
 
-    /// Hashed n-grams of each query's text, or of its domain's name where there are no texts, shape `[queries][dim]`.
+    /// What is known of each query's text: its vector by the program, if one made them, else hashed n-grams, of its domain's name where
+    /// there are no texts, shape `[queries][dim]`.
     pub(super) fn embeddings(&self, dim: usize) -> Vec<Vec<f32>> {
+        if let Some(encoded) = &self.encoded {
+            return encoded.vectors.clone();
+        }
         let has_texts = self.has_texts();
         let known = |query: &MatrixQuery| hash_embedding(if has_texts { &query.text } else { &query.domain }, dim);
         self.queries.iter().map(known).collect()
+    }
+
+    /// Which embedding [`Self::embeddings`] gives.
+    pub(super) fn embedding_model(&self, dim: usize) -> String {
+        self.encoded.as_ref().map_or_else(|| hash_embedding_model(dim), |encoded| encoded.by.clone())
     }
 
     /// Index of a cell.
@@ -265,6 +277,7 @@ fn dense(name: &str, cells: Vec<Cell>, cost_note: String) -> Result<Matrix> {
         cost_usd: Vec::new(),
         cost_note,
         answer_chars: None,
+        encoded: None,
     };
     for (query, row) in rows.into_values() {
         let Some(row) = row.into_iter().collect::<Option<Vec<_>>>() else { continue };

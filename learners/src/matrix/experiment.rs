@@ -4,7 +4,6 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::hash_embedding::hash_embedding_model;
 use weir_policy_runtime::{Feature, FeatureSpec, MlpScratch, Objective, OwnedContext, Policy, Scratch};
 
 use super::area::areas;
@@ -298,7 +297,7 @@ pub(super) fn context(matrix: &Matrix, query: usize, embeddings: &[Vec<f32>]) ->
     OwnedContext {
         domain: Some(matrix.queries[query].domain.clone()),
         embedding: Some(embeddings[query].clone()),
-        embedding_model: Some(hash_embedding_model(embeddings[query].len())),
+        embedding_model: Some(matrix.embedding_model(embeddings[query].len())),
         ..OwnedContext::default()
     }
 }

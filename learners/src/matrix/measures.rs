@@ -270,6 +270,7 @@ mod tests {
             cost_usd: vec![1.0, 3.0, 1.0, 3.0],
             cost_note: String::new(),
             answer_chars: None,
+            encoded: None,
         };
         let (a, b) = (vec![(1.0, 1.0), (1.0, 0.0)], vec![(3.0, 0.5), (3.0, 1.0)]);
         let oracle = vec![(1.0, 1.0), (3.0, 1.0)];

@@ -14,6 +14,7 @@ mod cascade_report;
 mod classic;
 mod coverage;
 mod data;
+mod encoder;
 mod experiment;
 mod measures;
 mod nested;
@@ -32,6 +33,7 @@ pub use coverage::{CoverageCell, CoverageConfig, CoverageReport};
 pub use data::{
     Matrix, MatrixQuery, load_llmdrift, load_llmrouter, load_llmrouter_nq, load_routerarena, load_swebench_agents,
 };
+pub use encoder::Encoded;
 pub use experiment::{MatrixConfig, judge_policy, matrix_experiment};
 pub use measures::Measure;
 pub use nested::{NestedConfig, nested_experiment};

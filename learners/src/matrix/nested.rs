@@ -157,6 +157,7 @@ pub fn nested_experiment(set: &MatrixSet, config: &NestedConfig) -> Result<Neste
         matrix: matrix.name.clone(),
         note: set.note.to_owned(),
         cost_note: matrix.cost_note.clone(),
+        text_features: text_features(matrix, config.embedding_dim),
         models: matrix.models.len(),
         queries,
         passes: study.passes,
@@ -166,6 +167,14 @@ pub fn nested_experiment(set: &MatrixSet, config: &NestedConfig) -> Result<Neste
         config: config.clone(),
         scores: scores.collect(),
     })
+}
+
+fn text_features(matrix: &Matrix, dim: usize) -> String {
+    match &matrix.encoded {
+        Some(encoded) => format!("{} numbers by `{}`", encoded.vectors.first().map_or(0, Vec::len), encoded.by),
+        None if matrix.has_texts() => format!("hashed n-grams, {dim} numbers"),
+        None => "none in the data".to_owned(),
+    }
 }
 
 /// What the strong model is guessed to add to each query: where a policy corrects its guesses by the price of a call, the share of prices
@@ -216,6 +225,7 @@ pub(super) mod tests {
             cost_usd: [1.0, 2.0, 3.0].repeat(150),
             cost_note: String::new(),
             answer_chars: None,
+            encoded: None,
         }
     }
 

@@ -28,6 +28,8 @@ pub struct NestedReport {
     pub note: String,
     /// What its costs are.
     pub cost_note: String,
+    /// What routers know of a query's text.
+    pub text_features: String,
     /// Models to choose from.
     pub models: usize,
     /// Queries, each judged once.
@@ -56,10 +58,11 @@ impl NestedReport {
         let singles: Vec<String> =
             self.best_single.iter().map(|(model, folds)| format!("{model} in {folds} folds")).collect();
         line(format!(
-            "{}. Cost: {}. \"Same logs\" and the learned policy saw {} decisions a training query, one score each, models drawn uniformly; \
+            "{}. Cost: {}. Text: {}. \"Same logs\" and the learned policy saw {} decisions a training query, one score each, models drawn uniformly; \
              \"all scores\" saw {} scores a query. Best single model: {}. Intervals: {:.0} %, over queries.\n",
             self.note,
             self.cost_note,
+            self.text_features,
             self.passes,
             self.models,
             singles.join(", "),

@@ -101,6 +101,7 @@ pub async fn load_pairs(folder: &Path) -> Result<Vec<Matrix>> {
                 cost_usd: Vec::new(),
                 cost_note: "a strong call is 1".to_owned(),
                 answer_chars: None,
+                encoded: None,
             });
             matrix.queries.push(MatrixQuery {
                 id: string(&id, row),
@@ -326,6 +327,7 @@ mod tests {
             cost_usd: scores.iter().flat_map(|_| [0.0, 1.0]).collect(),
             cost_note: String::new(),
             answer_chars: None,
+            encoded: None,
         }
     }
 

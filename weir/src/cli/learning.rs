@@ -214,6 +214,10 @@ pub struct EvaluateArgs {
     /// not support one.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["bundle", "matrix", "rounds"])]
     pub matrices: Option<PathBuf>,
+    /// With --matrices: a program and its arguments that turn texts into vectors, in place of hashed n-grams: one JSON string a line on its
+    /// input, one JSON array of numbers a line on its output.
+    #[arg(long, value_name = "COMMAND", requires = "matrices")]
+    pub encoder: Option<String>,
     /// With --matrix: judge cascades from a cheap to the best model instead, with a promise on what they lose, beside routers that choose
     /// once.
     #[arg(long, requires = "matrix", conflicts_with = "bundle")]

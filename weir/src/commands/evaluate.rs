@@ -35,7 +35,7 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
         return session_simulator(common, args.seed, args.cut_back);
     }
     if let Some(folder) = &args.matrices {
-        return matrices(common, folder, args.seed).await;
+        return matrices(common, folder, args.encoder.as_deref(), args.seed).await;
     }
     match (&args.matrix, &args.bundle) {
         (Some(folder), None) if args.cascade => cascades(common, folder, args.seed).await,
@@ -267,7 +267,7 @@ async fn cascades(common: &Common, folder: &Path, seed: u64) -> Result<()> {
 }
 
 /// Every known score matrix in a folder.
-async fn matrices(common: &Common, folder: &Path, seed: u64) -> Result<()> {
+async fn matrices(common: &Common, folder: &Path, encoder: Option<&str>, seed: u64) -> Result<()> {
     let folders = matrix_folders(folder);
     if folders.is_empty() {
         return Err(Failure::user(format!(
@@ -279,7 +279,10 @@ async fn matrices(common: &Common, folder: &Path, seed: u64) -> Result<()> {
     let config = NestedConfig { seed, ..NestedConfig::default() };
     let mut reports = Vec::new();
     for folder in folders {
-        for set in load_matrix_sets(&folder).await? {
+        for mut set in load_matrix_sets(&folder).await? {
+            if let Some(command) = encoder {
+                set.matrix = set.matrix.encoded_by(command)?;
+            }
             reports.push(nested_experiment(&set, &config)?);
         }
     }
