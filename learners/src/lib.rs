@@ -68,4 +68,4 @@ pub use train::{
     Candidate, TrainConfig, export_vllm_sr, fit_reward_model, is_holdout, train_policy, train_policy_from,
     training_backend,
 };
-pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};
+pub use training_set::{ActionPart, Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

@@ -543,7 +543,7 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
 }
 
 /// The first digits of a policy's id, without the name of the hash.
-fn short(policy_id: &str) -> &str {
+pub(crate) fn short(policy_id: &str) -> &str {
     let digits = policy_id.rsplit(':').next().unwrap_or(policy_id);
     digits.get(..12).unwrap_or(digits)
 }

@@ -1,13 +1,14 @@
 //! Logged decisions as samples: from the canonical views, by one query.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::functions_nested::expr_fn::{array_has, map_extract};
-use datafusion::prelude::{SessionContext, col, lit};
+use datafusion::prelude::{DataFrame, SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use weir_policy_runtime::{Action, OwnedContext};
 use weir_store::Store;
@@ -142,9 +143,11 @@ impl TrainingSet {
 
 const TRAINING_SET_SQL: &str = include_str!("sql/training_set.sql");
 
+const BY_PARTS_SQL: &str = include_str!("sql/training_set_by_parts.sql");
+
 const WITH_RISK_SQL: &str = include_str!("sql/training_set_with_risk.sql");
 
-/// What [`WITH_RISK_SQL`] calls the decisions.
+/// What the queries over it call the training set.
 const DECISIONS: &str = "decisions";
 
 /// Which decisions to read, and what of them.
@@ -157,6 +160,18 @@ pub struct Wanted {
     /// Only the qualities of requests so old that this share of opinions has come (view `reward_delays`), in (0, 1). What comes fast is
     /// not like what comes late: who is annoyed says so at once.
     pub settled_share: Option<f64>,
+    /// What an action is beside its model.
+    pub action_parts: BTreeSet<ActionPart>,
+}
+
+/// A part of an action beside its model: see [`weir_policy_runtime::ActionParts`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionPart {
+    /// Who served the call: `provider`.
+    Provider,
+    /// Reasoning effort, or mode where no effort is logged: `reasoning_effort`, `reasoning_mode`.
+    Reasoning,
 }
 
 /// Tables whose versions name the data of a training set.
@@ -194,10 +209,13 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
     if let Some((name, value)) = &wanted.tag {
         rows = rows.filter(array_has(map_extract(col("gateway_tags"), lit(name)), lit(value)))?;
     }
+    if !wanted.action_parts.is_empty() {
+        let takes = |part| ScalarValue::from(wanted.action_parts.contains(&part));
+        let parts = vec![("provider", takes(ActionPart::Provider)), ("reasoning", takes(ActionPart::Reasoning))];
+        rows = over(session, rows, BY_PARTS_SQL).await?.with_param_values(parts)?;
+    }
     if wanted.risk {
-        session.deregister_table(DECISIONS)?;
-        session.register_table(DECISIONS, rows.into_view())?;
-        rows = session.sql(WITH_RISK_SQL).await?;
+        rows = over(session, rows, WITH_RISK_SQL).await?;
     }
     let batches = rows.collect().await?;
     let models = model_names(&batches)?;
@@ -212,6 +230,13 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
     let actions =
         models.into_keys().map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None }).collect();
     Ok(TrainingSet { actions, samples, tables: BTreeMap::new() })
+}
+
+/// A query over decisions.
+async fn over(session: &SessionContext, decisions: DataFrame, sql: &str) -> Result<DataFrame> {
+    session.deregister_table(DECISIONS)?;
+    session.register_table(DECISIONS, decisions.into_view())?;
+    Ok(session.sql(sql).await?)
 }
 
 const SETTLED_SQL: &str = include_str!("sql/settled_after.sql");

@@ -117,6 +117,34 @@ fn a_candidate_that_is_worse_than_the_policy_in_force_is_so_although_it_is_bette
     assert!(shown.contains("Difference to the policy in force: "), "{shown}");
 }
 
+/// The default explores by `sqrt(K n)`, and more where the policy's own logs would else leave nothing to judge the next one by.
+#[test]
+fn a_policy_explores_as_much_as_the_next_verdict_needs() {
+    let trained = |sessions: usize, gamma: Option<f64>| {
+        let set = logs(1, sessions, true);
+        let config = TrainConfig { gamma, ..TrainConfig::default() };
+        let report = train_policy(&set, &config, None).expect("training succeeds").report;
+        let usual = (3.0 * report.train_decisions as f64).sqrt();
+        let warning = report.next.expect("it is foreseen").warning();
+        (report.exploration.gamma, usual, warning)
+    };
+    let (gamma, usual, warning) = trained(3000, None);
+    assert_eq!((gamma, warning), (usual, None), "long logs carry it as it is");
+
+    let (gamma, usual, warning) = trained(1500, None);
+    assert_eq!(warning, None);
+    assert!(gamma < usual, "{gamma} of {usual}");
+    let halvings = (usual / gamma).log2();
+    assert!((halvings - halvings.round()).abs() < 1e-9, "{usual} to {gamma}");
+    let (given, _, warning) = trained(1500, Some(2.0 * gamma));
+    assert!(given == 2.0 * gamma && warning.is_some(), "a given gamma stays, and is warned of");
+
+    // Fewer sessions to judge by than are asked for: no exploration mends that.
+    let (gamma, usual, warning) = trained(300, None);
+    assert_eq!(gamma, usual);
+    assert!(warning.is_some_and(|warning| warning.contains("Log for longer")));
+}
+
 /// An operator's file says what counts and what must not become worse; the same candidate is better or not by it.
 #[test]
 fn every_gain_is_told_in_its_parts_and_guardrails_decide() {

@@ -4,7 +4,8 @@ use weir_learners::LearnError;
 use weir_learners::ope::{EvaluationConfig, Verdict};
 use weir_learners::sessions::{
     Algorithm, LeftOut, SessionJudgeConfig, SessionLearnerConfig, SessionLog, SessionReward, SessionTrainConfig,
-    SimulatedState, Simulator, SimulatorConfig, StateLayout, StoredSessions, TurnFacts, learn_sessions, train_sessions,
+    SessionsInForce, SimulatedState, Simulator, SimulatorConfig, StateLayout, StoredSessions, TurnFacts,
+    learn_sessions, train_sessions,
 };
 use weir_policy_runtime::{Context, Exploration, FeatureSpec, Policy};
 
@@ -77,9 +78,11 @@ fn stored(simulator: &Simulator, sessions: usize, seed: u64) -> StoredSessions {
     let mut trajectories = drawn.log.trajectories().to_vec();
     let turns = trajectories.iter_mut().flat_map(|session| &mut session.turns);
     turns.zip(&all).for_each(|(turn, facts)| turn.state = layout.encode(facts));
+    let mut all = all.into_iter();
+    let facts = trajectories.iter().map(|session| all.by_ref().take(session.turns.len()).collect()).collect();
     let log = SessionLog::new(drawn.log.actions().to_vec(), trajectories).unwrap();
     let ids = (0..sessions).map(|session| format!("session-{session}")).collect();
-    StoredSessions { log, layout, ids, left_out: LeftOut::default(), kept_turns: 0 }
+    StoredSessions { log, layout, ids, facts, left_out: LeftOut::default(), kept_turns: 0 }
 }
 
 fn allowed_and_context(simulator: &Simulator, index: usize) -> (Vec<bool>, TurnFacts) {
@@ -128,7 +131,7 @@ fn a_candidate_is_judged_on_sessions_that_it_has_not_seen_and_is_worth_what_they
         ..SessionTrainConfig::default()
     };
     let reward = SessionReward::default();
-    let candidate = train_sessions(&stored, None, &reward, &config).unwrap();
+    let candidate = train_sessions(&stored, None, None, &reward, &config).unwrap();
     let report = &candidate.report;
     println!("{}", report.to_markdown());
     assert_eq!(report.train_sessions + report.held_out_sessions, 6000);
@@ -148,10 +151,38 @@ fn a_candidate_is_judged_on_sessions_that_it_has_not_seen_and_is_worth_what_they
     assert!(judged.value.weighted_doubly_robust.covers(truth.value), "{:?}", judged.value);
     assert!(judged.completion.weighted_doubly_robust.covers(truth.completion_rate), "{:?}", judged.completion);
 
+    // Held against itself it is no better, to the last digit; against one that draws nearly blindly it is, by as much as is true.
+    let published = Exploration { floor: 0.9, ..config.published };
+    let blind = candidate.policy.clone().exploring(published).unwrap();
+    let held = |policy| {
+        let in_force = SessionsInForce { id: "sha256:0123456789abcdef", policy };
+        train_sessions(&stored, None, Some(in_force), &reward, &config).unwrap().report
+    };
+    let itself = held(&candidate.policy);
+    let difference = itself.in_force.as_ref().and_then(|held| held.difference).expect("both can be judged");
+    assert!(difference.value.abs() < 1e-9 && difference.high < 1e-9, "{difference:?}");
+    assert_eq!(itself.verdict, Verdict::NotShown.words());
+    let beside = held(&blind);
+    let in_force = beside.in_force.as_ref().unwrap();
+    assert_eq!(beside.verdict, Verdict::Better.words());
+    let of_blind = simulator.truth(&simulator.policy_of(|state| {
+        let facts = facts(&simulator, state);
+        let mut scratch = blind.scratch();
+        blind.propensities(&facts.as_context(), &simulator.allowed(state), &mut scratch).unwrap().to_vec()
+    }));
+    let (value, completion) = (in_force.difference.unwrap(), in_force.completion_difference.unwrap());
+    println!("to the one in force: value {value:?}, truth {:.4}", truth.value - of_blind.value);
+    assert!(value.covers(truth.value - of_blind.value), "{value:?}");
+    assert!(completion.covers(truth.completion_rate - of_blind.completion_rate), "{completion:?}");
+    assert!(in_force.judgement.value.weighted_doubly_robust.covers(of_blind.value), "{:?}", in_force.judgement.value);
+    let shown = beside.to_markdown();
+    assert!(shown.contains("| policy in force (0123456789ab) | "), "{shown}");
+    assert!(shown.contains("Difference to the policy in force, over the same sessions: value "), "{shown}");
+
     // The same sessions, of which nobody logged a probability: nothing can be judged.
     let mut silent = stored.log.trajectories().to_vec();
     silent.iter_mut().flat_map(|session| &mut session.turns).for_each(|turn| turn.propensity = None);
     let log = SessionLog::new(stored.log.actions().to_vec(), silent).unwrap();
-    let refused = train_sessions(&StoredSessions { log, ..stored }, None, &reward, &config);
+    let refused = train_sessions(&StoredSessions { log, ..stored }, None, None, &reward, &config);
     assert!(matches!(refused, Err(LearnError::NotEnoughData(_))), "{refused:?}");
 }

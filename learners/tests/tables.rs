@@ -8,7 +8,7 @@ use stores::{append, fresh_store, opinion, request};
 use weir_learners::hallucination::{
     Estimator, HallucinationConfig, JobSummary, LabelledPair, run_hallucination_job, train_hallucination,
 };
-use weir_learners::{LearnError, Wanted, training_set, training_set_of};
+use weir_learners::{ActionPart, LearnError, Wanted, training_set, training_set_of};
 use weir_schemas::{Candidate, EventTimeMs, Feedback, Request};
 use weir_store::{Advance, Store, StoreError, Table};
 
@@ -63,6 +63,66 @@ async fn samples_hold_what_was_logged_and_impute_nothing() {
     assert_eq!((set.samples[2].propensity, set.samples[2].quality), (None, None));
     assert_eq!((set.samples[3].cluster.as_str(), set.samples[3].cost_usd), ("no-session", None));
     assert_eq!((set.samples[3].context.tools_offered, set.samples[3].context.multimodal), (None, None));
+}
+
+#[tokio::test]
+async fn an_action_may_have_a_provider_and_a_mode_of_reasoning() {
+    let (_folder, store) = fresh_store().await;
+    let candidate =
+        |model: &str, propensity| Candidate { model: model.to_owned(), score: None, propensity: Some(propensity) };
+    let drawn = "b;provider=own;reasoning=high";
+    let requests = [
+        // Nobody drew the mode: it is what it is.
+        Request { provider: Some("own".into()), reasoning_mode: Some("on".into()), ..request("bare", 1) },
+        // The draw names it, and the call carried it out.
+        Request {
+            intended_model: Some(drawn.into()),
+            provider: Some("own".into()),
+            reasoning_mode: Some("on".into()),
+            reasoning_effort: Some("high".into()),
+            candidates: Some(vec![candidate(drawn, 0.25), candidate("b", 0.75)]),
+            ..request("drawn", 2)
+        },
+        // The draw names it, and the call was made without.
+        Request { intended_model: Some(drawn.into()), provider: Some("own".into()), ..request("otherwise", 3) },
+        // Another model answered: with which mode the intended one would have been called is not known.
+        Request { executed_model: Some("a".into()), fallback_reason: Some("429".into()), ..request("fallback", 4) },
+        Request { executed_model: None, provider: Some(String::new()), ..request("believed", 5) },
+    ];
+    append(&store, Request::contract(), &requests).await;
+    let of = async |parts: &[ActionPart]| {
+        let wanted = Wanted { action_parts: parts.iter().copied().collect(), risk: true, ..Wanted::default() };
+        let set = training_set_of(&store, &wanted).await.expect("the views plan and read");
+        let name = |action: usize| set.actions[action].model.clone();
+        let row = |sample: &weir_learners::Sample| {
+            (name(sample.action), sample.intended.map(name), sample.executed_as_intended)
+        };
+        (set.samples.iter().map(row).collect::<Vec<_>>(), set)
+    };
+    let row = |executed: &str, intended: Option<&str>, as_intended| {
+        (executed.to_owned(), intended.map(str::to_owned), as_intended)
+    };
+    let (rows, set) = of(&[ActionPart::Provider, ActionPart::Reasoning]).await;
+    let bare = "b;provider=own;reasoning=on";
+    assert_eq!(
+        rows,
+        [
+            row(bare, Some(bare), true),
+            row(drawn, Some(drawn), true),
+            row("b;provider=own", Some(drawn), false),
+            row("a", None, false),
+            row("b", Some("b"), true),
+        ]
+    );
+    let chances = set.samples[1].logged_distribution.as_ref().expect("all candidates have one");
+    let chance = |model: &str| chances[set.actions.iter().position(|action| action.model == model).unwrap()];
+    assert_eq!((chance(drawn), chance("b"), chance(bare)), (0.25, 0.75, 0.0));
+
+    let (rows, _) = of(&[ActionPart::Reasoning]).await;
+    assert_eq!(rows[0], row("b;reasoning=on", Some("b;reasoning=on"), true));
+    assert!(!rows[1].2, "{:?} is not what was drawn", rows[1]);
+    let (rows, _) = of(&[]).await;
+    assert_eq!(rows[0], row("b", Some("b"), true));
 }
 
 #[tokio::test]

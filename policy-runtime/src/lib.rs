@@ -15,6 +15,7 @@
 //! **Refuses to know:** training frameworks, async runtimes, Arrow, Kafka, stores, HTTP. It holds no private key and
 //! cannot sign.
 
+mod action_parts;
 mod bundle;
 mod cascade;
 mod context;
@@ -34,6 +35,7 @@ mod spec;
 mod sticky;
 mod strategy;
 
+pub use action_parts::ActionParts;
 pub use bundle::{
     Bundle, FileEntry, Lineage, MANIFEST_FILE, MANIFEST_SCHEMA, MAX_BUNDLE_BYTES, MAX_FILES, MAX_MANIFEST_BYTES,
     MAX_PATH_BYTES, MAX_TAR_BYTES, Manifest, POLICY_FILE, POSTERIOR_FILE, PolicyId, REPORT_JSON_FILE,

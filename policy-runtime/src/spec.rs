@@ -13,7 +13,7 @@ use crate::strategy::Strategy;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Action {
-    /// Name of the model, as the router knows it.
+    /// Name of the model, as the router knows it; with parts where the action is more than a model, see [`crate::ActionParts`].
     pub model: String,
     /// List price, USD per million prompt tokens; for people, the network predicts the cost itself.
     pub input_usd_per_mtok: Option<f64>,

@@ -3,10 +3,11 @@
 //! Every section has defaults that are safe on a laptop: loopback listeners, text dropped at the door, no exploration.
 //! Unknown keys are refused, so a misspelt key cannot be silently ignored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use weir_learners::ActionPart;
 use weir_schemas::contracts;
 use weir_store::StoreOptions;
 
@@ -306,6 +307,8 @@ pub struct ObjectiveSection {
     pub usd: f64,
     /// How greedy published policies are (higher explores less); left out, it follows the amount of data.
     pub gamma: Option<f64>,
+    /// What an action is beside its model, of `provider` and `reasoning`: a policy then chooses them too.
+    pub action_parts: BTreeSet<ActionPart>,
     /// Least share of traffic spread evenly over the allowed models.
     pub floor: f64,
 }
@@ -446,7 +449,7 @@ impl Default for PolicySection {
 }
 impl Default for ObjectiveSection {
     fn default() -> Self {
-        Self { outcome: None, quality: 1.0, usd: 15.0, gamma: None, floor: 0.02 }
+        Self { outcome: None, quality: 1.0, usd: 15.0, gamma: None, action_parts: BTreeSet::new(), floor: 0.02 }
     }
 }
 
@@ -523,8 +526,8 @@ impl Config {
         if self.upkeep.target_file_bytes < 1 << 20 {
             return bad("upkeep.target_file_bytes is below 1 MiB: the files would be too small to merge".into());
         }
-        let ObjectiveSection { quality, usd, gamma, .. } = self.objective;
-        for (name, value) in [("quality", Some(quality)), ("usd", Some(usd)), ("gamma", gamma)] {
+        let ObjectiveSection { quality, usd, gamma, .. } = &self.objective;
+        for (name, value) in [("quality", Some(*quality)), ("usd", Some(*usd)), ("gamma", *gamma)] {
             if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
                 return bad(format!("objective.{name} is {}: give a number from 0", value.unwrap_or_default()));
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use weir_fleet::GpuProfile;
 use weir_learners::TrainingSet;
+use weir_policy_runtime::ActionParts;
 
 use crate::capacity;
 use crate::config::EnergySection;
@@ -29,7 +30,7 @@ pub fn profiles(sections: &BTreeMap<String, EnergySection>) -> Result<BTreeMap<&
 /// Fills in the energy of decisions that lack it, where the model's GPUs are known and the tokens are; returns how many.
 pub fn fill(set: &mut TrainingSet, sections: &BTreeMap<String, EnergySection>) -> Result<usize> {
     let known = profiles(sections)?;
-    let profiles: Vec<_> = set.actions.iter().map(|action| known.get(action.model.as_str())).collect();
+    let profiles: Vec<_> = set.actions.iter().map(|action| known.get(ActionParts::of(&action.model).model)).collect();
     let mut filled = 0;
     for sample in set.samples.iter_mut().filter(|sample| sample.energy_wh.is_none()) {
         let tokens = sample.context.prompt_tokens.zip(sample.completion_tokens);

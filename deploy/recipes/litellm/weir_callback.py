@@ -65,8 +65,9 @@ PARAMETERS = frozenset(
     "service_tier user".split()
 )
 
-# Names of models, policies, subjects and languages; a sentence is none. `word(text)` of Weir's adapters is narrower.
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/:.@+-]{0,127}")
+# Names of models, policies, subjects and languages; a sentence is none. `word(text)` of Weir's adapters is narrower. An action may be
+# more than a model: MODEL;provider=PROVIDER;reasoning=MODE.
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_/:.@+;=-]{0,127}")
 CANDIDATES_MAX = 1024
 # Probabilities that differ by less are the same. Weir's door bears a little more, so that it refuses nothing sent from here.
 TOLERANCE = 1e-6

@@ -7,7 +7,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::{MlpScratch, OwnedContext, Policy, Scratch};
+use weir_policy_runtime::{ActionParts, MlpScratch, OwnedContext, Policy, Scratch};
 
 use crate::checkpoint::Slot;
 use crate::error::{LearnError, Result};
@@ -311,6 +311,12 @@ pub fn distil(parent: &Policy, samples: &[Sample], rows: &[usize], config: &Dist
         utilities.extend(kept.iter().map(|&action| predicted[action] as f32));
     }
     let names: Vec<String> = kept.iter().map(|&action| parent.actions()[action].model.clone()).collect();
+    if let Some(name) = names.iter().find(|name| !ActionParts::of(name).is_model_alone()) {
+        return Err(LearnError::Config(format!(
+            "vLLM Semantic Router's selectors choose a model and nothing else, and the action {name} is more than one: learn without \
+             objective.action_parts, or leave out the export"
+        )));
+    }
     let plain = Inputs::new(width, values);
     let scale = Standard::of(&plain, config.embedding_dim);
     let mut layers = student(&scale.applied(&plain), &utilities, outputs, &config.hidden, config)?;

@@ -106,7 +106,8 @@ mod tests {
     use super::*;
 
     /// Answers each line with its length in characters, and 1.
-    const LENGTHS: &str = "import sys, json\nfor line in sys.stdin:\n    print(json.dumps([len(json.loads(line)), 1]))\n";
+    const LENGTHS: &str =
+        "import sys, json\nfor line in sys.stdin:\n    print(json.dumps([len(json.loads(line)), 1]))\n";
 
     fn script(name: &str, text: &str) -> (tempfile::TempDir, String) {
         let folder = tempfile::tempdir().unwrap();

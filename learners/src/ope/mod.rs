@@ -37,7 +37,7 @@ pub use interval::{Estimate, IntervalKind};
 pub use rounds::Rounds;
 pub use sequence::{ConfidenceSequence, PseudoOutcome, SequenceConfig};
 pub use session_lengths::{EndedSession, SessionLengths, estimate_lengths};
-pub use sessions::{SessionEstimates, SessionSupport, Turn, estimate_sessions};
+pub use sessions::{SessionEstimates, SessionSupport, Turn, estimate_sessions, session_difference};
 pub use support::{Support, SupportLimits};
 
 use serde::{Deserialize, Serialize};

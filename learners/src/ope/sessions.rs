@@ -74,32 +74,19 @@ pub fn estimate_sessions(
     discount: f64,
     config: &EvaluationConfig,
 ) -> Result<(SessionEstimates, SessionSupport)> {
-    let horizon = sessions.iter().map(Vec::len).max().unwrap_or(0);
-    if horizon == 0 {
-        return Err(LearnError::BadRounds("there is no session with a turn".to_owned()));
-    }
-    let sound = |turn: &Turn| {
-        let numbers = [turn.ratio, turn.reward, turn.q_logged, turn.v_policy];
-        turn.ratio >= 0.0 && numbers.iter().all(|number| number.is_finite())
-    };
-    if let Some(session) = sessions.iter().position(|turns| !turns.iter().all(sound)) {
-        let why = format!("session {} has a ratio below 0 or a number that is not finite", session + 1);
-        return Err(LearnError::BadRounds(why));
-    }
+    let horizon = check(sessions)?;
     let sheet = sheet(sessions, horizon, discount);
-    let column = |turn: usize, which: usize| FIXED + OF_TURN * turn + which;
-    let factor = |turn: usize| discount.powi(i32::try_from(turn).unwrap_or(i32::MAX));
     let summed = |which: &[usize]| {
-        let terms = |turn: usize| which.iter().map(move |which| (column(turn, *which), factor(turn)));
+        let terms = |turn: usize| which.iter().map(move |which| (column(turn, *which), factor(discount, turn)));
         Formula::ratio(&(0..horizon).flat_map(terms).collect::<Vec<_>>(), 0)
     };
     let over = |which: usize, by: usize| {
         (0..horizon).map(move |turn| Ratio {
-            numerator: vec![(column(turn, which), factor(turn))],
+            numerator: vec![(column(turn, which), factor(discount, turn))],
             denominator: column(turn, by),
         })
     };
-    let weighted = Formula(over(2, 1).chain(over(3, 4)).collect());
+    let weighted = Formula(weighted(horizon, discount));
     let mut difference = weighted.clone();
     difference.0.push(Ratio { numerator: vec![(1, -1.0)], denominator: 0 });
     let formulas = [
@@ -130,6 +117,76 @@ pub fn estimate_sessions(
         turns_max: horizon,
     };
     Ok((estimates, support))
+}
+
+/// The weighted doubly robust value of one target policy less that of another, from the same sessions in the same order.
+///
+/// # Errors
+/// As [`estimate_sessions`], and where the two are not of the same sessions.
+pub fn session_difference(
+    sessions: &[Vec<Turn>],
+    others: &[Vec<Turn>],
+    discount: f64,
+    config: &EvaluationConfig,
+) -> Result<Estimate> {
+    let horizon = check(sessions)?;
+    check(others)?;
+    if !sessions.iter().map(Vec::len).eq(others.iter().map(Vec::len)) {
+        return Err(LearnError::BadRounds("the two policies are not on the same sessions".to_owned()));
+    }
+    // One sheet with the columns of both side by side, so that a resample draws a session of both.
+    let (one, other) = (sheet(sessions, horizon, discount), sheet(others, horizon, discount));
+    let (width, wide) = (one.width(), 2 * one.width());
+    let both = Sheet::new(one.clusters(), wide, |values| {
+        for (row, (one, other)) in values.chunks_exact_mut(wide).zip(one.rows().zip(other.rows())) {
+            row[..width].copy_from_slice(one);
+            row[width..].copy_from_slice(other);
+        }
+    });
+    let mut difference = weighted(horizon, discount);
+    for Ratio { numerator, denominator } in weighted(horizon, discount) {
+        let numerator = numerator.into_iter().map(|(column, factor)| (width + column, -factor)).collect();
+        difference.push(Ratio { numerator, denominator: width + denominator });
+    }
+    Ok(interval::intervals(&both, &[Formula(difference)], config)[0])
+}
+
+/// Turns of the longest session.
+fn check(sessions: &[Vec<Turn>]) -> Result<usize> {
+    let horizon = sessions.iter().map(Vec::len).max().unwrap_or(0);
+    if horizon == 0 {
+        return Err(LearnError::BadRounds("there is no session with a turn".to_owned()));
+    }
+    let sound = |turn: &Turn| {
+        let numbers = [turn.ratio, turn.reward, turn.q_logged, turn.v_policy];
+        turn.ratio >= 0.0 && numbers.iter().all(|number| number.is_finite())
+    };
+    match sessions.iter().position(|turns| !turns.iter().all(sound)) {
+        Some(session) => Err(LearnError::BadRounds(format!(
+            "session {} has a ratio below 0 or a number that is not finite",
+            session + 1
+        ))),
+        None => Ok(horizon),
+    }
+}
+
+fn column(turn: usize, which: usize) -> usize {
+    FIXED + OF_TURN * turn + which
+}
+
+fn factor(discount: f64, turn: usize) -> f64 {
+    discount.powi(i32::try_from(turn).unwrap_or(i32::MAX))
+}
+
+/// The weighted doubly robust estimate: `Σ_t γ^t (Σ ρ_t (r_t - q_t) / Σ ρ_t + Σ ρ_{t-1} v_t / Σ ρ_{t-1})`.
+fn weighted(horizon: usize, discount: f64) -> Vec<Ratio> {
+    let over = |which: usize, by: usize| {
+        (0..horizon).map(move |turn| Ratio {
+            numerator: vec![(column(turn, which), factor(discount, turn))],
+            denominator: column(turn, by),
+        })
+    };
+    over(2, 1).chain(over(3, 4)).collect()
 }
 
 fn sheet(sessions: &[Vec<Turn>], horizon: usize, discount: f64) -> Sheet {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Exploration, Policy, PolicySpec};
 
 use super::config::{Algorithm, SessionLearnerConfig, learn_sessions};
+use super::in_force::SessionsInForce;
 use super::judge::{SessionJudgeConfig, judge_sessions};
 use super::policy::SessionPolicy;
 use super::stored_report::{StoredArm, StoredReport};
@@ -55,7 +56,7 @@ pub struct SessionCandidate {
 
 /// Learns from a part of the sessions and judges on the others, beside the bandit that looks at one turn only. `short_sighted` are the same
 /// sessions with what a switch does to later turns charged at the switch ([`SessionReward::handoffs`]): what the bandit learns from, where
-/// it is known. All are judged by the sessions as they were.
+/// it is known. All are judged by the sessions as they were, and the candidate is held against the policy of sessions that is in force.
 ///
 /// # Errors
 /// As [`learn_sessions`] and [`judge_sessions`]; [`LearnError::Config`] where the share makes no sense; [`LearnError::NotEnoughData`] where
@@ -63,6 +64,7 @@ pub struct SessionCandidate {
 pub fn train_sessions(
     stored: &StoredSessions,
     short_sighted: Option<&SessionLog>,
+    in_force: Option<SessionsInForce<'_>>,
     reward: &SessionReward,
     config: &SessionTrainConfig,
 ) -> Result<SessionCandidate> {
@@ -94,21 +96,33 @@ pub fn train_sessions(
     };
     let judged_log = stored.log.only(&judged)?.with_left_out_share(stored.log.left_out_share())?;
     let learn = |algorithm| learn_sessions(&learned_from(algorithm)?, algorithm, &config.learner);
-    let arm = |policy: &SessionPolicy, is_candidate| -> Result<StoredArm> {
-        let judgement = judge_sessions(&judged_log, &policy.on(&judged_log, config.published)?, &config.judge)?;
+    let arm = |policy: &SessionPolicy, probabilities: &[Vec<f64>], is_candidate| -> Result<StoredArm> {
+        let judgement = judge_sessions(&judged_log, probabilities, &config.judge)?;
         Ok(StoredArm { policy: policy.algorithm().words().to_owned(), is_candidate, judgement })
     };
     let learned = learn(config.algorithm)?;
-    let mut arms = vec![arm(&learned, true)?];
+    let probabilities = learned.on(&judged_log, config.published)?;
+    let mut arms = vec![arm(&learned, &probabilities, true)?];
+    let held = in_force.map(|in_force| {
+        let facts: Vec<_> = judged.iter().map(|place| stored.facts[*place].clone()).collect();
+        in_force.held(&judged_log, &facts, (&probabilities, &arms[0].judgement), &config.judge)
+    });
+    let held = held.transpose()?;
     if config.algorithm != Algorithm::TurnBandit {
-        arms.push(arm(&learn(Algorithm::TurnBandit)?, false)?);
+        let bandit = learn(Algorithm::TurnBandit)?;
+        arms.push(arm(&bandit, &bandit.on(&judged_log, config.published)?, false)?);
     }
     let (spec, network) = learned.published(&stored.layout, reward, config.published)?;
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());
     let weights = network.to_safetensors().map_err(unusable)?;
     let policy = Policy::new(spec.clone(), network).map_err(unusable)?;
+    let alone = StoredReport::verdict_of(&arms[0].judgement, &config.judge);
+    let verdict = match &held {
+        Some(held) => held.verdict(alone, &config.judge),
+        None => alone,
+    };
     let report = StoredReport {
-        verdict: StoredReport::verdict_of(&arms[0].judgement, &config.judge).words().to_owned(),
+        verdict: verdict.words().to_owned(),
         algorithm: config.algorithm,
         seed: config.learner.seed,
         reward: reward.clone(),
@@ -122,6 +136,7 @@ pub fn train_sessions(
         left_out: stored.left_out.clone(),
         not_priced: Vec::new(),
         arms,
+        in_force: held,
     };
     Ok(SessionCandidate { spec, weights, policy, report })
 }

@@ -6,7 +6,7 @@ use super::trajectory::SessionLog;
 use crate::error::{LearnError, Result};
 use crate::ope::{
     EndedSession, Estimate, EvaluationConfig, FittedQConfig, SessionEstimates, SessionLengths, SessionSupport,
-    SupportLimits, Transition, Turn, estimate_lengths, estimate_sessions, fitted_q, fold_of,
+    SupportLimits, Transition, Turn, estimate_lengths, estimate_sessions, fitted_q, fold_of, session_difference,
 };
 
 /// How to judge.
@@ -90,30 +90,9 @@ pub fn judge_sessions(
     probabilities: &[Vec<f64>],
     config: &SessionJudgeConfig,
 ) -> Result<SessionJudgement> {
-    let actions = log.actions().len();
     check(config)?;
-    let propensities = log.propensities()?;
-    let fits = probabilities.len() == log.trajectories().len()
-        && probabilities.iter().zip(log.trajectories()).all(|(p, session)| p.len() == actions * session.turns.len());
-    if !fits {
-        let why = "the target policy has not one probability for every action of every turn".to_owned();
-        return Err(LearnError::BadSessions(why));
-    }
-    check_target(log, probabilities)?;
-    let mut ratios = Vec::with_capacity(propensities.len());
-    for ((session, target), logged) in log.trajectories().iter().zip(probabilities).zip(&propensities) {
-        let of = |(turn, logged): (usize, &f64)| target[turn * actions + session.turns[turn].action] / logged;
-        ratios.push(logged.iter().enumerate().map(of).collect::<Vec<f64>>());
-    }
-    let table = Table::new(log, probabilities, &ratios);
-    let by_reward = |session: usize, turn: usize| log.trajectories()[session].turns[turn].reward;
-    let by_completion = |session: usize, turn: usize| {
-        let session = &log.trajectories()[session];
-        f64::from(u8::from(session.completed && turn + 1 == session.turns.len()))
-    };
-    let value_turns = table.turns(by_reward, config.discount, config.folds);
+    let Weighed { ratios, value: value_turns, completion: completion_turns } = weighed(log, probabilities, config)?;
     let (value, support) = estimate_sessions(&value_turns, config.discount, &config.evaluation)?;
-    let completion_turns = table.turns(by_completion, 1.0, config.folds);
     let (completion, _) = estimate_sessions(&completion_turns, 1.0, &config.evaluation)?;
     let ended: Vec<EndedSession> = ratios
         .iter()
@@ -143,6 +122,55 @@ pub fn judge_sessions(
         SessionVerdict::NotShown
     };
     Ok(SessionJudgement { verdict, support, value, completion, lengths })
+}
+
+/// A log as estimators take it.
+struct Weighed {
+    /// The target's probability over the logged one, of every turn's choice, session by session.
+    ratios: Vec<Vec<f64>>,
+    value: Vec<Vec<Turn>>,
+    completion: Vec<Vec<Turn>>,
+}
+
+fn weighed(log: &SessionLog, probabilities: &[Vec<f64>], config: &SessionJudgeConfig) -> Result<Weighed> {
+    let actions = log.actions().len();
+    let propensities = log.propensities()?;
+    let fits = probabilities.len() == log.trajectories().len()
+        && probabilities.iter().zip(log.trajectories()).all(|(p, session)| p.len() == actions * session.turns.len());
+    if !fits {
+        let why = "the target policy has not one probability for every action of every turn".to_owned();
+        return Err(LearnError::BadSessions(why));
+    }
+    check_target(log, probabilities)?;
+    let mut ratios = Vec::with_capacity(propensities.len());
+    for ((session, target), logged) in log.trajectories().iter().zip(probabilities).zip(&propensities) {
+        let of = |(turn, logged): (usize, &f64)| target[turn * actions + session.turns[turn].action] / logged;
+        ratios.push(logged.iter().enumerate().map(of).collect::<Vec<f64>>());
+    }
+    let table = Table::new(log, probabilities, &ratios);
+    let by_reward = |session: usize, turn: usize| log.trajectories()[session].turns[turn].reward;
+    let by_completion = |session: usize, turn: usize| {
+        let session = &log.trajectories()[session];
+        f64::from(u8::from(session.completed && turn + 1 == session.turns.len()))
+    };
+    let value = table.turns(by_reward, config.discount, config.folds);
+    let completion = table.turns(by_completion, 1.0, config.folds);
+    Ok(Weighed { ratios, value, completion })
+}
+
+/// What a session is worth, and how often it ends with the task done, under one target policy less the same under another.
+///
+/// # Errors
+/// As [`judge_sessions`].
+pub(super) fn differences(
+    log: &SessionLog,
+    probabilities: &[Vec<f64>],
+    others: &[Vec<f64>],
+    config: &SessionJudgeConfig,
+) -> Result<(Estimate, Estimate)> {
+    let (one, other) = (weighed(log, probabilities, config)?, weighed(log, others, config)?);
+    let value = session_difference(&one.value, &other.value, config.discount, &config.evaluation)?;
+    Ok((value, session_difference(&one.completion, &other.completion, 1.0, &config.evaluation)?))
 }
 
 fn check(config: &SessionJudgeConfig) -> Result<()> {

@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::Exploration;
 
 use super::config::Algorithm;
+use super::in_force::StoredHeld;
 use super::judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict};
 use super::left_out::LeftOut;
 use super::tables::SessionReward;
 use crate::ope::Verdict;
 use crate::outcome::Part;
-use crate::report::interval;
+use crate::report::{interval, short};
 
 /// One policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub struct StoredReport {
     pub not_priced: Vec<Part>,
     /// The candidate, then the baselines.
     pub arms: Vec<StoredArm>,
+    /// The policy of sessions in force, that the candidate is held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<StoredHeld>,
 }
 
 impl StoredReport {
@@ -115,14 +119,29 @@ impl StoredReport {
         if let Some(arm) = self.arms.first() {
             line(format!("| {} |", logging(&arm.judgement).join(" | ")));
         }
-        for arm in &self.arms {
-            line(format!("| {} |", cells(arm).join(" | ")));
+        let held = self.in_force.as_ref().map(|held| (format!("policy in force ({})", short(&held.policy_id)), held));
+        let shown: Vec<(&str, &SessionJudgement)> = held
+            .iter()
+            .map(|(name, held)| (name.as_str(), &held.judgement))
+            .chain(self.arms.iter().map(|arm| (arm.policy.as_str(), &arm.judgement)))
+            .collect();
+        for (policy, judgement) in &shown {
+            line(format!("| {} |", cells(policy, judgement).join(" | ")));
         }
         line(String::new());
-        for arm in &self.arms {
-            if let SessionVerdict::InsufficientSupport { reasons } = &arm.judgement.verdict {
-                reasons.iter().for_each(|reason| line(format!("{}: {reason}.\n", arm.policy)));
+        for (policy, judgement) in &shown {
+            if let SessionVerdict::InsufficientSupport { reasons } = &judgement.verdict {
+                reasons.iter().for_each(|reason| line(format!("{policy}: {reason}.\n")));
             }
+        }
+        if let Some((value, completion)) =
+            held.as_ref().and_then(|(_, held)| held.difference.as_ref().zip(held.completion_difference.as_ref()))
+        {
+            line(format!(
+                "Difference to the policy in force, over the same sessions: value {}, completed {}.\n",
+                interval(value),
+                interval(completion)
+            ));
         }
         self.notes().into_iter().for_each(line);
         out
@@ -196,8 +215,7 @@ fn logging(judgement: &SessionJudgement) -> [String; 8] {
     ]
 }
 
-fn cells(arm: &StoredArm) -> [String; 8] {
-    let judged = &arm.judgement;
+fn cells(policy: &str, judged: &SessionJudgement) -> [String; 8] {
     let has_support = !matches!(judged.verdict, SessionVerdict::InsufficientSupport { .. });
     // Logs that cannot carry an answer give no number that looks like one.
     let shown = |text: String| if has_support { text } else { "-".to_owned() };
@@ -206,7 +224,7 @@ fn cells(arm: &StoredArm) -> [String; 8] {
         format!("{} ({} to {})", turns.value, turns.low, turns.high)
     });
     [
-        arm.policy.clone(),
+        policy.to_owned(),
         shown(interval(&judged.value.weighted_doubly_robust)),
         shown(interval(&judged.value.difference)),
         shown(format!("{:.4}", judged.value.direct.value)),

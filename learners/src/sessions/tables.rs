@@ -76,6 +76,8 @@ pub struct StoredSessions {
     pub layout: StateLayout,
     /// The id of each session of the log, in order: who they are held apart by.
     pub ids: Vec<String>,
+    /// What was known at each turn of each session of the log.
+    pub facts: Vec<Vec<TurnFacts>>,
     /// How many more there were.
     pub left_out: LeftOut,
     /// Turns of `log` that keep a model which was drawn at an earlier turn of their session. No choice was made there, so nothing but that
@@ -139,7 +141,8 @@ pub async fn session_trajectories(session: &SessionContext, reward: &SessionRewa
     let share = left_out.share(kept.len());
     let trajectories = kept.iter().map(|(turns, facts)| trajectory(turns, facts, &layout, reward)).collect();
     let log = SessionLog::new(names, trajectories)?.with_left_out_share(share)?;
-    Ok(StoredSessions { log, layout, ids, left_out, kept_turns })
+    let facts = kept.into_iter().map(|(_, facts)| facts).collect();
+    Ok(StoredSessions { log, layout, ids, facts, left_out, kept_turns })
 }
 
 fn trajectory(turns: &[StoredTurn], facts: &[TurnFacts], layout: &StateLayout, reward: &SessionReward) -> Trajectory {

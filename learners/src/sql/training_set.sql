@@ -24,6 +24,8 @@ SELECT
     -- A router that does not log what it intended cannot be evaluated; one that does not log what ran is believed.
     COALESCE(r.intended_model = COALESCE(r.executed_model, r.intended_model), FALSE) AS executed_as_intended,
     r.intended_model,
+    r.provider,
+    COALESCE(r.reasoning_effort, r.reasoning_mode) AS reasoning,
     r.policy_version,
     r.propensity,
     r.candidates,

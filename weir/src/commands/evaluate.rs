@@ -169,7 +169,12 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
         Some(_) => outcome::of(&config)?.outcome,
         None => judged_by(&bundle).unwrap_or_else(|| policy.spec().objective.into()),
     };
-    let wanted = Wanted { tag: None, risk: outcome.looks_at_risk(), settled_share: args.settled_share };
+    let wanted = Wanted {
+        tag: None,
+        risk: outcome.looks_at_risk(),
+        settled_share: args.settled_share,
+        action_parts: config.objective.action_parts.clone(),
+    };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);

@@ -87,7 +87,12 @@ async fn policy(
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
-    let wanted = Wanted { tag: tag.clone(), risk: outcome.looks_at_risk(), settled_share: settled_share(learner) };
+    let wanted = Wanted {
+        tag: tag.clone(),
+        risk: outcome.looks_at_risk(),
+        settled_share: settled_share(learner),
+        action_parts: config.objective.action_parts.clone(),
+    };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
@@ -182,6 +187,7 @@ async fn update_once(
         tag: training::tag_of(&bundle.manifest.lineage),
         risk: outcome.looks_at_risk(),
         settled_share: Some(how.settled_share),
+        action_parts: config.objective.action_parts.clone(),
     };
     let mut set = weir_learners::training_set_of(store, &wanted).await?;
     energy::fill(&mut set, &config.energy)?;

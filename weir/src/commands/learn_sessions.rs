@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use weir_learners::sessions::{
     Algorithm, Handoff, SessionCandidate, SessionJudgeConfig, SessionLearnerConfig, SessionReward, SessionTrainConfig,
-    session_trajectories, train_sessions,
+    SessionsInForce, session_trajectories, train_sessions,
 };
 use weir_learners::{Outcome, Part};
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    Bundle, Exploration, KnobTable, Lineage, Manifest, POLICY_FILE, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
+    Bundle, Exploration, KnobTable, Lineage, Manifest, POLICY_FILE, Policy, REPORT_JSON_FILE, REPORT_MARKDOWN_FILE,
     WEIGHTS_FILE, knob_path,
 };
 
@@ -60,7 +60,9 @@ pub async fn run(common: &Common, args: &SessionArgs) -> Result<()> {
         judge: SessionJudgeConfig { completion_margin: args.completion_margin, ..SessionJudgeConfig::default() },
         ..SessionTrainConfig::default()
     };
-    let mut candidate = train_sessions(&stored, charged.as_ref(), &reward, &train)?;
+    let in_force = in_force(&registry).await?;
+    let held = in_force.as_ref().map(|(id, policy)| SessionsInForce { id, policy });
+    let mut candidate = train_sessions(&stored, charged.as_ref(), held, &reward, &train)?;
     drop(progress);
     candidate.report.reward.handoffs = short_sighted.map(|reward| reward.handoffs).unwrap_or_default();
     candidate.report.not_priced = not_priced(&outcome);
@@ -79,6 +81,18 @@ pub async fn run(common: &Common, args: &SessionArgs) -> Result<()> {
     println!("{}", report.to_markdown());
     training::say_what_next(id, &report.verdict);
     Ok(())
+}
+
+/// The policy of sessions that is active; one for single requests knows things of a request that sessions do not tell.
+async fn in_force(registry: &Registry) -> Result<Option<(String, Policy)>> {
+    let loaded = registry.load().await?;
+    let Some(id) = loaded.state.active() else { return Ok(None) };
+    let policy = Policy::load(&registry.bundle(id).await?.0).map_err(Failure::ours)?;
+    if !policy.spec().per_turn {
+        tracing::warn!(policy_id = %id, "the policy in force decides single requests: candidates for sessions are not held against it");
+        return Ok(None);
+    }
+    Ok(Some((id.to_string(), policy)))
 }
 
 /// Prices by the command line, or else by the operator's outcome: a task that is done is worth what quality is.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use weir_policy_runtime::OwnedContext;
+use weir_policy_runtime::{ActionParts, OwnedContext};
 
 /// Bytes of a decision request at most: room for an embedding of many thousand dimensions.
 pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub(super) struct Ask {
     pub tenant: Option<String>,
     #[serde(default)]
     pub context: OwnedContext,
-    /// Models that may be chosen; all of the policy's when left out.
+    /// Models that may be chosen, each with all of its providers and modes unless the name says which; all of the policy's when left out.
     pub candidates: Option<Vec<String>>,
     /// The router holds the request for unsafe: it is not explored with.
     pub flagged: Option<bool>,
@@ -79,17 +79,19 @@ impl Ask {
         Ok(ask)
     }
 
-    /// How much longer than usual the model's pool would let the request wait, seconds.
-    pub(super) fn wait_s(&self, model: &str) -> f64 {
-        self.wait_s.get(model).copied().unwrap_or_default()
+    /// How much longer than usual the pool would let the request wait, seconds: the action's own where it is named, else its model's.
+    pub(super) fn wait_s(&self, action: &str) -> f64 {
+        let of = |name: &str| self.wait_s.get(name).copied();
+        of(action).or_else(|| of(ActionParts::of(action).model)).unwrap_or_default()
     }
 
     pub(super) fn tenant(&self) -> &str {
         self.tenant.as_deref().unwrap_or(Self::NO_TENANT)
     }
 
-    pub(super) fn may_serve(&self, model: &str) -> bool {
-        self.candidates.as_ref().is_none_or(|named| named.iter().any(|name| name == model))
+    pub(super) fn may_serve(&self, action: &str) -> bool {
+        let model = ActionParts::of(action).model;
+        self.candidates.as_ref().is_none_or(|named| named.iter().any(|name| name == action || name == model))
     }
 }
 
@@ -237,6 +239,19 @@ mod tests {
             let said = refusal(&format!(r#"{{"{field}": "{long}"}}"#));
             assert!(said.starts_with(field) && !said.contains("xxx"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_model_stands_for_all_of_its_actions_and_an_action_for_itself() {
+        let ask: Ask = serde_json::from_str(
+            r#"{"candidates": ["a", "b;reasoning=high"], "wait_s": {"a": 2, "a;reasoning=low": 1, "b;reasoning=high": 3}}"#,
+        )
+        .unwrap();
+        let may_serve = |action: &str| ask.may_serve(action);
+        assert!(may_serve("a") && may_serve("a;reasoning=low") && may_serve("a;provider=x;reasoning=low"));
+        assert!(may_serve("b;reasoning=high") && !may_serve("b") && !may_serve("b;reasoning=low"));
+        let waits = ["a", "a;reasoning=high", "a;reasoning=low", "b;reasoning=high", "b"].map(|name| ask.wait_s(name));
+        assert_eq!(waits, [2.0, 2.0, 1.0, 3.0, 0.0]);
     }
 
     /// The lists above are what refusals are made of; they must know every field that is read.

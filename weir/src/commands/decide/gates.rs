@@ -1,7 +1,7 @@
 //! What the bundle's tables do to a decision: models that are known to hallucinate on a subject stay away from requests that
 //! seek facts, and answers are pointed out that are worth checking.
 
-use weir_policy_runtime::KnobTable;
+use weir_policy_runtime::{ActionParts, KnobTable};
 
 use super::ask::Ask;
 use crate::policy_client::Loaded;
@@ -26,7 +26,8 @@ pub(super) struct Gates {
 impl Gates {
     /// May the model answer? It may not where it is shown to hallucinate more often than is allowed: the low end of its
     /// interval of 95 % lies above. Where nothing is known of it, it may: a limit that keeps the unknown away never learns.
-    pub(super) fn admits(&self, ask: &Ask, loaded: &Loaded, model: &str) -> bool {
+    pub(super) fn admits(&self, ask: &Ask, loaded: &Loaded, action: &str) -> bool {
+        let model = ActionParts::of(action).model;
         let Some(rate_max) = self.hallucination_max.filter(|_| ask.context.fact_check == Some(true)) else {
             return true;
         };
@@ -39,7 +40,8 @@ impl Gates {
 
     /// Is the model's answer worth checking? `None` where nobody asked to be told, or the request seeks no facts. What nothing
     /// is known of is; of the kind at which the share is used up, and of what comes after it, some are, by `uniform`.
-    pub(super) fn check(&self, ask: &Ask, loaded: &Loaded, model: &str, uniform: f64) -> Option<bool> {
+    pub(super) fn check(&self, ask: &Ask, loaded: &Loaded, action: &str, uniform: f64) -> Option<bool> {
+        let model = ActionParts::of(action).model;
         let share = self.check_share.filter(|_| ask.context.fact_check != Some(false))?;
         let context = &ask.context;
         let key = [context.domain.as_deref(), context.complexity.as_deref(), Some(model)];

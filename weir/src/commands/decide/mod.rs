@@ -32,7 +32,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::watch;
 use weir_policy_publisher::keys;
-use weir_policy_runtime::{Exploration, KnobTable, Objective, Scratch, Terms, Trust, sticky_uniform_of};
+use weir_policy_runtime::{ActionParts, Exploration, KnobTable, Objective, Scratch, Terms, Trust, sticky_uniform_of};
 use weir_schemas::TenantKey;
 use weir_store::{Keyring, UtcDay};
 
@@ -75,7 +75,21 @@ struct Answer {
     expected_loss: f64,
 }
 
+/// The answer as it goes out.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    answer: &'a Answer,
+    /// What to call, where the action is more than a model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<ActionParts<'a>>,
+}
+
 impl Answer {
+    fn told(&self) -> Told<'_> {
+        Told { answer: self, parts: Some(ActionParts::of(&self.model)).filter(|parts| !parts.is_model_alone()) }
+    }
+
     fn of(drawn: &Assignment, sticky: bool) -> Self {
         Self {
             model: drawn.model.clone(),
@@ -243,7 +257,7 @@ async fn decide(State(sidecar): State<Arc<Sidecar>>, body: std::result::Result<B
         Ok(mut answer) => {
             answer.check = sidecar.gates.check(&ask, &loaded, &answer.model, rand::random::<f64>());
             metrics::counter!("weir_decide_decisions_total", "model" => answer.model.clone()).increment(1);
-            axum::Json(answer).into_response()
+            axum::Json(answer.told()).into_response()
         }
         Err(failure) if failure.is_users() => refuse(StatusCode::UNPROCESSABLE_ENTITY, &failure.to_string()),
         Err(failure) => refuse(StatusCode::SERVICE_UNAVAILABLE, &failure.to_string()),

@@ -1,0 +1,118 @@
+//! The policy in force on logged sessions, so that a new one is held against it and not only against what was logged.
+
+use serde::{Deserialize, Serialize};
+use weir_policy_runtime::{Policy, Scratch};
+
+use super::judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, differences, judge_sessions};
+use super::state::TurnFacts;
+use super::trajectory::SessionLog;
+use crate::error::{LearnError, Result};
+use crate::ope::{Estimate, Verdict};
+
+/// A policy of whole sessions that decides now.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionsInForce<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// What it decides by; must be one that draws at every turn.
+    pub policy: &'a Policy,
+}
+
+/// What held-out sessions say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StoredHeld {
+    /// Its id.
+    pub policy_id: String,
+    /// What it is worth.
+    pub judgement: SessionJudgement,
+    /// Worth of a session under the candidate less that under this one, weighted doubly robust, over the same sessions; none where the
+    /// logs cannot judge both.
+    pub difference: Option<Estimate>,
+    /// The same of the share of sessions that end with the task done.
+    pub completion_difference: Option<Estimate>,
+}
+
+impl SessionsInForce<'_> {
+    /// Judges it on the sessions that the candidate was judged on, `facts` of which are what was known at every turn.
+    ///
+    /// # Errors
+    /// [`LearnError::BadSessions`] where a turn allows none of its models, and as [`judge_sessions`].
+    pub(super) fn held(
+        &self,
+        log: &SessionLog,
+        facts: &[Vec<TurnFacts>],
+        (candidate, judged): (&[Vec<f64>], &SessionJudgement),
+        config: &SessionJudgeConfig,
+    ) -> Result<StoredHeld> {
+        let own = self.on(log, facts)?;
+        let judgement = judge_sessions(log, &own, config)?;
+        let can_be_judged =
+            |judgement: &SessionJudgement| !matches!(judgement.verdict, SessionVerdict::InsufficientSupport { .. });
+        let both = can_be_judged(judged) && can_be_judged(&judgement);
+        let found = both.then(|| differences(log, candidate, &own, config)).transpose()?;
+        Ok(StoredHeld {
+            policy_id: self.id.to_owned(),
+            judgement,
+            difference: found.map(|found| found.0),
+            completion_difference: found.map(|found| found.1),
+        })
+    }
+
+    /// Its probabilities of the log's actions at every turn, as [`super::SessionPolicy::on`] gives a learned one's.
+    fn on(&self, log: &SessionLog, facts: &[Vec<TurnFacts>]) -> Result<Vec<Vec<f64>>> {
+        let actions = self.policy.actions();
+        let places: Vec<Option<usize>> =
+            actions.iter().map(|action| log.actions().iter().position(|name| *name == action.model)).collect();
+        let mut scratch = Scratch::default();
+        let mut found = Vec::with_capacity(log.trajectories().len());
+        for (session, (trajectory, facts)) in log.trajectories().iter().zip(facts).enumerate() {
+            let mut probabilities = vec![0.0; trajectory.turns.len() * log.actions().len()];
+            let rows = probabilities.chunks_exact_mut(log.actions().len());
+            for (place, ((turn, facts), row)) in trajectory.turns.iter().zip(facts).zip(rows).enumerate() {
+                let allowed: Vec<bool> =
+                    places.iter().map(|place| place.is_some_and(|place| turn.allowed[place])).collect();
+                let own = self.policy.propensities(&facts.as_context(), &allowed, &mut scratch).map_err(|error| {
+                    LearnError::BadSessions(format!(
+                        "the policy in force cannot decide turn {} of session {}: {error}",
+                        place + 1,
+                        session + 1
+                    ))
+                })?;
+                for (place, p) in places.iter().zip(own) {
+                    if let Some(place) = place {
+                        row[*place] = *p;
+                    }
+                }
+            }
+            found.push(probabilities);
+        }
+        Ok(found)
+    }
+}
+
+impl StoredHeld {
+    /// The verdict on a candidate that held-out sessions call `alone` beside what was logged: `better` then needs more worth than this one's
+    /// by more than the margin too, and no less completion; logs that cannot judge the policy in force cannot say that another is better.
+    #[must_use]
+    pub fn verdict(&self, alone: Verdict, config: &SessionJudgeConfig) -> Verdict {
+        if matches!(alone, Verdict::InsufficientSupport { .. }) {
+            return alone;
+        }
+        if let SessionVerdict::InsufficientSupport { reasons } = &self.judgement.verdict {
+            let reasons = reasons.iter().map(|reason| format!("the policy in force cannot be judged: {reason}"));
+            return Verdict::InsufficientSupport { reasons: reasons.collect() };
+        }
+        let (Some(value), Some(completion)) = (&self.difference, &self.completion_difference) else {
+            return Verdict::NotShown;
+        };
+        let (margin, completion_margin) = (config.evaluation.margin, config.completion_margin);
+        let is_better = value.low > margin && completion.low > -completion_margin;
+        let is_worse = value.high < -margin || completion.high < -completion_margin;
+        match alone {
+            Verdict::Worse => Verdict::Worse,
+            _ if is_worse => Verdict::Worse,
+            Verdict::Better if is_better => Verdict::Better,
+            _ => Verdict::NotShown,
+        }
+    }
+}
