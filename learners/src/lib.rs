@@ -18,6 +18,7 @@
 //! **Refuses to know:** Kafka, HTTP, signatures and approval. Scoring needs none of this crate: a policy leaves as
 //! `policy.json` and safetensors.
 
+mod action_names;
 mod backend;
 mod baselines;
 pub mod cascade;
@@ -35,6 +36,7 @@ mod learning;
 pub mod length;
 mod linear;
 pub mod matrix;
+mod named_rows;
 mod network;
 mod online;
 pub mod ope;
@@ -50,6 +52,7 @@ mod stats;
 mod train;
 mod training_set;
 
+pub use action_names::ActionPart;
 pub use checkpoint::Checkpoints;
 pub use error::{LearnError, Result};
 pub use estimated_propensities::estimate_propensities;
@@ -68,4 +71,4 @@ pub use train::{
     Candidate, TrainConfig, export_vllm_sr, fit_reward_model, is_holdout, train_policy, train_policy_from,
     training_backend,
 };
-pub use training_set::{ActionPart, Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};
+pub use training_set::{Sample, TrainingSet, Wanted, read_training_set, training_set, training_set_of};

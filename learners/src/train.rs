@@ -18,7 +18,7 @@ use crate::learning::{Learned, Learning, NewModel};
 use crate::network::runtime_network;
 use crate::ope::EvaluationConfig;
 use crate::outcome::{Outcome, Part};
-use crate::report::{Lineup, NextSupport, Report};
+use crate::report::{NextSupport, Report};
 use crate::reward_model::{self, RewardModelConfig, RewardModelMetrics};
 use crate::training_set::{Sample, TrainingSet};
 
@@ -227,6 +227,10 @@ impl Ahead<'_> {
         let Exploration { gamma, floor } = policy.spec().exploration;
         let carries =
             |gamma: &f64| self.next_support(policy, Exploration { gamma: *gamma, floor }, config).warning().is_none();
+        // No exploration makes more sessions of those that there are.
+        if (self.clusters as f64) < config.limits.effective_clusters_min {
+            return None;
+        }
         let halved = std::iter::successors(Some(gamma), |gamma| Some(gamma / 2.0)).take_while(|gamma| *gamma >= 1.0);
         (policy.spec().strategy == Strategy::InverseGap)
             .then(|| halved.into_iter().find(carries))

@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::functions_nested::expr_fn::{array_has, map_extract};
-use datafusion::prelude::{DataFrame, SessionContext, col, lit};
+use datafusion::prelude::{SessionContext, col, lit};
 use datafusion::scalar::ScalarValue;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use weir_policy_runtime::{Action, OwnedContext};
 use weir_store::Store;
 
+use crate::action_names::{ActionNames, ActionPart};
 use crate::error::{LearnError, Result};
+use crate::named_rows::{NamedRows, action_index};
 
 /// One logged decision.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -143,11 +144,9 @@ impl TrainingSet {
 
 const TRAINING_SET_SQL: &str = include_str!("sql/training_set.sql");
 
-const BY_PARTS_SQL: &str = include_str!("sql/training_set_by_parts.sql");
-
 const WITH_RISK_SQL: &str = include_str!("sql/training_set_with_risk.sql");
 
-/// What the queries over it call the training set.
+/// What [`WITH_RISK_SQL`] calls the decisions.
 const DECISIONS: &str = "decisions";
 
 /// Which decisions to read, and what of them.
@@ -162,16 +161,6 @@ pub struct Wanted {
     pub settled_share: Option<f64>,
     /// What an action is beside its model.
     pub action_parts: BTreeSet<ActionPart>,
-}
-
-/// A part of an action beside its model: see [`weir_policy_runtime::ActionParts`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ActionPart {
-    /// Who served the call: `provider`.
-    Provider,
-    /// Reasoning effort, or mode where no effort is logged: `reasoning_effort`, `reasoning_mode`.
-    Reasoning,
 }
 
 /// Tables whose versions name the data of a training set.
@@ -209,20 +198,18 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
     if let Some((name, value)) = &wanted.tag {
         rows = rows.filter(array_has(map_extract(col("gateway_tags"), lit(name)), lit(value)))?;
     }
-    if !wanted.action_parts.is_empty() {
-        let takes = |part| ScalarValue::from(wanted.action_parts.contains(&part));
-        let parts = vec![("provider", takes(ActionPart::Provider)), ("reasoning", takes(ActionPart::Reasoning))];
-        rows = over(session, rows, BY_PARTS_SQL).await?.with_param_values(parts)?;
-    }
     if wanted.risk {
-        rows = over(session, rows, WITH_RISK_SQL).await?;
+        session.deregister_table(DECISIONS)?;
+        session.register_table(DECISIONS, rows.into_view())?;
+        rows = session.sql(WITH_RISK_SQL).await?;
     }
     let batches = rows.collect().await?;
-    let models = model_names(&batches)?;
+    let names = ActionNames { parts: &wanted.action_parts };
+    let models = action_index(&batches, names)?;
     let embedding = common_embedding(&batches)?;
     let mut samples = Vec::new();
     for batch in &batches {
-        read_batch(batch, &models, embedding.as_deref(), &mut samples)?;
+        read_batch(batch, (&models, names), embedding.as_deref(), &mut samples)?;
     }
     if let Some(share) = wanted.settled_share {
         leave_out_unsettled(session, share, &mut samples).await?;
@@ -230,13 +217,6 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
     let actions =
         models.into_keys().map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None }).collect();
     Ok(TrainingSet { actions, samples, tables: BTreeMap::new() })
-}
-
-/// A query over decisions.
-async fn over(session: &SessionContext, decisions: DataFrame, sql: &str) -> Result<DataFrame> {
-    session.deregister_table(DECISIONS)?;
-    session.register_table(DECISIONS, decisions.into_view())?;
-    Ok(session.sql(sql).await?)
 }
 
 const SETTLED_SQL: &str = include_str!("sql/settled_after.sql");
@@ -257,22 +237,6 @@ async fn leave_out_unsettled(session: &SessionContext, share: f64, samples: &mut
     Ok(())
 }
 
-/// Every model named anywhere, with its index in alphabetical order.
-pub(crate) fn model_names(batches: &[RecordBatch]) -> Result<BTreeMap<String, usize>> {
-    let mut models = BTreeMap::new();
-    for batch in batches {
-        let executed = texts(batch, "executed_model")?;
-        let executed = executed.as_string::<i32>();
-        models.extend(executed.iter().flatten().map(|name| (name.to_owned(), 0)));
-        let intended = texts(batch, "intended_model")?;
-        models.extend(intended.as_string::<i32>().iter().flatten().map(|name| (name.to_owned(), 0)));
-        let (names, _) = candidate_fields(candidates(batch)?.values())?;
-        models.extend(names.as_string::<i32>().iter().flatten().map(|name| (name.to_owned(), 0)));
-    }
-    models.values_mut().enumerate().for_each(|(index, slot)| *slot = index);
-    Ok(models)
-}
-
 /// The embedding model that most rows name: vectors of different models share no space.
 fn common_embedding(batches: &[RecordBatch]) -> Result<Option<String>> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
@@ -286,36 +250,35 @@ fn common_embedding(batches: &[RecordBatch]) -> Result<Option<String>> {
 
 fn read_batch(
     batch: &RecordBatch,
-    models: &BTreeMap<String, usize>,
+    (models, names): (&BTreeMap<String, usize>, ActionNames<'_>),
     embedding_model: Option<&str>,
     samples: &mut Vec<Sample>,
 ) -> Result<()> {
     let text = |name| texts(batch, name);
-    let (cluster, executed, domain, complexity) =
-        (text("cluster")?, text("executed_model")?, text("domain")?, text("complexity")?);
+    let (cluster, domain, complexity) = (text("cluster")?, text("domain")?, text("complexity")?);
     let (language, api, vector_model) = (text("language")?, text("api")?, text("embedding_model")?);
-    let (intended, policy) = (text("intended_model")?, text("policy_version")?);
+    let policy = text("policy_version")?;
     let count = |name| column(batch, name, &DataType::Int64);
     let (time, prompt, turn) = (count("arrival_ms")?, count("prompt_tokens")?, count("turn")?);
     let (messages, tools, completion) = (count("message_count")?, count("tools_offered")?, count("completion_tokens")?);
     let flag = |name| column(batch, name, &DataType::Boolean);
-    let (fact_check, multimodal, as_intended) =
-        (flag("fact_check")?, flag("multimodal")?, flag("executed_as_intended")?);
+    let (fact_check, multimodal) = (flag("fact_check")?, flag("multimodal")?);
     let number = |name| column(batch, name, &DataType::Float64);
-    let (propensity, quality, cost) = (number("propensity")?, number("quality")?, number("cost_usd")?);
+    let (quality, cost) = (number("quality")?, number("cost_usd")?);
     let (latency, energy) = (number("latency_s")?, number("energy_wh")?);
     let risk = |name| batch.column_by_name(name).map(|_| number(name)).transpose();
     let (hallucination, is_unsafe) = (risk("hallucination")?, risk("is_unsafe")?);
     let vectors = lists(batch, "embedding", &DataType::Float32)?;
-    let candidates = candidates(batch)?;
+    let rows = NamedRows::of(batch, names)?;
 
     for row in 0..batch.num_rows() {
-        let Some(&action) = text_at(&executed, row).and_then(|name| models.get(&name)) else { continue };
+        let Some(choice) = rows.choice(row) else { continue };
+        let Some(&action) = models.get(choice.executed.as_ref()) else { continue };
         let embedding = (text_at(&vector_model, row).as_deref() == embedding_model && vectors.is_valid(row))
             .then(|| floats(&vectors.as_list::<i32>().value(row)))
             .transpose()?;
         let embedding_model = embedding.as_ref().and(embedding_model).map(str::to_owned);
-        let (allowed, logged_distribution) = candidate_set(candidates, row, models)?;
+        let (allowed, logged_distribution) = rows.candidate_set(row, &choice, models);
         samples.push(Sample {
             propensity_is_estimated: false,
             context: OwnedContext {
@@ -335,9 +298,9 @@ fn read_batch(
                 ..OwnedContext::default()
             },
             action,
-            executed_as_intended: flag_at(&as_intended, row).unwrap_or(false),
-            intended: text_at(&intended, row).and_then(|name| models.get(&name).copied()),
-            propensity: number_at(&propensity, row),
+            executed_as_intended: choice.executed_as_intended,
+            intended: choice.intended.as_ref().and_then(|name| models.get(name.as_ref()).copied()),
+            propensity: rows.propensity(row, &choice, logged_distribution.as_ref(), models),
             logged_distribution,
             allowed,
             quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
@@ -354,51 +317,6 @@ fn read_batch(
         });
     }
     Ok(())
-}
-
-/// Which actions could have been chosen, and with which probabilities if all of them were logged.
-#[expect(clippy::type_complexity, reason = "two optional columns, taken apart at once")]
-pub(crate) fn candidate_set(
-    candidates: &ListArray,
-    row: usize,
-    index: &BTreeMap<String, usize>,
-) -> Result<(Option<Vec<bool>>, Option<Vec<f64>>)> {
-    if candidates.is_null(row) {
-        return Ok((None, None));
-    }
-    let (names, probabilities) = candidate_fields(&candidates.value(row))?;
-    let mut allowed = vec![false; index.len()];
-    let mut distribution = vec![0.0; index.len()];
-    let mut complete = true;
-    for (position, name) in names.as_string::<i32>().iter().enumerate() {
-        let Some(&action) = name.and_then(|name| index.get(name)) else { continue };
-        allowed[action] = true;
-        match number_at(&probabilities, position) {
-            Some(probability) => distribution[action] = probability,
-            None => complete = false,
-        }
-    }
-    let any = allowed.contains(&true);
-    Ok((any.then_some(allowed), (any && complete).then_some(distribution)))
-}
-
-pub(crate) fn candidates(batch: &RecordBatch) -> Result<&ListArray> {
-    batch.column_by_name("candidates").and_then(|column| column.as_list_opt::<i32>()).ok_or_else(|| {
-        LearnError::Unreadable { what: "the training set".to_owned(), why: "candidates is not a list".to_owned() }
-    })
-}
-
-/// Names and probabilities of a run of candidates.
-fn candidate_fields(candidates: &ArrayRef) -> Result<(ArrayRef, ArrayRef)> {
-    let field = |name: &str, wanted: &DataType| -> Result<ArrayRef> {
-        let found = candidates.as_struct_opt().and_then(|fields| fields.column_by_name(name));
-        let found = found.ok_or_else(|| LearnError::Unreadable {
-            what: "the training set".to_owned(),
-            why: format!("candidates have no {name}"),
-        })?;
-        Ok(cast(found, wanted)?)
-    };
-    Ok((field("model", &DataType::Utf8)?, field("propensity", &DataType::Float64)?))
 }
 
 pub(crate) fn column(batch: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef> {

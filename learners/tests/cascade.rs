@@ -367,6 +367,7 @@ fn a_cascade_pays_for_both_calls_and_sees_the_answer() {
         quality: right.iter().flat_map(|right| [f64::from(u8::from(*right)), 1.0]).collect(),
         cost_usd: [0.1, 1.0].repeat(right.len()),
         cost_note: "made up".into(),
+        encoded: None,
         answer_chars: Some(right.iter().flat_map(|right| [if *right { 900.0 } else { 20.0 }, 500.0]).collect()),
     };
     let config = CascadeConfig { draws: 50, bootstraps: 200, alphas: vec![0.05], ..CascadeConfig::default() };

@@ -8,7 +8,7 @@ use stores::{append, fresh_store, opinion, request};
 use weir_learners::hallucination::{
     Estimator, HallucinationConfig, JobSummary, LabelledPair, run_hallucination_job, train_hallucination,
 };
-use weir_learners::{ActionPart, LearnError, Wanted, training_set, training_set_of};
+use weir_learners::{ActionPart, LearnError, TrainingSet, Wanted, training_set, training_set_of};
 use weir_schemas::{Candidate, EventTimeMs, Feedback, Request};
 use weir_store::{Advance, Store, StoreError, Table};
 
@@ -84,10 +84,21 @@ async fn an_action_may_have_a_provider_and_a_mode_of_reasoning() {
             ..request("drawn", 2)
         },
         // The draw names it, and the call was made without.
-        Request { intended_model: Some(drawn.into()), provider: Some("own".into()), ..request("otherwise", 3) },
+        Request {
+            intended_model: Some(drawn.into()),
+            provider: Some("own".into()),
+            reasoning_mode: Some("off".into()),
+            ..request("otherwise", 3)
+        },
         // Another model answered: with which mode the intended one would have been called is not known.
         Request { executed_model: Some("a".into()), fallback_reason: Some("429".into()), ..request("fallback", 4) },
         Request { executed_model: None, provider: Some(String::new()), ..request("believed", 5) },
+        // A draw among models.
+        Request {
+            provider: Some("own".into()),
+            candidates: Some(vec![candidate("a", 0.75), candidate("b", 0.25)]),
+            ..request("models", 6)
+        },
     ];
     append(&store, Request::contract(), &requests).await;
     let of = async |parts: &[ActionPart]| {
@@ -109,20 +120,36 @@ async fn an_action_may_have_a_provider_and_a_mode_of_reasoning() {
         [
             row(bare, Some(bare), true),
             row(drawn, Some(drawn), true),
-            row("b;provider=own", Some(drawn), false),
+            row("b;provider=own;reasoning=off", Some(drawn), false),
             row("a", None, false),
             row("b", Some("b"), true),
+            row("b;provider=own", Some("b;provider=own"), true),
         ]
     );
     let chances = set.samples[1].logged_distribution.as_ref().expect("all candidates have one");
     let chance = |model: &str| chances[set.actions.iter().position(|action| action.model == model).unwrap()];
     assert_eq!((chance(drawn), chance("b"), chance(bare)), (0.25, 0.75, 0.0));
+    let propensities = |set: &TrainingSet| set.samples.iter().map(|sample| sample.propensity).collect::<Vec<_>>();
+    let of_actions = [None, Some(0.25), Some(0.25), Some(0.25), Some(0.25), None];
+    assert_eq!(propensities(&set), of_actions, "a draw of models is none of modes");
+    let of_models = &set.samples[5];
+    assert!(of_models.logged_distribution.is_none());
+    let allowed = of_models.allowed.as_ref().expect("it names candidates");
+    assert!(allowed.iter().all(|allowed| *allowed), "all actions are a's or b's");
 
     let (rows, _) = of(&[ActionPart::Reasoning]).await;
     assert_eq!(rows[0], row("b;reasoning=on", Some("b;reasoning=on"), true));
-    assert!(!rows[1].2, "{:?} is not what was drawn", rows[1]);
-    let (rows, _) = of(&[]).await;
-    assert_eq!(rows[0], row("b", Some("b"), true));
+    assert_eq!(rows[1], row(drawn, Some(drawn), true), "the draw named more, and was carried out");
+
+    // Read without parts: what was chosen among actions was chosen among their models.
+    let (rows, set) = of(&[]).await;
+    let models: Vec<&str> = set.actions.iter().map(|action| action.model.as_str()).collect();
+    assert_eq!(models, ["a", "b"]);
+    assert_eq!(rows[1], row("b", Some("b"), true));
+    assert_eq!(set.samples[1].logged_distribution.as_deref(), Some(&[0.0, 1.0][..]));
+    assert!(rows[2].2 && !rows[3].2);
+    let of_models = [Some(0.25), Some(1.0), None, Some(0.25), Some(0.25), Some(0.25)];
+    assert_eq!(propensities(&set), of_models, "of a draw of an action alone, nobody knows its model's probability");
 }
 
 #[tokio::test]

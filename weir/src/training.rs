@@ -2,7 +2,7 @@
 //!
 //! `weir learn policy` and the demo take this same path.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,8 +10,8 @@ use weir_learners::exports::vllm_sr::DistilConfig;
 use weir_learners::length::{OutputLength, fit_output_length};
 use weir_learners::ope::Verdict;
 use weir_learners::{
-    Candidate, Checkpoints, EstimatorSummary, LearnError, LearnedUntil, PolicyInForce, TrainConfig, TrainingSet,
-    UpdateConfig,
+    ActionPart, Candidate, Checkpoints, EstimatorSummary, LearnError, LearnedUntil, PolicyInForce, TrainConfig,
+    TrainingSet, UpdateConfig,
 };
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
@@ -57,13 +57,22 @@ pub struct InForce {
 
 impl InForce {
     /// The registry's active policy, unless that is `candidate` itself, or one for whole sessions: what it decides by (the model before,
-    /// failures so far) is not in single requests.
-    pub async fn of(registry: &Registry, candidate: Option<&PolicyId>) -> Result<Option<Self>> {
+    /// failures so far) is not in single requests. Nor is one whose actions are models only where `parts` say that they are more now, or the
+    /// other way round: none of its choices would be one that the log names.
+    pub async fn of(
+        registry: &Registry,
+        candidate: Option<&PolicyId>,
+        parts: &BTreeSet<ActionPart>,
+    ) -> Result<Option<Self>> {
         let loaded = registry.load().await?;
         let Some(id) = loaded.state.active().filter(|id| Some(*id) != candidate) else { return Ok(None) };
         let policy = Policy::load(&registry.bundle(id).await?.0).map_err(Failure::ours)?;
         if policy.spec().per_turn {
             tracing::warn!(policy_id = %id, "the policy in force decides turn by turn of sessions: candidates for requests are not held against it");
+            return Ok(None);
+        }
+        if ActionPart::of_policy(&policy).is_empty() != parts.is_empty() {
+            tracing::warn!(policy_id = %id, "the policy in force chooses other parts of actions (objective.action_parts): candidates are not held against it");
             return Ok(None);
         }
         Ok(Some(Self { id: id.to_string(), policy }))

@@ -224,9 +224,10 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         panic!("the page says none");
     };
     let PolicySection { trusted_keys, kafka_topic, refresh_ms } = policy;
-    let ObjectiveSection { outcome: None, quality, usd, gamma, floor } = objective else {
+    let ObjectiveSection { outcome: None, quality, usd, gamma, action_parts, floor } = objective else {
         panic!("the page says none")
     };
+    assert!(action_parts.is_empty(), "the page says []");
     let EstimatorsSection { hallucination } = estimators;
     assert!(secrets.is_empty());
     assert!(type_conflicts.is_empty(), "the page says {{}}");
@@ -326,6 +327,7 @@ fn keys_and_defaults() -> Vec<(&'static str, String)> {
         ("objective.quality", format!("{quality:?}")),
         ("objective.usd", format!("{usd:?}")),
         ("objective.gamma", gamma.map_or_else(none, |gamma| format!("{gamma:?}"))),
+        ("objective.action_parts", "[]".to_owned()),
         ("objective.floor", format!("{floor:?}")),
         ("estimators.hallucination.artifact", "required".to_owned()),
         ("estimators.hallucination.sample_share", format!("{sample_share:?}")),

@@ -1,11 +1,13 @@
 //! Vectors of texts from a program of the reader's choice, such as a sentence encoder.
 //!
 //! **In:** a command, and texts. **Out:** a vector for each. The program reads one JSON string a line and answers each with one line, a JSON
-//! array of numbers, in the same order; it may answer in batches. What it writes to its standard error is for people, and passes through.
+//! array of numbers, in the same order; it may answer in batches. Vectors are scaled to length 1, as hashed n-grams are: neighbours are then
+//! near by cosine, and weights learned for one encoder mean the same for another. What it writes to its standard error is for people, and passes through.
 
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use super::data::Matrix;
 use crate::error::{LearnError, Result};
@@ -44,28 +46,19 @@ fn encode(command: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| failed(format!("it did not start: {error}")))?;
-    let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+    let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(failed("it has no standard input or output".to_owned()));
     };
-    let found = thread::scope(|scope| {
-        // On a thread of its own: a program that answers while it still reads would else wait for us as we for it. One that stops
-        // reading is seen by what it does not answer.
-        scope.spawn(move || -> std::io::Result<()> {
-            let mut input = BufWriter::new(input);
-            for text in texts {
-                writeln!(input, "{}", serde_json::Value::from(*text))?;
-            }
-            input.flush()
-        });
-        vectors(BufReader::new(output), texts.len())
-    });
-    if found.is_err() {
-        // It may go on answering for ever.
-        drop(child.kill());
-    }
+    let lines: String = texts.iter().map(|text| format!("{}\n", serde_json::Value::from(*text))).collect();
+    // On a thread of its own: a program that answers while it still reads would else wait for us as we for it. Nobody waits for the thread:
+    // what the program started may hold the pipe after it, and one that stops reading is seen by what it does not answer.
+    thread::spawn(move || input.write_all(lines.as_bytes()));
+    let found = vectors(BufReader::new(output), texts.len());
+    // It may go on answering for ever. One that is about to end is left to say how.
+    let was_stopped = found.is_err() && !ends_soon(&mut child) && child.kill().is_ok();
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
     let found = found.map_err(|why| {
-        failed(if status.success() || status.code().is_none() { why } else { format!("{why}; it ended with {status}") })
+        failed(if status.success() || was_stopped { why } else { format!("{why}; it ended with {status}") })
     })?;
     if !status.success() {
         return Err(failed(format!("it ended with {status}")));
@@ -73,7 +66,15 @@ fn encode(command: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>> {
     Ok(found)
 }
 
-/// One vector a line, `count` of them, all of one length.
+fn ends_soon(child: &mut Child) -> bool {
+    const TRIES: usize = 100;
+    (0..TRIES).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        child.try_wait().is_ok_and(|ended| ended.is_some())
+    })
+}
+
+/// One vector a line, `count` of them, all with as many numbers and scaled to length 1.
 fn vectors(lines: impl BufRead, count: usize) -> std::result::Result<Vec<Vec<f32>>, String> {
     let mut found: Vec<Vec<f32>> = Vec::with_capacity(count);
     for line in lines.lines() {
@@ -92,7 +93,11 @@ fn vectors(lines: impl BufRead, count: usize) -> std::result::Result<Vec<Vec<f32
         if found.len() == count {
             return Err(format!("it gave more than {count} answers, one for each text"));
         }
-        found.push(vector);
+        let length = vector.iter().map(|number| f64::from(*number).powi(2)).sum::<f64>().sqrt();
+        if length == 0.0 {
+            return Err(format!("answer {at} is all zeros, which is near to nothing"));
+        }
+        found.push(vector.into_iter().map(|number| (f64::from(number) / length) as f32).collect());
     }
     if found.len() < count {
         return Err(format!("it gave {} answers to {count} texts", found.len()));
@@ -102,6 +107,7 @@ fn vectors(lines: impl BufRead, count: usize) -> std::result::Result<Vec<Vec<f32
 
 #[cfg(test)]
 mod tests {
+    use super::super::data::MatrixQuery;
     use super::super::nested::tests::three_kinds;
     use super::*;
 
@@ -119,7 +125,10 @@ mod tests {
 
     fn refusal(text: &str) -> String {
         let (_folder, command) = script("encoder.py", text);
-        three_kinds().encoded_by(&command).unwrap_err().to_string()
+        // More than a pipe holds.
+        let mut matrix = three_kinds();
+        matrix.queries[0].text = "x".repeat(1 << 20);
+        matrix.encoded_by(&command).unwrap_err().to_string()
     }
 
     #[test]
@@ -129,8 +138,11 @@ mod tests {
         matrix.queries[0].text = "two\nlines, \"quoted\" \u{fc}".to_owned();
         let matrix = matrix.encoded_by(&command).unwrap();
         let encoded = matrix.encoded.as_ref().unwrap();
-        let by_hand: Vec<Vec<f32>> =
-            matrix.queries.iter().map(|query| vec![query.text.chars().count() as f32, 1.0]).collect();
+        let by_hand = |query: &MatrixQuery| {
+            let characters = query.text.chars().count() as f64;
+            [characters, 1.0].map(|number| (number / characters.hypot(1.0)) as f32).to_vec()
+        };
+        let by_hand: Vec<Vec<f32>> = matrix.queries.iter().map(by_hand).collect();
         assert_eq!(encoded.vectors, by_hand);
         assert_eq!(matrix.embeddings(256), by_hand, "in place of hashed n-grams");
         assert_eq!(encoded.by, command);
@@ -152,8 +164,12 @@ mod tests {
             ("print('[1]')", "it gave 1 answers to 150 texts"),
             ("import sys\nsys.exit(3)", "it gave 0 answers to 150 texts; it ended with exit status: 3"),
             ("print('[]')", "answer 1 is empty"),
+            ("print('[0, 0]')", "answer 1 is all zeros"),
             ("print('[1, 2]')\nprint('[1]')", "answer 2 has 1 numbers, the first one 2"),
             ("print('sorry')", "answer 1 is no JSON array of numbers"),
+            // It reads nothing, and would sleep for longer than anybody waits.
+            ("import time\nprint('loading', flush=True)\ntime.sleep(3600)", "answer 1 is no JSON array of numbers"),
+            ("import os\nos.kill(os.getpid(), 9)", "it ended with signal: 9"),
             ("while True: print('[1]', flush=True)", "it gave more than 150 answers"),
         ] {
             let found = refusal(program);

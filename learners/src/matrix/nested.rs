@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::policy_gradient::PolicyGradientConfig;
 use crate::reward_model::RewardModelConfig;
 
-/// How to run it. Where a setting has several values, inner folds choose among them.
+/// How to run it. Where a setting has several values, inner folds choose among them; of reward models they choose an average.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NestedConfig {
@@ -28,7 +28,7 @@ pub struct NestedConfig {
     pub embedding_dim: usize,
     /// Reward models of the learned policy.
     pub reward_models: Vec<RewardModelConfig>,
-    /// Networks whose guesses are averaged.
+    /// Networks of each reward model whose guesses are averaged.
     pub ensemble: usize,
     /// The policy gradient on top of them; none leaves it out.
     pub policy_gradient: Option<PolicyGradientConfig>,

@@ -2,7 +2,10 @@
 //!
 //! What a router's settings are (a number of neighbours, a ridge, a network's shape) is chosen on inner folds of the training part: for
 //! those that see all scores by the area of quality over cost on the inner fold, for those that see logs by how well they guess the
-//! differences between models that were logged there. An inner fit leaves out two folds, and serves either as the other's judge.
+//! differences between models that were logged there. Networks are averaged: which, and with what weights, is chosen by the same
+//! differences. An inner fit leaves out two folds, and serves either as the other's judge.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -16,6 +19,7 @@ use super::nested::NestedConfig;
 use super::policies::{Guesses, Seen, cluster_means, domain_means, model_means, nearest_means, truth};
 use super::similar::{Neighbours, clusters_of};
 use crate::error::{LearnError, Result};
+use crate::reward_model::RewardModelConfig;
 use crate::training_set::Sample;
 
 /// Fewest queries of a fold.
@@ -31,22 +35,26 @@ const FAMILIES: [&str; 5] = [
 
 /// What inner folds chose for one outer fold.
 pub(super) struct Settings {
-    reward_model: usize,
+    /// Reward models that are averaged; one that was picked often has a larger share.
+    reward_models: Vec<usize>,
     /// Place of the best candidate of each family.
     families: [usize; FAMILIES.len()],
 }
 
 impl Settings {
     pub(super) fn in_words(&self, config: &NestedConfig) -> String {
-        let network = &config.reward_models[self.reward_model];
+        let mut picks: BTreeMap<usize, usize> = BTreeMap::new();
+        self.reward_models.iter().for_each(|model| *picks.entry(*model).or_default() += 1);
+        let in_words = |(model, picks): (usize, usize)| {
+            let RewardModelConfig { hidden, weight_decay, epochs, .. } = &config.reward_models[model];
+            format!("{picks} x (hidden {hidden:?}, weight decay {weight_decay}, at most {epochs} passes)")
+        };
+        let networks: Vec<String> = picks.into_iter().map(in_words).collect();
         let [near, clusters, factors, near_logs, clusters_logs] = self.families;
         let (rank, ridge) = grid(config)[factors];
         format!(
-            "hidden {:?}, weight decay {}, at most {} passes; {} neighbours, {} clusters, {rank} factors at ridge {ridge}; of the same logs {} neighbours, {} \
-             clusters",
-            network.hidden,
-            network.weight_decay,
-            network.epochs,
+            "{}; {} neighbours, {} clusters, {rank} factors at ridge {ridge}; of the same logs {} neighbours, {} clusters",
+            networks.join(" + "),
             config.neighbours[near],
             config.clusters[clusters],
             config.neighbours[near_logs],
@@ -115,7 +123,7 @@ impl<'a> Study<'a> {
         let folds = self.config.folds;
         let reward_models = self.config.reward_models.len();
         let mut families: Vec<[Vec<f64>; FAMILIES.len()]> = vec![Default::default(); folds];
-        let mut networks = vec![vec![0.0; reward_models]; folds];
+        let mut networks: Vec<Vec<Vec<f64>>> = vec![vec![Vec::new(); reward_models]; folds];
         for (first, second) in (0..folds).flat_map(|first| (first + 1..folds).map(move |second| (first, second))) {
             let train = self.part(|fold| fold != first && fold != second);
             let ask = self.part(|fold| fold == first || fold == second);
@@ -137,13 +145,13 @@ impl<'a> Study<'a> {
                     sums.resize(guesses.len(), 0.0);
                     sums.iter_mut().zip(scores).for_each(|(sum, score)| *sum += score);
                 }
-                for (sum, guesses) in networks[outer].iter_mut().zip(&learned) {
-                    *sum -= self.loss(guesses, &judge);
+                for (errors, guesses) in networks[outer].iter_mut().zip(&learned) {
+                    errors.extend(self.errors(guesses, &judge));
                 }
             }
         }
-        let of = |(families, networks): ([Vec<f64>; FAMILIES.len()], Vec<f64>)| Settings {
-            reward_model: most_of(&networks),
+        let of = |(families, networks): ([Vec<f64>; FAMILIES.len()], Vec<Vec<f64>>)| Settings {
+            reward_models: picked(&networks),
             families: families.map(|scores| most_of(&scores)),
         };
         Ok(families.into_iter().zip(networks).map(of).collect())
@@ -191,11 +199,16 @@ impl<'a> Study<'a> {
         aiq(&points, costs[least(&costs)], most)
     }
 
-    /// Mean squared error of the guessed difference between two models that were both logged on one query of `judge`. Differences are what a
-    /// router chooses by; how hard a query is for all models, which is most of a squared error of quality itself, decides nothing.
+    /// Mean squared error of the guessed differences.
     fn loss(&self, guesses: &Guesses, judge: &[usize]) -> f64 {
+        mean_square(&self.errors(guesses, judge))
+    }
+
+    /// Errors of the guessed difference between two models that were both logged on one query of `judge`. Differences are what a router
+    /// chooses by; how hard a query is for all models, which is most of an error of quality itself, decides nothing.
+    fn errors(&self, guesses: &Guesses, judge: &[usize]) -> Vec<f64> {
         let queries = self.fold_of.len();
-        let (mut sum, mut pairs) = (0.0, 0);
+        let mut errors = Vec::new();
         for &query in judge {
             let error = |pass: usize| {
                 let sample = &self.logs[pass * queries + query];
@@ -205,12 +218,26 @@ impl<'a> Study<'a> {
             for (one, other) in (0..self.passes).flat_map(|one| (0..one).map(move |other| (one, other))) {
                 let (one, other) = (error(one), error(other));
                 if one.0 != other.0 {
-                    sum += (one.1 - other.1).powi(2);
-                    pairs += 1;
+                    errors.push(one.1 - other.1);
                 }
             }
         }
-        sum / f64::from(pairs.max(1))
+        errors
+    }
+
+    /// The mean of what the picked reward models guess, each as often as it was picked.
+    fn averaged(&self, logs: &[Sample], picked: &[usize]) -> Result<Guesses> {
+        let cells = self.matrix.quality.len();
+        let mut mean = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells], ..Guesses::default() };
+        let models: BTreeSet<usize> = picked.iter().copied().collect();
+        for model in models {
+            let share = picked.iter().filter(|pick| **pick == model).count() as f64 / picked.len() as f64;
+            let guesses = learn(self.matrix, logs, &self.embeddings, &self.learner(model, self.config.ensemble))?;
+            for (mean, own) in [(&mut mean.quality, guesses.quality), (&mut mean.cost_usd, guesses.cost_usd)] {
+                mean.iter_mut().zip(own).for_each(|(mean, own)| *mean += share * own);
+            }
+        }
+        Ok(mean)
     }
 
     /// All routers for the queries of an outer fold, none of which has seen a score of them, but the oracle.
@@ -218,12 +245,16 @@ impl<'a> Study<'a> {
         let (held_out, train) = (self.part(|at| at == fold), self.part(|at| at != fold));
         let (matrix, embeddings) = (self.matrix, &self.embeddings);
         let logs = self.logs_on(&train);
-        let learner = self.learner(settings.reward_model, self.config.ensemble);
-        let learned = learn(matrix, &logs, embeddings, &learner)?;
+        let learned = self.averaged(&logs, &settings.reward_models)?;
+        let learner = self.learner(settings.reward_models[0], self.config.ensemble);
         let corrected = self.config.policy_gradient.as_ref();
-        let corrected = corrected.map(|gradient| correct(&learned, matrix, &logs, embeddings, (&learner, gradient)));
+        // Corrections are learned beside the guesses of one reward model, and belong to these.
+        let corrected = corrected.map(|gradient| {
+            let alone = learn(matrix, &logs, embeddings, &learner)?;
+            correct(&alone, matrix, &logs, embeddings, (&learner, gradient))
+        });
         let corrected = corrected.transpose()?;
-        let of_all = learn(matrix, &all_scores(matrix, &train, embeddings), embeddings, &learner)?;
+        let of_all = self.averaged(&all_scores(matrix, &train, embeddings), &settings.reward_models)?;
         let mut arms = vec![("learned policy", learned)];
         arms.extend(corrected.map(|corrected| (POLICY_GRADIENT, corrected)));
         arms.push(("learned policy, all scores", of_all));
@@ -262,6 +293,33 @@ fn all_scores(matrix: &Matrix, queries: &[usize], embeddings: &[Vec<f32>]) -> Ve
     queries.iter().flat_map(of).collect()
 }
 
+/// Picks that make an average.
+const PICKS: usize = 10;
+
+/// Ensemble selection (Caruana et al. 2004): the model whose errors, averaged with those picked so far, are least in square, again and
+/// again; a model may be picked often. The first is the best alone, and the only one where there is nothing to choose by.
+fn picked(errors: &[Vec<f64>]) -> Vec<usize> {
+    let count = errors.first().map_or(0, Vec::len);
+    if count == 0 {
+        return vec![0];
+    }
+    let mut sums = vec![0.0; count];
+    let mut picked = Vec::with_capacity(PICKS);
+    for _ in 0..PICKS {
+        let square = |own: &Vec<f64>| sums.iter().zip(own).map(|(sum, own)| (sum + own).powi(2)).sum::<f64>();
+        // Guesses that are no numbers come last.
+        let with = |own: &Vec<f64>| Some(-square(own)).filter(|square| !square.is_nan()).unwrap_or(f64::NEG_INFINITY);
+        let best = most_of(&errors.iter().map(with).collect::<Vec<f64>>());
+        sums.iter_mut().zip(&errors[best]).for_each(|(sum, own)| *sum += own);
+        picked.push(best);
+    }
+    picked
+}
+
+fn mean_square(errors: &[f64]) -> f64 {
+    errors.iter().map(|error| error * error).sum::<f64>() / errors.len().max(1) as f64
+}
+
 /// Cost and quality of a model on a query.
 pub(super) fn earned(matrix: &Matrix, query: usize, model: usize) -> (f64, f64) {
     let cell = matrix.cell(query, model);
@@ -281,6 +339,18 @@ pub(super) fn most_of(values: &[f64]) -> usize {
 mod tests {
     use super::super::nested::tests::{quick, three_kinds};
     use super::*;
+
+    /// Of two models that err by 1 and -3, three parts of the first and one of the second do not err at all; a third that errs by 2
+    /// everywhere is never picked.
+    #[test]
+    fn models_are_averaged_so_that_their_errors_cancel() {
+        let errors = [vec![1.0, -1.0], vec![-3.0, 3.0], vec![2.0, 2.0]];
+        let picks = picked(&errors);
+        assert_eq!((picks[0], picks.len()), (0, PICKS));
+        let count = |model| picks.iter().filter(|pick| **pick == model).count();
+        assert!((2..=3).contains(&count(1)) && count(2) == 0, "{picks:?}");
+        assert_eq!(picked(&[vec![], vec![]]), [0]);
+    }
 
     /// Another world on one fold: its scores and costs are turned round. Nothing that is chosen for its queries may notice.
     #[test]

@@ -33,10 +33,11 @@ pub struct StoredHeld {
 }
 
 impl SessionsInForce<'_> {
-    /// Judges it on the sessions that the candidate was judged on, `facts` of which are what was known at every turn.
+    /// Judges it on the sessions that the candidate was judged on, `facts` of which are what was known at every turn. Where a turn allows
+    /// none of its models, it cannot be judged.
     ///
     /// # Errors
-    /// [`LearnError::BadSessions`] where a turn allows none of its models, and as [`judge_sessions`].
+    /// As [`judge_sessions`].
     pub(super) fn held(
         &self,
         log: &SessionLog,
@@ -44,8 +45,12 @@ impl SessionsInForce<'_> {
         (candidate, judged): (&[Vec<f64>], &SessionJudgement),
         config: &SessionJudgeConfig,
     ) -> Result<StoredHeld> {
-        let own = self.on(log, facts)?;
-        let judgement = judge_sessions(log, &own, config)?;
+        let (own, unknown) = self.on(log, facts)?;
+        let mut judgement = judge_sessions(log, &own, config)?;
+        if unknown > 0 {
+            let reason = format!("{unknown} turns chose among models of which it knows none");
+            judgement.verdict = SessionVerdict::InsufficientSupport { reasons: vec![reason] };
+        }
         let can_be_judged =
             |judgement: &SessionJudgement| !matches!(judgement.verdict, SessionVerdict::InsufficientSupport { .. });
         let both = can_be_judged(judged) && can_be_judged(&judgement);
@@ -58,26 +63,33 @@ impl SessionsInForce<'_> {
         })
     }
 
-    /// Its probabilities of the log's actions at every turn, as [`super::SessionPolicy::on`] gives a learned one's.
-    fn on(&self, log: &SessionLog, facts: &[Vec<TurnFacts>]) -> Result<Vec<Vec<f64>>> {
+    /// Its probabilities of the log's actions at every turn, as [`super::SessionPolicy::on`] gives a learned one's, and how many turns
+    /// chose among models of which it knows none: there it would draw nothing, and every model is as likely.
+    fn on(&self, log: &SessionLog, facts: &[Vec<TurnFacts>]) -> Result<(Vec<Vec<f64>>, usize)> {
         let actions = self.policy.actions();
         let places: Vec<Option<usize>> =
             actions.iter().map(|action| log.actions().iter().position(|name| *name == action.model)).collect();
         let mut scratch = Scratch::default();
-        let mut found = Vec::with_capacity(log.trajectories().len());
-        for (session, (trajectory, facts)) in log.trajectories().iter().zip(facts).enumerate() {
+        let (mut found, mut unknown) = (Vec::with_capacity(log.trajectories().len()), 0);
+        for (trajectory, facts) in log.trajectories().iter().zip(facts) {
             let mut probabilities = vec![0.0; trajectory.turns.len() * log.actions().len()];
             let rows = probabilities.chunks_exact_mut(log.actions().len());
-            for (place, ((turn, facts), row)) in trajectory.turns.iter().zip(facts).zip(rows).enumerate() {
+            for ((turn, facts), row) in trajectory.turns.iter().zip(facts).zip(rows) {
                 let allowed: Vec<bool> =
                     places.iter().map(|place| place.is_some_and(|place| turn.allowed[place])).collect();
-                let own = self.policy.propensities(&facts.as_context(), &allowed, &mut scratch).map_err(|error| {
-                    LearnError::BadSessions(format!(
-                        "the policy in force cannot decide turn {} of session {}: {error}",
-                        place + 1,
-                        session + 1
-                    ))
-                })?;
+                let possible = turn.allowed.iter().filter(|allowed| **allowed).count();
+                if !allowed.contains(&true) {
+                    // Where one model is all that is allowed, such as one that an earlier turn drew, nobody chooses.
+                    unknown += usize::from(possible > 1);
+                    let alike =
+                        |(p, allowed): (&mut f64, &bool)| *p = if *allowed { 1.0 / possible as f64 } else { 0.0 };
+                    row.iter_mut().zip(&turn.allowed).for_each(alike);
+                    continue;
+                }
+                let own = self
+                    .policy
+                    .propensities(&facts.as_context(), &allowed, &mut scratch)
+                    .map_err(|error| LearnError::Artefact(error.to_string()))?;
                 for (place, p) in places.iter().zip(own) {
                     if let Some(place) = place {
                         row[*place] = *p;
@@ -86,9 +98,12 @@ impl SessionsInForce<'_> {
             }
             found.push(probabilities);
         }
-        Ok(found)
+        Ok((found, unknown))
     }
 }
+
+/// What rounding makes of the difference of a policy to itself.
+const ROUNDED: f64 = 1e-9;
 
 impl StoredHeld {
     /// The verdict on a candidate that held-out sessions call `alone` beside what was logged: `better` then needs more worth than this one's
@@ -106,7 +121,7 @@ impl StoredHeld {
             return Verdict::NotShown;
         };
         let (margin, completion_margin) = (config.evaluation.margin, config.completion_margin);
-        let is_better = value.low > margin && completion.low > -completion_margin;
+        let is_better = value.low > margin + ROUNDED && completion.low > -completion_margin;
         let is_worse = value.high < -margin || completion.high < -completion_margin;
         match alone {
             Verdict::Worse => Verdict::Worse,

@@ -1,6 +1,6 @@
 //! Sessions of a store as trajectories.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
@@ -11,11 +11,11 @@ use super::known::{LoggedTurn, known};
 use super::left_out::LeftOut;
 use super::state::{StateLayout, TurnFacts};
 use super::trajectory::{SessionLog, SessionTurn, Trajectory};
+use crate::action_names::ActionNames;
 use crate::draws::drawn_at;
 use crate::error::{LearnError, Result};
-use crate::training_set::{
-    Sample, candidate_set, candidates, column, count_at, flag_at, model_names, number_at, text_at, texts,
-};
+use crate::named_rows::{NamedRows, action_index};
+use crate::training_set::{Sample, column, count_at, flag_at, number_at, text_at, texts};
 
 const SESSION_TRAJECTORIES_SQL: &str = include_str!("../sql/session_trajectories.sql");
 
@@ -93,10 +93,13 @@ pub struct StoredSessions {
 /// When the views lack a column that the query names; [`LearnError::NotEnoughData`] where nothing usable is left; as [`SessionLog::new`].
 pub async fn session_trajectories(session: &SessionContext, reward: &SessionReward) -> Result<StoredSessions> {
     let batches = session.sql(SESSION_TRAJECTORIES_SQL).await?.collect().await?;
-    let models = model_names(&batches)?;
+    // Sessions choose among models, whatever parts a draw named.
+    let no_parts = BTreeSet::new();
+    let names = ActionNames { parts: &no_parts };
+    let models = action_index(&batches, names)?;
     let mut turns = Vec::new();
     for batch in &batches {
-        read_batch(batch, &models, reward, &mut turns)?;
+        read_batch(batch, (&models, names), reward, &mut turns)?;
     }
     let samples: Vec<Sample> = turns.iter().map(StoredTurn::draw).collect();
     for (row, first) in drawn_at(&samples).into_iter().enumerate() {
@@ -197,23 +200,22 @@ impl StoredTurn {
 
 fn read_batch(
     batch: &RecordBatch,
-    models: &BTreeMap<String, usize>,
+    (models, names): (&BTreeMap<String, usize>, ActionNames<'_>),
     reward: &SessionReward,
     turns: &mut Vec<StoredTurn>,
 ) -> Result<()> {
     let text = |name| texts(batch, name);
     let (tenant, id, domain, previous) =
         (text("tenant")?, text("session_id")?, text("domain")?, text("previous_model")?);
-    let (intended, executed, policy) = (text("intended_model")?, text("executed_model")?, text("policy_version")?);
+    let policy = text("policy_version")?;
     let whole = |name| column(batch, name, &DataType::Int64);
     let (start, arrival, end) = (whole("session_start_ms")?, whole("arrival_ms")?, whole("end_ms")?);
     let (place, prompt, held, tool_calls) =
         (whole("place")?, whole("prompt_tokens")?, whole("held_tokens")?, whole("tools_called_count")?);
     let flag = |name| column(batch, name, &DataType::Boolean);
     let (is_failed, offers_tools, completed) = (flag("is_failed")?, flag("offers_tools")?, flag("completed")?);
-    let (as_intended, is_from_cache) = (flag("executed_as_intended")?, flag("is_from_cache")?);
+    let is_from_cache = flag("is_from_cache")?;
     let number = |name| column(batch, name, &DataType::Float64);
-    let propensity = number("propensity")?;
     let measured = Measured {
         quality: number("quality")?,
         cost_usd: number("cost_usd")?,
@@ -221,16 +223,20 @@ fn read_batch(
         cold_tokens: number("cold_tokens")?,
         is_error: flag("is_error")?,
     };
-    let candidates = candidates(batch)?;
+    let rows = NamedRows::of(batch, names)?;
     for row in 0..batch.num_rows() {
-        let answered = text_at(&executed, row);
-        let action = text_at(&intended, row).or_else(|| answered.clone()).and_then(|name| models.get(&name).copied());
-        let allowed = candidate_set(candidates, row, models)?.0.unwrap_or_else(|| vec![true; models.len()]);
-        let propensity = number_at(&propensity, row);
+        let choice = rows.choice(row);
+        let answered = choice.as_ref().map(|choice| choice.executed.to_string());
+        let intended = choice.as_ref().and_then(|choice| choice.intended.as_deref());
+        let action = intended.or(answered.as_deref()).and_then(|name| models.get(name).copied());
+        let candidates = choice.as_ref().map(|choice| rows.candidate_set(row, choice, models));
+        let (allowed, distribution) = candidates.unwrap_or_default();
+        let allowed = allowed.unwrap_or_else(|| vec![true; models.len()]);
+        let propensity = choice.as_ref().and_then(|choice| rows.propensity(row, choice, distribution.as_ref(), models));
         let could_be = action.is_some_and(|action| allowed[action]);
         // What a fallback brings belongs to the model that was chosen, and to the probability with which it was.
-        let is_answered =
-            flag_at(&as_intended, row) == Some(true) || (text_at(&intended, row).is_some() && propensity.is_some());
+        let is_answered = choice.as_ref().is_some_and(|choice| choice.executed_as_intended)
+            || (intended.is_some() && propensity.is_some());
         turns.push(StoredTurn {
             session: (text_at(&tenant, row), text_at(&id, row), moment_at(&start, row)),
             reward: measured.worth(row, (text_at(&previous, row).as_deref(), answered.as_deref()), reward),

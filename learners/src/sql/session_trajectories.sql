@@ -5,7 +5,6 @@ WITH turns AS (
     session_turns.*,
     requests.intended_model,
     COALESCE(requests.executed_model, requests.intended_model) AS executed_model,
-    COALESCE(requests.intended_model = COALESCE(requests.executed_model, requests.intended_model), FALSE) AS executed_as_intended,
     requests.semantic_cache_hit IS TRUE AS is_from_cache,
     -- A prompt has tokens: a call that says 0 has not counted them.
     NULLIF(COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens), 0) AS asked_tokens,
@@ -39,7 +38,6 @@ SELECT
   turns.tools_called_count,
   turns.intended_model,
   turns.executed_model,
-  turns.executed_as_intended,
   turns.is_from_cache,
   turns.policy_version,
   turns.propensity,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use weir_learners::cascade::{CascadeLearning, learn_cascade};
 use weir_learners::{
-    Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, UpdateConfig, Wanted, hallucination,
+    ActionPart, Learning, NewModel, PolicyGradientConfig, RewardModelConfig, TrainConfig, UpdateConfig, Wanted,
+    hallucination,
 };
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
@@ -82,8 +83,13 @@ async fn policy(
     with: With,
 ) -> Result<()> {
     let learning = learning(learner)?;
-    let new_models = learner.new_model.iter().map(|text| new_model(text)).collect::<Result<Vec<_>>>()?;
     let config = configuration(common)?;
+    if with.vllm_sr.is_some() && !config.objective.action_parts.is_empty() {
+        return Err(Failure::user(
+            "vLLM Semantic Router's selectors choose a model and nothing else: leave out --vllm-sr, or objective.action_parts",
+        ));
+    }
+    let new_models = learner.new_model.iter().map(|text| new_model(text)).collect::<Result<Vec<_>>>()?;
     let store = existing_store(&config).await?;
     let tag = logs.tag.map(parse_tag).transpose()?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
@@ -116,7 +122,7 @@ async fn policy(
         knobs.insert(CASCADE_FILE.to_owned(), cascade.to_json().map_err(Failure::user)?);
     }
     let beside = Beside {
-        in_force: InForce::of(&registry, None).await?,
+        in_force: InForce::of(&registry, None, &wanted.action_parts).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
         knobs,
         vllm_sr: with.vllm_sr,
@@ -187,11 +193,11 @@ async fn update_once(
         tag: training::tag_of(&bundle.manifest.lineage),
         risk: outcome.looks_at_risk(),
         settled_share: Some(how.settled_share),
-        action_parts: config.objective.action_parts.clone(),
+        action_parts: ActionPart::of_policy(&weir_policy_runtime::Policy::load(&bundle).map_err(Failure::user)?),
     };
     let mut set = weir_learners::training_set_of(store, &wanted).await?;
     energy::fill(&mut set, &config.energy)?;
-    let in_force = InForce::of(registry, None).await?;
+    let in_force = InForce::of(registry, None, &wanted.action_parts).await?;
     let update = UpdateConfig { half_life_days: how.half_life_days, outcome, ..UpdateConfig::default() };
     let Some(proposal) = training::learn_on(&set, &bundle, in_force.as_ref(), (&update, source.as_ref()))? else {
         eprintln!("weir: nothing has come since {} that is old enough to learn from", from.short());
@@ -236,9 +242,13 @@ fn learning(args: &LearnerArgs) -> Result<Learning> {
     })
 }
 
-/// `MODEL=LIKE:SHARE`. Names may hold colons (a tag of a local model), so the share comes after the last one.
+/// `MODEL=LIKE:SHARE`. Names may hold colons (a tag of a local model), so the share comes after the last one; an action's parts hold
+/// equals signs, which part no two names.
 fn new_model(text: &str) -> Result<NewModel> {
-    let parts = text.split_once('=').and_then(|(model, rest)| Some((model, rest.rsplit_once(':')?)));
+    let is_of_part = |at: &usize| [";provider", ";reasoning"].iter().any(|part| text[..*at].ends_with(part));
+    let equals = text.match_indices('=').map(|(at, _)| at).find(|at| !is_of_part(at));
+    let parts =
+        equals.map(|at| (&text[..at], &text[at + 1..])).and_then(|(model, rest)| Some((model, rest.rsplit_once(':')?)));
     let parts = parts.and_then(|(model, (like, share))| Some((model, like, share.parse::<f64>().ok()?)));
     match parts {
         Some((model, like, share)) if !model.is_empty() && !like.is_empty() && share > 0.0 && share < 0.5 => {
@@ -278,7 +288,7 @@ const LIMITS: PoolLimits = PoolLimits {
 async fn cascade(common: &Common, args: &CascadeArgs) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
-    let wanted = Wanted { tag: args.tag.as_deref().map(parse_tag).transpose()?, risk: false, settled_share: None };
+    let wanted = Wanted { tag: args.tag.as_deref().map(parse_tag).transpose()?, ..Wanted::default() };
     let set = weir_learners::training_set_of(&store, &wanted).await?;
     let learning = CascadeLearning {
         alpha: args.alpha,

@@ -34,7 +34,9 @@ SELECT
   -- Fallback: another model answered than the one chosen. Without both names nobody can tell.
   CASE
     WHEN fallback_reason IS NOT NULL THEN TRUE
-    ELSE executed_model <> intended_model
+    -- A draw may name the provider and the mode of reasoning too; which model answered is all that is compared.
+    ELSE split_part(split_part(executed_model, ';provider=', 1), ';reasoning=', 1)
+      <> split_part(split_part(intended_model, ';provider=', 1), ';reasoning=', 1)
   END AS is_fallback
 FROM (
   SELECT
@@ -42,7 +44,10 @@ FROM (
     to_timestamp_millis(arrival_ms) AS arrival_time,
     -- The model that answered. A router that does not log what ran is believed to have run what it chose. An answer from
     -- the semantic cache is no model's work.
-    CASE WHEN semantic_cache_hit IS NOT TRUE THEN coalesce(executed_model, intended_model) END AS model,
+    CASE
+      WHEN semantic_cache_hit IS NOT TRUE
+      THEN split_part(split_part(coalesce(executed_model, intended_model), ';provider=', 1), ';reasoning=', 1)
+    END AS model,
     CAST(cardinality(tools_called) AS BIGINT) AS tools_called_count,
     failed_tool_calls(tools_called) AS tools_failed_count,
     -- Whole µs and nano-USD, so that sums do not depend on their order. Outside these bounds (11 days, a million USD;

@@ -100,7 +100,7 @@ SELECT
   decided.model AS executed_model,
   decided.propensity,
   decided.candidates,
-  decided.model = decided.intended_model AS is_executed_as_intended,
+  decided.model = split_part(split_part(decided.intended_model, ';provider=', 1), ';reasoning=', 1) AS is_executed_as_intended,
   -- Outcome.
   CASE WHEN rewards.source_rank <> 4 THEN rewards.quality END AS quality,
   CASE WHEN rewards.source_rank <> 4 THEN rewards.last_event_ms END AS judged_ms,
