@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 use support::Running;
-use weir_policy_runtime::{Bundle, KNOB_SCHEMA, KnobRow, KnobTable, Lineage, Manifest, knob_path};
+use weir_policy_runtime::{
+    Bundle, KNOB_SCHEMA, KnobRow, KnobTable, Lineage, Manifest, POLICY_FILE, PolicySpec, knob_path,
+};
 
 /// Starts with a budget for exploration that no test spends.
 fn sidecar(folder: &std::path::Path) -> Running {
@@ -90,6 +92,39 @@ fn candidates_restrict_the_choice_and_bad_requests_are_told_what_is_wrong() {
     let (status, misspelt) = sidecar.ask(&json!({ "sesion_id": "s" }));
     assert_eq!(status, 400);
     assert!(misspelt["error"].as_str().unwrap().contains("sesion_id"), "{misspelt}");
+}
+
+/// The same model in two modes.
+fn with_modes() -> Bundle {
+    let plain = support::bundle();
+    let mut spec: PolicySpec = PolicySpec::from_json(&plain.files[POLICY_FILE]).unwrap();
+    for (action, mode) in spec.actions.iter_mut().zip(["low", "high"]) {
+        action.model = format!("small;provider=own;reasoning={mode}");
+    }
+    let mut files = plain.files.clone();
+    files.insert(POLICY_FILE.to_owned(), spec.to_json().unwrap());
+    Bundle::build(Manifest::routing_policy("modes", 0, Lineage::default(), json!({})), files).unwrap()
+}
+
+#[test]
+fn an_action_that_is_more_than_a_model_is_answered_with_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    support::signed(folder.path(), &with_modes());
+    let sidecar = sidecar(folder.path());
+    let mut modes = BTreeSet::new();
+    for session in 0..40 {
+        let (status, answer) =
+            sidecar.ask(&json!({ "session_id": session.to_string(), "candidates": ["small", "large"] }));
+        assert_eq!(status, 200, "{answer}");
+        let mode = answer["parts"]["reasoning"].as_str().expect("a mode").to_owned();
+        assert_eq!(answer["parts"], json!({ "model": "small", "provider": "own", "reasoning": mode }));
+        assert_eq!(answer["model"], format!("small;provider=own;reasoning={mode}"));
+        assert_eq!(answer["candidates"].as_array().map(Vec::len), Some(2), "{answer}");
+        modes.insert(mode);
+    }
+    assert_eq!(modes.len(), 2, "both look alike, and both are drawn");
+    let (_, one) = sidecar.ask(&json!({ "candidates": ["small;provider=own;reasoning=low"] }));
+    assert_eq!((&one["parts"]["reasoning"], &one["propensity"]), (&json!("low"), &json!(1.0)));
 }
 
 #[test]

@@ -122,6 +122,65 @@ fn a_policy_is_judged_on_sessions_that_it_was_not_trained_on_and_against_the_one
     assert!(!done(folder, &["evaluate", &id]).contains("policy in force"));
 }
 
+/// Each session's model is called in one of two modes, drawn evenly and logged as the draw of an action.
+#[test]
+fn a_policy_chooses_modes_of_reasoning_where_they_were_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    simulated_with(folder, "900", |event| {
+        let session = event["session_id"].as_str().unwrap_or_default().to_owned();
+        let mode = if session.bytes().map(u32::from).sum::<u32>() % 2 == 0 { "low" } else { "high" };
+        let named = |model: &Value, mode: &str| format!("{};reasoning={mode}", model.as_str().expect("a name"));
+        event["reasoning_effort"] = mode.into();
+        event["intended_model"] = named(&event["intended_model"], mode).into();
+        event["propensity"] = (event["propensity"].as_f64().expect("it is logged") / 2.0).into();
+        let halves = event["candidates"].as_array().expect("they are logged").iter().flat_map(|candidate| {
+            let half = candidate["propensity"].as_f64().expect("it is logged") / 2.0;
+            ["low", "high"]
+                .map(|mode| serde_json::json!({ "model": named(&candidate["model"], mode), "propensity": half }))
+        });
+        event["candidates"] = halves.collect::<Vec<Value>>().into();
+    });
+    done(folder, &["policy", "keygen", "signing.key"]);
+    let learn = ["learn", "policy", "--key", "signing.key", "--json"];
+    let of_models = json(folder, &learn);
+    std::fs::write(folder.join("parts.toml"), "[objective]\naction_parts = [\"reasoning\"]\n").unwrap();
+    let with_parts = [&learn[..], &["--config", "parts.toml"]].concat();
+    let of_actions = json(folder, &with_parts);
+    let decisions = |learned: &Value| learned["report"]["data"]["decisions"].as_u64().expect("a count");
+    assert_eq!(decisions(&of_actions), decisions(&of_models), "every draw can judge, read either way");
+    assert_eq!(of_actions["report"]["data"]["evaluated"], of_models["report"]["data"]["evaluated"]);
+    assert_eq!(of_actions["report"]["data"]["inconsistent_propensity"], 0);
+    let actions = |learned: &Value| -> Vec<String> {
+        let id = learned["policy_id"].as_str().expect("an id");
+        done(folder, &["policy", "export", id, &id[7..19]]);
+        let spec = std::fs::read_to_string(folder.join(&id[7..19]).join("policy.json")).expect("policy.json");
+        let spec: Value = serde_json::from_str(&spec).expect("JSON");
+        let names = spec["actions"].as_array().expect("a list").iter().map(|action| action["model"].as_str());
+        names.map(|name| name.expect("a name").to_owned()).collect()
+    };
+    let (models, modes) = (actions(&of_models), actions(&of_actions));
+    assert!(models.iter().all(|name| !name.contains(';')), "{models:?}");
+    let both = |model: &String| ["high", "low"].map(|mode| format!("{model};reasoning={mode}"));
+    assert_eq!(modes, models.iter().flat_map(both).collect::<Vec<String>>());
+
+    // One of models in force is not what modes are held against, and the other way round.
+    for (in_force, learn, is_held) in [(&of_models, &with_parts[..], false), (&of_actions, &with_parts[..], true)] {
+        let id = in_force["policy_id"].as_str().expect("an id");
+        done(folder, &["policy", "approve", id, "--actor", "tests", "--reason", "to be in force", "--force"]);
+        let second = json(folder, &[learn, &["--seed", "8"]].concat());
+        assert_eq!(!second["report"]["in_force"].is_null(), is_held, "{}", second["report"]["in_force"]);
+    }
+    let id = of_actions["policy_id"].as_str().expect("an id");
+    let judged = json(folder, &["evaluate", id, "--json"]);
+    assert!(
+        judged["report"]["data"]["decisions"].as_u64().expect("a count") > 0,
+        "its own names are its log's: {judged}"
+    );
+    let refused = refused(folder, &[&with_parts[..], &["--vllm-sr", "64"]].concat());
+    assert!(refused.contains("leave out --vllm-sr"), "{refused}");
+}
+
 #[test]
 fn a_bundle_that_does_not_say_what_it_was_trained_on_is_not_judged_by_logs() {
     let folder = tempfile::tempdir().unwrap();

@@ -109,7 +109,6 @@ fn vectors(lines: impl BufRead, count: usize) -> std::result::Result<Vec<Vec<f32
 mod tests {
     use super::super::data::MatrixQuery;
     use super::super::nested::tests::three_kinds;
-    use super::*;
 
     /// Answers each line with its length in characters, and 1.
     const LENGTHS: &str =
