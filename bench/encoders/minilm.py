@@ -11,19 +11,23 @@ import hashlib
 import importlib.util
 import io
 import json
+import multiprocessing
+import os
 import pathlib
 import sys
 import zipfile
 
+# Batches run beside each other, a core each: most of a layer is no matrix product, which is all that NumPy would share out.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from tokenizers import Tokenizer
 
 # As published with the model, in sentence-transformers/all-MiniLM-L6-v2.
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 LAYERS, HEADS, WIDTH = 6, 12, 384
-TOKENS_MAX = 256  # the model's max_seq_length
+TOKENS_MAX = 128  # as in its training; longer texts are cut
 EPSILON = 1e-12
-TEXTS_AT_ONCE, TOKENS_A_BATCH = 4096, 8192
+TEXTS_AT_ONCE, TOKENS_A_BATCH = 4096, 512
 
 
 def files():
@@ -107,12 +111,25 @@ class MiniLm:
         """Shape [texts, 384]. Texts of like length go together, so that little is padded."""
         ids = [one.ids for one in self.tokenizer.encode_batch(texts)]
         vectors = np.empty((len(texts), WIDTH), dtype=np.float32)
-        order = sorted(range(len(ids)), key=lambda at: len(ids[at]))
+        order, batches = sorted(range(len(ids)), key=lambda at: len(ids[at])), []
         while order:
             rows = max(1, TOKENS_A_BATCH // len(ids[order[-1]]))
-            batch, order = order[-rows:], order[:-rows]
-            vectors[batch] = self.batch([ids[at] for at in batch])
+            batches.append(order[-rows:])
+            order = order[:-rows]
+        with multiprocessing.get_context("fork").Pool(initializer=share, initargs=(self,)) as pool:
+            for batch, found in zip(batches, pool.imap(batch_of, ([ids[at] for at in batch] for batch in batches))):
+                vectors[batch] = found
         return vectors
+
+
+def share(model):
+    """In a process of the pool: forked, so that the weights are there already."""
+    global shared
+    shared = model
+
+
+def batch_of(ids):
+    return shared.batch(ids)
 
 
 def check():
