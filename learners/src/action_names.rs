@@ -1,13 +1,14 @@
 //! From the names of a log to actions: what was chosen, what answered, and whether the probabilities are about these.
 //!
 //! A router that knows of [parts](weir_policy_runtime::ActionParts) names whole actions in its draws; one that does not names models, and
-//! says beside it with which provider and mode a call was made. Without parts asked for, all names are models.
+//! says beside it with which provider and mode a call was made. Every name is cut down to the parts that are asked for, so that without any
+//! all names are models.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use weir_policy_runtime::{ActionParts, Policy};
+use weir_policy_runtime::{Action, ActionParts};
 
 /// A part of an action beside its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -23,28 +24,47 @@ impl ActionPart {
     /// Both, in the order of a name.
     pub const ALL: [Self; 2] = [Self::Provider, Self::Reasoning];
 
-    /// What the actions of a policy are beside their models.
+    /// What these actions are beside their models.
     #[must_use]
-    pub fn of_policy(policy: &Policy) -> BTreeSet<Self> {
-        let parts: Vec<ActionParts<'_>> =
-            policy.actions().iter().map(|action| ActionParts::of(&action.model)).collect();
-        let has = |part: &Self| match part {
-            Self::Provider => parts.iter().any(|parts| parts.provider.is_some()),
-            Self::Reasoning => parts.iter().any(|parts| parts.reasoning.is_some()),
-        };
-        Self::ALL.into_iter().filter(has).collect()
+    pub fn of_actions(actions: &[Action]) -> BTreeSet<Self> {
+        let is_named = |part: &Self| actions.iter().any(|action| part.of(&ActionParts::of(&action.model)).is_some());
+        Self::ALL.into_iter().filter(is_named).collect()
+    }
+
+    /// This part of a name.
+    pub(crate) fn of<'a>(self, parts: &ActionParts<'a>) -> Option<&'a str> {
+        match self {
+            Self::Provider => parts.provider,
+            Self::Reasoning => parts.reasoning,
+        }
     }
 }
 
 /// What a row of a log says of its choice.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct LoggedNames<'a> {
-    pub executed: &'a str,
-    pub intended: Option<&'a str>,
+    pub executed: ActionParts<'a>,
+    pub intended: Option<ActionParts<'a>>,
     pub provider: Option<&'a str>,
     pub reasoning: Option<&'a str>,
-    /// Does a candidate's name say more than a model?
-    pub candidates_have_parts: bool,
+    /// Which parts a candidate's name says.
+    pub of_candidates: [bool; 2],
+}
+
+impl<'a> LoggedNames<'a> {
+    /// How the call was made, by the name of what ran, or by what is logged beside it.
+    pub(crate) fn made_with(&self, part: ActionPart) -> Option<&'a str> {
+        let beside = match part {
+            ActionPart::Provider => self.provider,
+            ActionPart::Reasoning => self.reasoning,
+        };
+        part.of(&self.executed).or(beside)
+    }
+
+    /// Does the draw say this part of its actions?
+    fn draw_says(&self, part: ActionPart) -> bool {
+        self.of_candidates[part as usize] || self.intended.is_some_and(|intended| part.of(&intended).is_some())
+    }
 }
 
 /// The same as actions.
@@ -57,69 +77,68 @@ pub(crate) struct NamedChoice<'a> {
     pub executed_as_intended: bool,
     /// Are the logged probabilities those of the actions? A draw among models is none among their modes.
     pub is_draw_of_actions: bool,
-    /// Was an action drawn where models are asked for? Its probability is then not yet its model's.
-    pub sums_to_model: bool,
 }
 
 /// Which names a log's names become.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ActionNames<'a> {
     pub parts: &'a BTreeSet<ActionPart>,
+    /// Models of which the log says, beside their names, with which part calls were made.
+    pub described: &'a BTreeMap<ActionPart, BTreeSet<String>>,
 }
 
 impl ActionNames<'_> {
-    /// A candidate's name.
-    pub(crate) fn candidate<'n>(&self, name: &'n str) -> &'n str {
-        if self.parts.is_empty() { ActionParts::of(name).model } else { name }
+    /// A name cut down to the parts that are asked for.
+    pub(crate) fn cut<'n>(&self, parts: ActionParts<'n>) -> ActionParts<'n> {
+        let kept = |part: ActionPart| part.of(&parts).filter(|_| self.parts.contains(&part));
+        ActionParts { model: parts.model, provider: kept(ActionPart::Provider), reasoning: kept(ActionPart::Reasoning) }
     }
 
-    pub(crate) fn choice<'n>(&self, logged: LoggedNames<'n>) -> NamedChoice<'n> {
-        let (ran, chosen) = (ActionParts::of(logged.executed), logged.intended.map(ActionParts::of));
+    /// Does a draw that does not say this part of `model` leave it open which of several actions that is?
+    pub(crate) fn is_described(&self, part: ActionPart, model: &str) -> bool {
+        self.described.get(&part).is_some_and(|models| models.contains(model))
+    }
+
+    /// The choice of a row. `models` are those of its candidates.
+    pub(crate) fn choice<'n>(
+        &self,
+        logged: LoggedNames<'n>,
+        mut models: impl Iterator<Item = &'n str>,
+    ) -> NamedChoice<'n> {
+        let (ran, chosen) = (logged.executed, logged.intended);
         let is_same_model = chosen.is_some_and(|chosen| chosen.model == ran.model);
-        if self.parts.is_empty() {
-            return NamedChoice {
-                executed: ran.model.into(),
-                intended: chosen.map(|chosen| chosen.model.into()),
-                executed_as_intended: is_same_model,
-                is_draw_of_actions: true,
-                sums_to_model: chosen.is_some_and(|chosen| !chosen.is_model_alone()),
-            };
-        }
-        let names_actions = logged.candidates_have_parts || chosen.is_some_and(|chosen| !chosen.is_model_alone());
-        let said = |part, own: Option<&'n str>, beside: Option<&'n str>| {
-            own.or_else(|| beside.filter(|_| self.parts.contains(&part)))
+        let said: Vec<ActionPart> = self.parts.iter().copied().filter(|part| logged.draw_says(*part)).collect();
+        // What a log does not say was not done otherwise.
+        let as_drawn = |part: &ActionPart| {
+            let drawn = chosen.and_then(|chosen| part.of(&chosen));
+            drawn.is_none_or(|drawn| logged.made_with(*part).is_none_or(|made| made == drawn))
+        };
+        let is_carried_out = is_same_model && said.iter().all(as_drawn);
+        let part = |part: ActionPart| {
+            let of_draw = is_carried_out && said.contains(&part);
+            let found = if of_draw { chosen.and_then(|chosen| part.of(&chosen)) } else { logged.made_with(part) };
+            found.filter(|_| self.parts.contains(&part))
         };
         let answered = ActionParts {
             model: ran.model,
-            provider: said(ActionPart::Provider, ran.provider, logged.provider),
-            reasoning: said(ActionPart::Reasoning, ran.reasoning, logged.reasoning),
+            provider: part(ActionPart::Provider),
+            reasoning: part(ActionPart::Reasoning),
         };
-        match (chosen, logged.intended) {
-            (Some(chosen), Some(intended)) if names_actions => {
-                // What a log does not say was not done otherwise.
-                let keeps = |drawn: Option<&str>, own: Option<&str>, beside: Option<&str>| {
-                    drawn.is_none_or(|drawn| own.or(beside).is_none_or(|found| found == drawn))
-                };
-                let is_carried_out = is_same_model
-                    && keeps(chosen.provider, ran.provider, logged.provider)
-                    && keeps(chosen.reasoning, ran.reasoning, logged.reasoning);
-                NamedChoice {
-                    executed: if is_carried_out { intended.into() } else { answered.to_string().into() },
-                    intended: Some(intended.into()),
-                    executed_as_intended: is_carried_out,
-                    is_draw_of_actions: true,
-                    sums_to_model: false,
-                }
-            }
+        let unsaid: Vec<ActionPart> = self.parts.iter().copied().filter(|part| !said.contains(part)).collect();
+        let leaves_open = |model: &str| unsaid.iter().any(|part| self.is_described(*part, model));
+        let is_open =
+            !unsaid.is_empty() && (chosen.is_some_and(|chosen| leaves_open(chosen.model)) || models.any(leaves_open));
+        let name = |parts: ActionParts<'n>| -> Cow<'n, str> {
+            if parts.is_model_alone() { parts.model.into() } else { parts.to_string().into() }
+        };
+        let executed = name(answered);
+        let intended = match chosen {
+            _ if is_carried_out => Some(executed.clone()),
             // With which mode a model would have been called that another one stood in for, nobody knows.
-            _ => NamedChoice {
-                executed: answered.to_string().into(),
-                intended: is_same_model.then(|| answered.to_string().into()),
-                executed_as_intended: is_same_model,
-                is_draw_of_actions: answered.is_model_alone(),
-                sums_to_model: false,
-            },
-        }
+            Some(chosen) if !leaves_open(chosen.model) => Some(name(self.cut(chosen))),
+            _ => None,
+        };
+        NamedChoice { executed, intended, executed_as_intended: is_carried_out, is_draw_of_actions: !is_open }
     }
 }
 
@@ -127,77 +146,96 @@ impl ActionNames<'_> {
 mod tests {
     use super::*;
 
-    fn choice<'n>(parts: &[ActionPart], logged: LoggedNames<'n>) -> NamedChoice<'n> {
-        let parts = parts.iter().copied().collect();
-        ActionNames { parts: &parts }.choice(logged)
-    }
-
-    fn named<'n>(executed: &'n str, intended: Option<&'n str>, as_intended: bool, is_draw: bool) -> NamedChoice<'n> {
-        NamedChoice {
-            executed: executed.into(),
-            intended: intended.map(Cow::from),
-            executed_as_intended: as_intended,
-            is_draw_of_actions: is_draw,
-            sums_to_model: false,
-        }
-    }
-
     const DRAWN: &str = "b;provider=own;reasoning=high";
+    const BOTH: &[ActionPart] = &ActionPart::ALL;
+    const REASONING: &[ActionPart] = &[ActionPart::Reasoning];
+
+    /// A row of a log that also has calls of `b` with every part said beside the name.
+    #[derive(Clone, Copy, Default)]
+    struct Row<'a> {
+        executed: &'a str,
+        intended: Option<&'a str>,
+        provider: Option<&'a str>,
+        reasoning: Option<&'a str>,
+        candidates: &'a [&'a str],
+    }
+
+    /// Executed, intended, as intended, a draw of actions.
+    type Found = (String, Option<String>, bool, bool);
+
+    fn choice(parts: &[ActionPart], row: Row<'_>) -> Found {
+        let parts: BTreeSet<ActionPart> = parts.iter().copied().collect();
+        let described = parts.iter().map(|part| (*part, BTreeSet::from(["b".to_owned()]))).collect();
+        let names = ActionNames { parts: &parts, described: &described };
+        let candidates: Vec<ActionParts<'_>> = row.candidates.iter().map(|name| ActionParts::of(name)).collect();
+        let logged = LoggedNames {
+            executed: ActionParts::of(row.executed),
+            intended: row.intended.map(ActionParts::of),
+            provider: row.provider,
+            reasoning: row.reasoning,
+            of_candidates: ActionPart::ALL.map(|part| candidates.iter().any(|name| part.of(name).is_some())),
+        };
+        let found = names.choice(logged, candidates.iter().map(|name| name.model));
+        (found.executed.into(), found.intended.map(Cow::into), found.executed_as_intended, found.is_draw_of_actions)
+    }
+
+    fn found(executed: &str, intended: Option<&str>, as_intended: bool, is_draw: bool) -> Found {
+        (executed.to_owned(), intended.map(str::to_owned), as_intended, is_draw)
+    }
 
     #[test]
-    fn without_parts_every_name_is_a_models() {
-        let logged = LoggedNames {
-            executed: "b",
-            intended: Some(DRAWN),
-            provider: Some("own"),
-            reasoning: Some("low"),
-            candidates_have_parts: false,
-        };
-        let summed = |choice| NamedChoice { sums_to_model: true, ..choice };
-        assert_eq!(choice(&[], logged), summed(named("b", Some("b"), true, true)));
-        let fallback = LoggedNames { executed: "a", ..logged };
-        assert_eq!(choice(&[], fallback), summed(named("a", Some("b"), false, true)));
-        let plain = LoggedNames { intended: Some("b"), ..logged };
-        assert_eq!(choice(&[], plain), named("b", Some("b"), true, true));
+    fn names_are_cut_to_the_parts_that_are_asked_for() {
+        let row = Row { executed: "b", intended: Some(DRAWN), provider: Some("own"), ..Row::default() };
+        let low = Row { reasoning: Some("low"), ..row };
+        assert_eq!(choice(&[], low), found("b", Some("b"), true, true), "without parts every name is a model's");
+        let fallback = Row { executed: "a", ..low };
+        assert_eq!(choice(&[], fallback), found("a", Some("b"), false, true));
+        let high = "b;reasoning=high";
+        assert_eq!(choice(REASONING, row), found(high, Some(high), true, true));
+        assert_eq!(choice(REASONING, low), found("b;reasoning=low", Some(high), false, true));
     }
 
     #[test]
     fn a_draw_of_actions_was_carried_out_unless_the_log_says_otherwise() {
-        let all = &ActionPart::ALL;
-        let logged = LoggedNames { executed: "b", intended: Some(DRAWN), ..LoggedNames::default() };
-        let carried_out = named(DRAWN, Some(DRAWN), true, true);
-        assert_eq!(choice(all, logged), carried_out, "nothing is said of how");
-        let as_drawn = LoggedNames { provider: Some("own"), reasoning: Some("high"), ..logged };
-        assert_eq!(choice(all, as_drawn), carried_out);
-        // Whichever parts are asked for now: the draw was made.
-        assert_eq!(choice(&[ActionPart::Reasoning], as_drawn), carried_out);
-        let otherwise = LoggedNames { reasoning: Some("low"), ..as_drawn };
-        assert_eq!(choice(all, otherwise), named("b;provider=own;reasoning=low", Some(DRAWN), false, true));
-        let elsewhere = LoggedNames { executed: "a", ..as_drawn };
-        assert_eq!(choice(all, elsewhere), named("a;provider=own;reasoning=high", Some(DRAWN), false, true));
+        let row = Row { executed: "b", intended: Some(DRAWN), ..Row::default() };
+        let carried_out = found(DRAWN, Some(DRAWN), true, true);
+        assert_eq!(choice(BOTH, row), carried_out, "nothing is said of how");
+        let as_drawn = Row { provider: Some("own"), reasoning: Some("high"), ..row };
+        assert_eq!(choice(BOTH, as_drawn), carried_out);
+        let otherwise = Row { reasoning: Some("low"), ..as_drawn };
+        assert_eq!(choice(BOTH, otherwise), found("b;provider=own;reasoning=low", Some(DRAWN), false, true));
+        let elsewhere = Row { executed: "a", ..as_drawn };
+        assert_eq!(choice(BOTH, elsewhere), found("a;provider=own;reasoning=high", Some(DRAWN), false, true));
         // The model alone is an action too, beside others of it.
-        let alone = LoggedNames { intended: Some("b"), provider: Some("own"), candidates_have_parts: true, ..logged };
-        assert_eq!(choice(all, alone), named("b", Some("b"), true, true));
+        let alone = Row { intended: Some("b"), provider: Some("own"), candidates: &["b", DRAWN], ..row };
+        assert_eq!(choice(BOTH, alone), found("b", Some("b"), true, true));
+        // Candidates alone tell what was drawn among.
+        let unnamed = Row { intended: None, candidates: &["a", DRAWN], ..as_drawn };
+        assert_eq!(choice(BOTH, unnamed), found(DRAWN, None, false, true));
     }
 
     #[test]
-    fn a_draw_of_models_says_nothing_of_their_modes() {
-        let logged = LoggedNames {
+    fn a_draw_that_leaves_a_part_open_says_nothing_of_it() {
+        let row = Row {
             executed: "b",
             intended: Some("b"),
             provider: Some("own"),
             reasoning: Some("on"),
-            candidates_have_parts: false,
+            candidates: &["a", "b"],
         };
-        let found = |parts: &[ActionPart]| choice(parts, logged);
-        assert_eq!(
-            found(&ActionPart::ALL),
-            named("b;provider=own;reasoning=on", Some("b;provider=own;reasoning=on"), true, false)
-        );
-        assert_eq!(found(&[ActionPart::Provider]), named("b;provider=own", Some("b;provider=own"), true, false));
-        let plain = LoggedNames { provider: None, reasoning: None, ..logged };
-        assert_eq!(choice(&ActionPart::ALL, plain), named("b", Some("b"), true, true), "there is one way to call it");
-        let fallback = LoggedNames { executed: "a", ..logged };
-        assert_eq!(choice(&[ActionPart::Reasoning], fallback), named("a;reasoning=on", None, false, false));
+        let called = "b;provider=own;reasoning=on";
+        assert_eq!(choice(BOTH, row), found(called, Some(called), true, false));
+        assert_eq!(choice(REASONING, row), found("b;reasoning=on", Some("b;reasoning=on"), true, false));
+        // Of a model whose calls are all alike nothing is open; but one that could have been drawn in its place was not alike.
+        let plain = Row { executed: "a", intended: Some("a"), candidates: &["a", "c"], ..Row::default() };
+        assert_eq!(choice(BOTH, plain), found("a", Some("a"), true, true));
+        assert_eq!(choice(BOTH, Row { candidates: &["a", "b"], ..plain }), found("a", Some("a"), true, false));
+        let fallback = Row { executed: "a", ..row };
+        assert_eq!(choice(REASONING, fallback), found("a;reasoning=on", None, false, false));
+        // A draw of modes among providers that it does not name.
+        let high = Row { intended: Some("b;reasoning=high"), reasoning: Some("high"), candidates: &[], ..row };
+        let whole = "b;provider=own;reasoning=high";
+        assert_eq!(choice(BOTH, high), found(whole, Some(whole), true, false));
+        assert_eq!(choice(REASONING, high), found("b;reasoning=high", Some("b;reasoning=high"), true, true));
     }
 }

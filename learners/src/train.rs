@@ -10,7 +10,7 @@ use weir_policy_runtime::{
 use crate::baselines::Target;
 use crate::checkpoint::{Checkpoints, Training};
 use crate::error::{LearnError, Result};
-use crate::evaluate::{PolicyInForce, beside, explored, lineup, settled_floor};
+use crate::evaluate::{self, PolicyInForce, beside, explored, settled_floor};
 use crate::exports::ExportSummary;
 use crate::exports::vllm_sr::{self, DistilConfig};
 use crate::feature_fit::fit_features;
@@ -138,19 +138,18 @@ pub fn train_policy_from(
     let evaluation = explored(&config.evaluation, settled_floor(&spec), actions, in_force);
     let judge = |policy: &Policy| {
         let target = Target::learned(policy, &set.actions);
-        lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)
+        evaluate::lineup(set, &target, in_force, (&train, &holdout), &outcome, &evaluation)
     };
-    let mut judged = judge(&policy)?;
-    let ahead = Ahead { samples: &set.samples, rows: &holdout, clusters: judged.candidate.support.clusters };
+    let mut lineup = judge(&policy)?;
+    let ahead = Ahead { samples: &set.samples, rows: &holdout, clusters: lineup.candidate.support.clusters };
     if config.gamma.is_none()
         && let Some(gamma) = ahead.gamma_for_evidence(&policy, &evaluation)
     {
         spec.exploration.gamma = gamma;
         policy = policy.exploring(spec.exploration).map_err(unusable)?;
-        judged = judge(&policy)?;
+        lineup = judge(&policy)?;
     }
     let next = ahead.next_support(&policy, spec.exploration, &evaluation);
-    let lineup = judged;
     tracing::info!(
         train_rows = train.len(),
         holdout_rows = holdout.len(),
@@ -225,17 +224,16 @@ impl Ahead<'_> {
     /// was asked alone: no reward of the decisions that judge the policy plays a part.
     fn gamma_for_evidence(&self, policy: &Policy, config: &EvaluationConfig) -> Option<f64> {
         let Exploration { gamma, floor } = policy.spec().exploration;
-        let carries =
-            |gamma: &f64| self.next_support(policy, Exploration { gamma: *gamma, floor }, config).warning().is_none();
-        // No exploration makes more sessions of those that there are.
-        if (self.clusters as f64) < config.limits.effective_clusters_min {
+        // Other strategies do not draw by γ, and no exploration makes more sessions of those that there are.
+        let has_sessions = self.clusters as f64 >= config.limits.effective_clusters_min;
+        if policy.spec().strategy != Strategy::InverseGap || !has_sessions {
             return None;
         }
-        let halved = std::iter::successors(Some(gamma), |gamma| Some(gamma / 2.0)).take_while(|gamma| *gamma >= 1.0);
-        (policy.spec().strategy == Strategy::InverseGap)
-            .then(|| halved.into_iter().find(carries))
-            .flatten()
-            .filter(|found| *found < gamma)
+        let carries =
+            |gamma: &f64| self.next_support(policy, Exploration { gamma: *gamma, floor }, config).warning().is_none();
+        let mut halved =
+            std::iter::successors(Some(gamma), |gamma| Some(gamma / 2.0)).take_while(|gamma| *gamma >= 1.0);
+        halved.find(carries).filter(|found| *found < gamma)
     }
 }
 

@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use weir_policy_runtime::{Action, OwnedContext};
 use weir_store::Store;
 
-use crate::action_names::{ActionNames, ActionPart};
+use crate::action_names::ActionPart;
 use crate::error::{LearnError, Result};
-use crate::named_rows::{NamedRows, action_index};
+use crate::named_rows::NamedLog;
 
 /// One logged decision.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -204,18 +204,20 @@ pub async fn read_training_set(session: &SessionContext, wanted: &Wanted) -> Res
         rows = session.sql(WITH_RISK_SQL).await?;
     }
     let batches = rows.collect().await?;
-    let names = ActionNames { parts: &wanted.action_parts };
-    let models = action_index(&batches, names)?;
+    let named = NamedLog::of(&batches, &wanted.action_parts)?;
     let embedding = common_embedding(&batches)?;
     let mut samples = Vec::new();
-    for batch in &batches {
-        read_batch(batch, (&models, names), embedding.as_deref(), &mut samples)?;
+    for (at, batch) in batches.iter().enumerate() {
+        read_batch(batch, (&named, at), embedding.as_deref(), &mut samples)?;
     }
     if let Some(share) = wanted.settled_share {
         leave_out_unsettled(session, share, &mut samples).await?;
     }
-    let actions =
-        models.into_keys().map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None }).collect();
+    let actions = named
+        .index
+        .into_keys()
+        .map(|model| Action { model, input_usd_per_mtok: None, output_usd_per_mtok: None })
+        .collect();
     Ok(TrainingSet { actions, samples, tables: BTreeMap::new() })
 }
 
@@ -250,7 +252,7 @@ fn common_embedding(batches: &[RecordBatch]) -> Result<Option<String>> {
 
 fn read_batch(
     batch: &RecordBatch,
-    (models, names): (&BTreeMap<String, usize>, ActionNames<'_>),
+    (named, at): (&NamedLog, usize),
     embedding_model: Option<&str>,
     samples: &mut Vec<Sample>,
 ) -> Result<()> {
@@ -269,16 +271,15 @@ fn read_batch(
     let risk = |name| batch.column_by_name(name).map(|_| number(name)).transpose();
     let (hallucination, is_unsafe) = (risk("hallucination")?, risk("is_unsafe")?);
     let vectors = lists(batch, "embedding", &DataType::Float32)?;
-    let rows = NamedRows::of(batch, names)?;
+    let place = |name: &str| named.index.get(name).copied();
 
     for row in 0..batch.num_rows() {
-        let Some(choice) = rows.choice(row) else { continue };
-        let Some(&action) = models.get(choice.executed.as_ref()) else { continue };
+        let Some(chosen) = named.chosen(at, row) else { continue };
+        let Some(action) = place(&chosen.names.executed) else { continue };
         let embedding = (text_at(&vector_model, row).as_deref() == embedding_model && vectors.is_valid(row))
             .then(|| floats(&vectors.as_list::<i32>().value(row)))
             .transpose()?;
         let embedding_model = embedding.as_ref().and(embedding_model).map(str::to_owned);
-        let (allowed, logged_distribution) = rows.candidate_set(row, &choice, models);
         samples.push(Sample {
             propensity_is_estimated: false,
             context: OwnedContext {
@@ -298,11 +299,11 @@ fn read_batch(
                 ..OwnedContext::default()
             },
             action,
-            executed_as_intended: choice.executed_as_intended,
-            intended: choice.intended.as_ref().and_then(|name| models.get(name.as_ref()).copied()),
-            propensity: rows.propensity(row, &choice, logged_distribution.as_ref(), models),
-            logged_distribution,
-            allowed,
+            executed_as_intended: chosen.names.executed_as_intended,
+            intended: chosen.names.intended.as_deref().and_then(place),
+            propensity: chosen.propensity,
+            logged_distribution: chosen.distribution,
+            allowed: chosen.allowed,
             quality: number_at(&quality, row).map(|q| q.clamp(0.0, 1.0)),
             cost_usd: number_at(&cost, row).filter(|cost| *cost >= 0.0),
             latency_s: number_at(&latency, row),

@@ -99,6 +99,8 @@ async fn an_action_may_have_a_provider_and_a_mode_of_reasoning() {
             candidates: Some(vec![candidate("a", 0.75), candidate("b", 0.25)]),
             ..request("models", 6)
         },
+        // Of a model that is called in one way only, nothing is open.
+        Request { intended_model: Some("c".into()), executed_model: Some("c".into()), ..request("alike", 7) },
     ];
     append(&store, Request::contract(), &requests).await;
     let of = async |parts: &[ActionPart]| {
@@ -124,31 +126,35 @@ async fn an_action_may_have_a_provider_and_a_mode_of_reasoning() {
             row("a", None, false),
             row("b", Some("b"), true),
             row("b;provider=own", Some("b;provider=own"), true),
+            row("c", Some("c"), true),
         ]
     );
     let chances = set.samples[1].logged_distribution.as_ref().expect("all candidates have one");
     let chance = |model: &str| chances[set.actions.iter().position(|action| action.model == model).unwrap()];
     assert_eq!((chance(drawn), chance("b"), chance(bare)), (0.25, 0.75, 0.0));
     let propensities = |set: &TrainingSet| set.samples.iter().map(|sample| sample.propensity).collect::<Vec<_>>();
-    let of_actions = [None, Some(0.25), Some(0.25), Some(0.25), Some(0.25), None];
+    let of_actions = [None, Some(0.25), Some(0.25), None, None, None, Some(0.25)];
     assert_eq!(propensities(&set), of_actions, "a draw of models is none of modes");
     let of_models = &set.samples[5];
     assert!(of_models.logged_distribution.is_none());
     let allowed = of_models.allowed.as_ref().expect("it names candidates");
-    assert!(allowed.iter().all(|allowed| *allowed), "all actions are a's or b's");
+    for (action, allowed) in set.actions.iter().zip(allowed) {
+        assert_eq!(*allowed, action.model != "c", "{} of {:?}", action.model, set.actions);
+    }
 
     let (rows, _) = of(&[ActionPart::Reasoning]).await;
     assert_eq!(rows[0], row("b;reasoning=on", Some("b;reasoning=on"), true));
-    assert_eq!(rows[1], row(drawn, Some(drawn), true), "the draw named more, and was carried out");
+    let high = "b;reasoning=high";
+    assert_eq!(rows[1], row(high, Some(high), true), "the draw named more, and was carried out");
 
     // Read without parts: what was chosen among actions was chosen among their models.
     let (rows, set) = of(&[]).await;
     let models: Vec<&str> = set.actions.iter().map(|action| action.model.as_str()).collect();
-    assert_eq!(models, ["a", "b"]);
+    assert_eq!(models, ["a", "b", "c"]);
     assert_eq!(rows[1], row("b", Some("b"), true));
-    assert_eq!(set.samples[1].logged_distribution.as_deref(), Some(&[0.0, 1.0][..]));
+    assert_eq!(set.samples[1].logged_distribution.as_deref(), Some(&[0.0, 1.0, 0.0][..]));
     assert!(rows[2].2 && !rows[3].2);
-    let of_models = [Some(0.25), Some(1.0), None, Some(0.25), Some(0.25), Some(0.25)];
+    let of_models = [Some(0.25), Some(1.0), None, Some(0.25), Some(0.25), Some(0.25), Some(0.25)];
     assert_eq!(propensities(&set), of_models, "of a draw of an action alone, nobody knows its model's probability");
 }
 

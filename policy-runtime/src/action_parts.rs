@@ -27,6 +27,9 @@ impl<'a> ActionParts<'a> {
     /// Takes a name to pieces. A name of no such form is a model's.
     #[must_use]
     pub fn of(name: &'a str) -> Self {
+        if !name.contains(';') {
+            return Self { model: name, provider: None, reasoning: None };
+        }
         let cut = |text: &'a str, mark: &str| match text.split_once(mark) {
             Some((before, part)) if !before.is_empty() && !part.is_empty() => (before, Some(part)),
             _ => (text, None),

@@ -71,7 +71,7 @@ impl InForce {
             tracing::warn!(policy_id = %id, "the policy in force decides turn by turn of sessions: candidates for requests are not held against it");
             return Ok(None);
         }
-        if ActionPart::of_policy(&policy).is_empty() != parts.is_empty() {
+        if ActionPart::of_actions(policy.actions()).is_empty() != parts.is_empty() {
             tracing::warn!(policy_id = %id, "the policy in force chooses other parts of actions (objective.action_parts): candidates are not held against it");
             return Ok(None);
         }

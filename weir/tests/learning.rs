@@ -147,10 +147,12 @@ fn a_policy_chooses_modes_of_reasoning_where_they_were_drawn() {
     std::fs::write(folder.join("parts.toml"), "[objective]\naction_parts = [\"reasoning\"]\n").unwrap();
     let with_parts = [&learn[..], &["--config", "parts.toml"]].concat();
     let of_actions = json(folder, &with_parts);
-    let decisions = |learned: &Value| learned["report"]["data"]["decisions"].as_u64().expect("a count");
-    assert_eq!(decisions(&of_actions), decisions(&of_models), "every draw can judge, read either way");
-    assert_eq!(of_actions["report"]["data"]["evaluated"], of_models["report"]["data"]["evaluated"]);
-    assert_eq!(of_actions["report"]["data"]["inconsistent_propensity"], 0);
+    let evaluated = |learned: &Value| learned["report"]["data"]["evaluated"].as_u64().expect("a count");
+    assert!(evaluated(&of_models) > 0);
+    assert_eq!(evaluated(&of_actions), evaluated(&of_models), "every draw can judge, read either way");
+    for learned in [&of_models, &of_actions] {
+        assert_eq!(learned["report"]["data"]["inconsistent_propensity"], 0);
+    }
     let actions = |learned: &Value| -> Vec<String> {
         let id = learned["policy_id"].as_str().expect("an id");
         done(folder, &["policy", "export", id, &id[7..19]]);
@@ -165,7 +167,13 @@ fn a_policy_chooses_modes_of_reasoning_where_they_were_drawn() {
     assert_eq!(modes, models.iter().flat_map(both).collect::<Vec<String>>());
 
     // One of models in force is not what modes are held against, and the other way round.
-    for (in_force, learn, is_held) in [(&of_models, &with_parts[..], false), (&of_actions, &with_parts[..], true)] {
+    let tries = [
+        (&of_models, &with_parts[..], false),
+        (&of_models, &learn[..], true),
+        (&of_actions, &learn[..], false),
+        (&of_actions, &with_parts[..], true),
+    ];
+    for (in_force, learn, is_held) in tries {
         let id = in_force["policy_id"].as_str().expect("an id");
         done(folder, &["policy", "approve", id, "--actor", "tests", "--reason", "to be in force", "--force"]);
         let second = json(folder, &[learn, &["--seed", "8"]].concat());

@@ -34,6 +34,7 @@
 //! | `heavy_hitters_json(h, n)`, `heavy_hitters_events(h)` | the n most frequent as JSON; events seen |
 //! | `id_sample_json(s)` | the ids as JSON |
 //! | `first_last_first(f)`, `_last`, `_first_ms`, `_last_ms` | both ends, and when they were |
+//! | `action_part(name, 'model')`, `'provider'`, `'reasoning'` | one part of an action's name; NULL where the name does not say it |
 //! | `failed_tool_calls(tools_called)` | how many of the calls are known to have failed |
 //! | `tool_failures(tools_called, tools_offered)` | the classes of the calls that failed: `wrong_tool`, `bad_arguments`, `tool_error` |
 //! | `failed_tools(tools_called)` | the names of the tools whose calls failed |
@@ -50,6 +51,7 @@
 //! `joint_histogram` skip them. A figure of a histogram or a decayed sum whose parts had other edges or half-lives is NULL.
 
 mod accessors;
+mod action_part;
 mod aggregates;
 mod collect;
 mod drift;
@@ -67,6 +69,7 @@ use datafusion::execution::context::SessionContext;
 pub fn register(ctx: &SessionContext) {
     aggregates::all().into_iter().for_each(|function| ctx.register_udaf(function));
     accessors::all().into_iter().for_each(|function| ctx.register_udf(function));
+    ctx.register_udf(action_part::action_part());
     ctx.register_udf(tool_calls::failed_tool_calls());
     ctx.register_udf(tool_failures::tool_failures());
     ctx.register_udf(tool_failures::failed_tools());

@@ -171,3 +171,32 @@ async fn wrong_arguments_are_refused_by_name() {
     assert!(fails("SELECT ddsketch(DISTINCT n), ddsketch(DISTINCT a) FROM events").await.contains("DISTINCT"));
     assert!(fails("SELECT ddsketch_count(X'07ff') FROM events").await.contains("no ddsketch"));
 }
+
+/// The cases of `ActionParts`, which takes names to pieces, and names that are none of its form.
+#[tokio::test]
+async fn an_actions_name_is_taken_to_pieces() {
+    let names = "(VALUES ('b;provider=own;reasoning=high'), ('b;reasoning=low'), ('gpt-5'), (';provider=x'), (NULL)) AS names(name)";
+    let parts = ["model", "provider", "reasoning"].map(|part| format!("action_part(name, '{part}')")).join(", ");
+    let found = run(&format!("SELECT {parts} FROM {names}")).await;
+    let shown = arrow::util::pretty::pretty_format_batches(&found).unwrap().to_string();
+    let rows: Vec<Vec<&str>> = shown
+        .lines()
+        .skip(3)
+        .map(|line| line.split('|').map(str::trim).collect())
+        .filter(|row: &Vec<&str>| row.len() == 5)
+        .collect();
+    let row = |model, provider, reasoning| vec!["", model, provider, reasoning, ""];
+    assert_eq!(
+        rows,
+        [
+            row("b", "own", "high"),
+            row("b", "", "low"),
+            row("gpt-5", "", ""),
+            row(";provider=x", "", ""),
+            row("", "", "")
+        ]
+    );
+    let plain = run("SELECT action_part(name, 'model') AS model FROM (VALUES ('a'), (NULL)) AS names(name)").await;
+    assert_eq!(plain[0].column(0).null_count(), 1);
+    assert!(fails("SELECT action_part('a', 'size')").await.contains("'model', 'provider' or 'reasoning'"));
+}

@@ -225,19 +225,23 @@ impl<'a> Study<'a> {
         errors
     }
 
-    /// The mean of what the picked reward models guess, each as often as it was picked.
-    fn averaged(&self, logs: &[Sample], picked: &[usize]) -> Result<Guesses> {
+    /// The mean of what the picked reward models guess, each as often as it was picked, and what the first pick guesses alone.
+    fn averaged(&self, logs: &[Sample], picked: &[usize]) -> Result<(Guesses, Guesses)> {
         let cells = self.matrix.quality.len();
         let mut mean = Guesses { quality: vec![0.0; cells], cost_usd: vec![0.0; cells], ..Guesses::default() };
+        let mut first = Guesses::default();
         let models: BTreeSet<usize> = picked.iter().copied().collect();
         for model in models {
             let share = picked.iter().filter(|pick| **pick == model).count() as f64 / picked.len() as f64;
             let guesses = learn(self.matrix, logs, &self.embeddings, &self.learner(model, self.config.ensemble))?;
-            for (mean, own) in [(&mut mean.quality, guesses.quality), (&mut mean.cost_usd, guesses.cost_usd)] {
+            for (mean, own) in [(&mut mean.quality, &guesses.quality), (&mut mean.cost_usd, &guesses.cost_usd)] {
                 mean.iter_mut().zip(own).for_each(|(mean, own)| *mean += share * own);
             }
+            if model == picked[0] {
+                first = guesses;
+            }
         }
-        Ok(mean)
+        Ok((mean, first))
     }
 
     /// All routers for the queries of an outer fold, none of which has seen a score of them, but the oracle.
@@ -245,16 +249,13 @@ impl<'a> Study<'a> {
         let (held_out, train) = (self.part(|at| at == fold), self.part(|at| at != fold));
         let (matrix, embeddings) = (self.matrix, &self.embeddings);
         let logs = self.logs_on(&train);
-        let learned = self.averaged(&logs, &settings.reward_models)?;
+        let (learned, alone) = self.averaged(&logs, &settings.reward_models)?;
         let learner = self.learner(settings.reward_models[0], self.config.ensemble);
         let corrected = self.config.policy_gradient.as_ref();
         // Corrections are learned beside the guesses of one reward model, and belong to these.
-        let corrected = corrected.map(|gradient| {
-            let alone = learn(matrix, &logs, embeddings, &learner)?;
-            correct(&alone, matrix, &logs, embeddings, (&learner, gradient))
-        });
+        let corrected = corrected.map(|gradient| correct(&alone, matrix, &logs, embeddings, (&learner, gradient)));
         let corrected = corrected.transpose()?;
-        let of_all = self.averaged(&all_scores(matrix, &train, embeddings), &settings.reward_models)?;
+        let (of_all, _) = self.averaged(&all_scores(matrix, &train, embeddings), &settings.reward_models)?;
         let mut arms = vec![("learned policy", learned)];
         arms.extend(corrected.map(|corrected| (POLICY_GRADIENT, corrected)));
         arms.push(("learned policy, all scores", of_all));

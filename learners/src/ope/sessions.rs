@@ -80,19 +80,13 @@ pub fn estimate_sessions(
         let terms = |turn: usize| which.iter().map(move |which| (column(turn, *which), factor(discount, turn)));
         Formula::ratio(&(0..horizon).flat_map(terms).collect::<Vec<_>>(), 0)
     };
-    let over = |which: usize, by: usize| {
-        (0..horizon).map(move |turn| Ratio {
-            numerator: vec![(column(turn, which), factor(discount, turn))],
-            denominator: column(turn, by),
-        })
-    };
     let weighted = Formula(weighted(horizon, discount));
     let mut difference = weighted.clone();
     difference.0.push(Ratio { numerator: vec![(1, -1.0)], denominator: 0 });
     let formulas = [
         Formula::ratio(&[(1, 1.0)], 0),
         summed(&[0]),
-        Formula(over(0, 1).collect()),
+        Formula(over(0, 1, (horizon, discount)).collect()),
         Formula::ratio(&[(2, 1.0)], 0),
         summed(&[2, 3]),
         weighted,
@@ -180,13 +174,16 @@ fn factor(discount: f64, turn: usize) -> f64 {
 
 /// The weighted doubly robust estimate: `Σ_t γ^t (Σ ρ_t (r_t - q_t) / Σ ρ_t + Σ ρ_{t-1} v_t / Σ ρ_{t-1})`.
 fn weighted(horizon: usize, discount: f64) -> Vec<Ratio> {
-    let over = |which: usize, by: usize| {
-        (0..horizon).map(move |turn| Ratio {
-            numerator: vec![(column(turn, which), factor(discount, turn))],
-            denominator: column(turn, by),
-        })
-    };
-    over(2, 1).chain(over(3, 4)).collect()
+    let per_turn = (horizon, discount);
+    over(2, 1, per_turn).chain(over(3, 4, per_turn)).collect()
+}
+
+/// `γ^t Σ which / Σ by` of every turn.
+fn over(which: usize, by: usize, (horizon, discount): (usize, f64)) -> impl Iterator<Item = Ratio> {
+    (0..horizon).map(move |turn| Ratio {
+        numerator: vec![(column(turn, which), factor(discount, turn))],
+        denominator: column(turn, by),
+    })
 }
 
 fn sheet(sessions: &[Vec<Turn>], horizon: usize, discount: f64) -> Sheet {

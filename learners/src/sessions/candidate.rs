@@ -5,7 +5,7 @@ use weir_policy_runtime::{Exploration, Policy, PolicySpec};
 
 use super::config::{Algorithm, SessionLearnerConfig, learn_sessions};
 use super::in_force::SessionsInForce;
-use super::judge::{SessionJudgeConfig, judge_sessions};
+use super::judge::{SessionJudgeConfig, Weighed, check, judged as judgement_of, weighed};
 use super::policy::SessionPolicy;
 use super::stored_report::{StoredArm, StoredReport};
 use super::tables::{SessionReward, StoredSessions};
@@ -59,7 +59,7 @@ pub struct SessionCandidate {
 /// it is known. All are judged by the sessions as they were, and the candidate is held against the policy of sessions that is in force.
 ///
 /// # Errors
-/// As [`learn_sessions`] and [`judge_sessions`]; [`LearnError::Config`] where the share makes no sense; [`LearnError::NotEnoughData`] where
+/// As [`learn_sessions`] and [`super::judge_sessions`]; [`LearnError::Config`] where the share makes no sense; [`LearnError::NotEnoughData`] where
 /// one of the two parts is empty.
 pub fn train_sessions(
     stored: &StoredSessions,
@@ -71,6 +71,7 @@ pub fn train_sessions(
     if !(config.holdout_share > 0.0 && config.holdout_share < 1.0) {
         return Err(LearnError::Config("holdout_share must lie between 0 and 1".to_owned()));
     }
+    check(&config.judge)?;
     let (held_out, train): (Vec<usize>, Vec<usize>) =
         (0..stored.ids.len()).partition(|place| is_holdout(&stored.ids[*place], config.holdout_share));
     let has_propensities = |place: &&usize| {
@@ -96,21 +97,21 @@ pub fn train_sessions(
     };
     let judged_log = stored.log.only(&judged)?.with_left_out_share(stored.log.left_out_share())?;
     let learn = |algorithm| learn_sessions(&learned_from(algorithm)?, algorithm, &config.learner);
-    let arm = |policy: &SessionPolicy, probabilities: &[Vec<f64>], is_candidate| -> Result<StoredArm> {
-        let judgement = judge_sessions(&judged_log, probabilities, &config.judge)?;
-        Ok(StoredArm { policy: policy.algorithm().words().to_owned(), is_candidate, judgement })
+    let arm = |policy: &SessionPolicy, is_candidate| -> Result<(StoredArm, Weighed)> {
+        let weighed = weighed(&judged_log, &policy.on(&judged_log, config.published)?, &config.judge)?;
+        let judgement = judgement_of(&judged_log, &weighed, &config.judge)?;
+        Ok((StoredArm { policy: policy.algorithm().words().to_owned(), is_candidate, judgement }, weighed))
     };
     let learned = learn(config.algorithm)?;
-    let probabilities = learned.on(&judged_log, config.published)?;
-    let mut arms = vec![arm(&learned, &probabilities, true)?];
+    let (own, weighed) = arm(&learned, true)?;
     let held = in_force.map(|in_force| {
         let facts: Vec<_> = judged.iter().map(|place| stored.facts[*place].clone()).collect();
-        in_force.held(&judged_log, &facts, (&probabilities, &arms[0].judgement), &config.judge)
+        in_force.held(&judged_log, &facts, (&weighed, &own.judgement), &config.judge)
     });
     let held = held.transpose()?;
+    let mut arms = vec![own];
     if config.algorithm != Algorithm::TurnBandit {
-        let bandit = learn(Algorithm::TurnBandit)?;
-        arms.push(arm(&bandit, &bandit.on(&judged_log, config.published)?, false)?);
+        arms.push(arm(&learn(Algorithm::TurnBandit)?, false)?.0);
     }
     let (spec, network) = learned.published(&stored.layout, reward, config.published)?;
     let unusable = |error: weir_policy_runtime::PolicyError| LearnError::Artefact(error.to_string());

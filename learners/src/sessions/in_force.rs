@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use weir_policy_runtime::{Policy, Scratch};
 
-use super::judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, differences, judge_sessions};
+use super::judge::{SessionJudgeConfig, SessionJudgement, SessionVerdict, Weighed, differences, judged, weighed};
 use super::state::TurnFacts;
 use super::trajectory::SessionLog;
 use crate::error::{LearnError, Result};
-use crate::ope::{Estimate, Verdict};
+use crate::ope::{Estimate, SessionEstimates, Verdict, rounding};
 
 /// A policy of whole sessions that decides now.
 #[derive(Debug, Clone, Copy)]
@@ -37,24 +37,29 @@ impl SessionsInForce<'_> {
     /// none of its models, it cannot be judged.
     ///
     /// # Errors
-    /// As [`judge_sessions`].
+    /// As [`super::judge_sessions`].
     pub(super) fn held(
         &self,
         log: &SessionLog,
         facts: &[Vec<TurnFacts>],
-        (candidate, judged): (&[Vec<f64>], &SessionJudgement),
+        (candidate, its_judgement): (&Weighed, &SessionJudgement),
         config: &SessionJudgeConfig,
     ) -> Result<StoredHeld> {
         let (own, unknown) = self.on(log, facts)?;
-        let mut judgement = judge_sessions(log, &own, config)?;
-        if unknown > 0 {
-            let reason = format!("{unknown} turns chose among models of which it knows none");
-            judgement.verdict = SessionVerdict::InsufficientSupport { reasons: vec![reason] };
+        let own = weighed(log, &own, config)?;
+        let mut judgement = judged(log, &own, config)?;
+        let limit = config.evaluation.limits.unsupported_mass_max;
+        if unknown as f64 > limit * log.turns() as f64 {
+            let reason = format!("{unknown} of {} turns chose among models of which it knows none", log.turns());
+            match &mut judgement.verdict {
+                SessionVerdict::InsufficientSupport { reasons } => reasons.push(reason),
+                verdict => *verdict = SessionVerdict::InsufficientSupport { reasons: vec![reason] },
+            }
         }
         let can_be_judged =
             |judgement: &SessionJudgement| !matches!(judgement.verdict, SessionVerdict::InsufficientSupport { .. });
-        let both = can_be_judged(judged) && can_be_judged(&judgement);
-        let found = both.then(|| differences(log, candidate, &own, config)).transpose()?;
+        let both = can_be_judged(its_judgement) && can_be_judged(&judgement);
+        let found = both.then(|| differences(candidate, &own, config)).transpose()?;
         Ok(StoredHeld {
             policy_id: self.id.to_owned(),
             judgement,
@@ -102,12 +107,9 @@ impl SessionsInForce<'_> {
     }
 }
 
-/// What rounding makes of the difference of a policy to itself.
-const ROUNDED: f64 = 1e-9;
-
 impl StoredHeld {
     /// The verdict on a candidate that held-out sessions call `alone` beside what was logged: `better` then needs more worth than this one's
-    /// by more than the margin too, and no less completion; logs that cannot judge the policy in force cannot say that another is better.
+    /// by more than the margin too, and completion lost by no more than its own; logs that cannot judge the policy in force cannot say that another is better.
     #[must_use]
     pub fn verdict(&self, alone: Verdict, config: &SessionJudgeConfig) -> Verdict {
         if matches!(alone, Verdict::InsufficientSupport { .. }) {
@@ -120,9 +122,10 @@ impl StoredHeld {
         let (Some(value), Some(completion)) = (&self.difference, &self.completion_difference) else {
             return Verdict::NotShown;
         };
-        let (margin, completion_margin) = (config.evaluation.margin, config.completion_margin);
-        let is_better = value.low > margin + ROUNDED && completion.low > -completion_margin;
-        let is_worse = value.high < -margin || completion.high < -completion_margin;
+        let SessionEstimates { weighted_doubly_robust, logging, .. } = self.judgement.value;
+        let margin = config.evaluation.margin + rounding(&[weighted_doubly_robust, logging]);
+        let is_better = value.low > margin && completion.low > -config.completion_margin;
+        let is_worse = value.high < -margin || completion.high < -config.completion_margin;
         match alone {
             Verdict::Worse => Verdict::Worse,
             _ if is_worse => Verdict::Worse,

@@ -91,10 +91,15 @@ pub fn judge_sessions(
     config: &SessionJudgeConfig,
 ) -> Result<SessionJudgement> {
     check(config)?;
-    let Weighed { ratios, value: value_turns, completion: completion_turns } = weighed(log, probabilities, config)?;
-    let (value, support) = estimate_sessions(&value_turns, config.discount, &config.evaluation)?;
-    let (completion, _) = estimate_sessions(&completion_turns, 1.0, &config.evaluation)?;
-    let ended: Vec<EndedSession> = ratios
+    judged(log, &weighed(log, probabilities, config)?, config)
+}
+
+/// The same of a log that is weighed already.
+pub(super) fn judged(log: &SessionLog, weighed: &Weighed, config: &SessionJudgeConfig) -> Result<SessionJudgement> {
+    let (value, support) = estimate_sessions(&weighed.value, config.discount, &config.evaluation)?;
+    let (completion, _) = estimate_sessions(&weighed.completion, 1.0, &config.evaluation)?;
+    let ended: Vec<EndedSession> = weighed
+        .ratios
         .iter()
         .zip(log.trajectories())
         .map(|(ratios, session)| EndedSession { ratios: ratios.clone(), completed: session.completed })
@@ -124,15 +129,15 @@ pub fn judge_sessions(
     Ok(SessionJudgement { verdict, support, value, completion, lengths })
 }
 
-/// A log as estimators take it.
-struct Weighed {
+/// A log as estimators take it, for one target policy.
+pub(super) struct Weighed {
     /// The target's probability over the logged one, of every turn's choice, session by session.
     ratios: Vec<Vec<f64>>,
     value: Vec<Vec<Turn>>,
     completion: Vec<Vec<Turn>>,
 }
 
-fn weighed(log: &SessionLog, probabilities: &[Vec<f64>], config: &SessionJudgeConfig) -> Result<Weighed> {
+pub(super) fn weighed(log: &SessionLog, probabilities: &[Vec<f64>], config: &SessionJudgeConfig) -> Result<Weighed> {
     let actions = log.actions().len();
     let propensities = log.propensities()?;
     let fits = probabilities.len() == log.trajectories().len()
@@ -162,18 +167,12 @@ fn weighed(log: &SessionLog, probabilities: &[Vec<f64>], config: &SessionJudgeCo
 ///
 /// # Errors
 /// As [`judge_sessions`].
-pub(super) fn differences(
-    log: &SessionLog,
-    probabilities: &[Vec<f64>],
-    others: &[Vec<f64>],
-    config: &SessionJudgeConfig,
-) -> Result<(Estimate, Estimate)> {
-    let (one, other) = (weighed(log, probabilities, config)?, weighed(log, others, config)?);
+pub(super) fn differences(one: &Weighed, other: &Weighed, config: &SessionJudgeConfig) -> Result<(Estimate, Estimate)> {
     let value = session_difference(&one.value, &other.value, config.discount, &config.evaluation)?;
     Ok((value, session_difference(&one.completion, &other.completion, 1.0, &config.evaluation)?))
 }
 
-fn check(config: &SessionJudgeConfig) -> Result<()> {
+pub(super) fn check(config: &SessionJudgeConfig) -> Result<()> {
     if !(config.discount > 0.0 && config.discount <= 1.0) {
         let why = format!("the discount is {}, and must be above 0 and at most 1", config.discount);
         return Err(LearnError::Config(why));

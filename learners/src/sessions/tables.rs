@@ -1,6 +1,6 @@
 //! Sessions of a store as trajectories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
@@ -11,10 +11,9 @@ use super::known::{LoggedTurn, known};
 use super::left_out::LeftOut;
 use super::state::{StateLayout, TurnFacts};
 use super::trajectory::{SessionLog, SessionTurn, Trajectory};
-use crate::action_names::ActionNames;
 use crate::draws::drawn_at;
 use crate::error::{LearnError, Result};
-use crate::named_rows::{NamedRows, action_index};
+use crate::named_rows::NamedLog;
 use crate::training_set::{Sample, column, count_at, flag_at, number_at, text_at, texts};
 
 const SESSION_TRAJECTORIES_SQL: &str = include_str!("../sql/session_trajectories.sql");
@@ -94,18 +93,16 @@ pub struct StoredSessions {
 pub async fn session_trajectories(session: &SessionContext, reward: &SessionReward) -> Result<StoredSessions> {
     let batches = session.sql(SESSION_TRAJECTORIES_SQL).await?.collect().await?;
     // Sessions choose among models, whatever parts a draw named.
-    let no_parts = BTreeSet::new();
-    let names = ActionNames { parts: &no_parts };
-    let models = action_index(&batches, names)?;
+    let named = NamedLog::of(&batches, &BTreeSet::new())?;
     let mut turns = Vec::new();
-    for batch in &batches {
-        read_batch(batch, (&models, names), reward, &mut turns)?;
+    for (at, batch) in batches.iter().enumerate() {
+        read_batch(batch, (&named, at), reward, &mut turns)?;
     }
     let samples: Vec<Sample> = turns.iter().map(StoredTurn::draw).collect();
     for (row, first) in drawn_at(&samples).into_iter().enumerate() {
         turns[row].keeps_draw = first != row;
     }
-    let names: Vec<String> = models.into_keys().collect();
+    let names: Vec<String> = named.index.into_keys().collect();
     let counts_prompts = turns.iter().any(|turn| turn.logged.prompt_tokens.is_some());
     let mut left_out = LeftOut::default();
     let mut kept: Vec<(&[StoredTurn], Vec<TurnFacts>)> = Vec::new();
@@ -200,7 +197,7 @@ impl StoredTurn {
 
 fn read_batch(
     batch: &RecordBatch,
-    (models, names): (&BTreeMap<String, usize>, ActionNames<'_>),
+    (named, at): (&NamedLog, usize),
     reward: &SessionReward,
     turns: &mut Vec<StoredTurn>,
 ) -> Result<()> {
@@ -223,20 +220,19 @@ fn read_batch(
         cold_tokens: number("cold_tokens")?,
         is_error: flag("is_error")?,
     };
-    let rows = NamedRows::of(batch, names)?;
+    let place_of = |name: &str| named.index.get(name).copied();
     for row in 0..batch.num_rows() {
-        let choice = rows.choice(row);
-        let answered = choice.as_ref().map(|choice| choice.executed.to_string());
-        let intended = choice.as_ref().and_then(|choice| choice.intended.as_deref());
-        let action = intended.or(answered.as_deref()).and_then(|name| models.get(name).copied());
-        let candidates = choice.as_ref().map(|choice| rows.candidate_set(row, choice, models));
-        let (allowed, distribution) = candidates.unwrap_or_default();
-        let allowed = allowed.unwrap_or_else(|| vec![true; models.len()]);
-        let propensity = choice.as_ref().and_then(|choice| rows.propensity(row, choice, distribution.as_ref(), models));
+        // A turn of which nobody knows what answered stays a turn: its session is then left out.
+        let chosen = named.chosen(at, row);
+        let answered = chosen.as_ref().map(|chosen| chosen.names.executed.to_string());
+        let intended = chosen.as_ref().and_then(|chosen| chosen.names.intended.clone());
+        let action = intended.as_deref().or(answered.as_deref()).and_then(place_of);
+        let as_intended = chosen.as_ref().is_some_and(|chosen| chosen.names.executed_as_intended);
+        let propensity = chosen.as_ref().and_then(|chosen| chosen.propensity);
+        let allowed = chosen.and_then(|chosen| chosen.allowed).unwrap_or_else(|| vec![true; named.index.len()]);
         let could_be = action.is_some_and(|action| allowed[action]);
         // What a fallback brings belongs to the model that was chosen, and to the probability with which it was.
-        let is_answered = choice.as_ref().is_some_and(|choice| choice.executed_as_intended)
-            || (intended.is_some() && propensity.is_some());
+        let is_answered = as_intended || (intended.is_some() && propensity.is_some());
         turns.push(StoredTurn {
             session: (text_at(&tenant, row), text_at(&id, row), moment_at(&start, row)),
             reward: measured.worth(row, (text_at(&previous, row).as_deref(), answered.as_deref()), reward),

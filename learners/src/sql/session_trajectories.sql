@@ -4,7 +4,7 @@ WITH turns AS (
   SELECT
     session_turns.*,
     requests.intended_model,
-    COALESCE(requests.executed_model, requests.intended_model) AS executed_model,
+    COALESCE(NULLIF(requests.executed_model, ''), requests.intended_model) AS executed_model,
     requests.semantic_cache_hit IS TRUE AS is_from_cache,
     -- A prompt has tokens: a call that says 0 has not counted them.
     NULLIF(COALESCE(requests.prompt_tokens_before_compression, requests.prompt_tokens), 0) AS asked_tokens,

@@ -21,10 +21,11 @@ SELECT
     r.embedding,
     r.embedding_model,
     -- A router that does not log what it intended cannot be evaluated; one that does not log what ran is believed.
-    COALESCE(r.executed_model, r.intended_model) AS executed_model,
+    COALESCE(NULLIF(r.executed_model, ''), r.intended_model) AS executed_model,
     r.intended_model,
     r.provider,
-    COALESCE(NULLIF(r.reasoning_effort, ''), r.reasoning_mode) AS reasoning,
+    -- Off is off, whatever effort a client sent along.
+    CASE WHEN r.reasoning_mode = 'off' THEN 'off' ELSE COALESCE(NULLIF(r.reasoning_effort, ''), r.reasoning_mode) END AS reasoning,
     r.policy_version,
     r.propensity,
     r.candidates,

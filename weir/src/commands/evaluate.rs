@@ -173,7 +173,7 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
         tag: None,
         risk: outcome.looks_at_risk(),
         settled_share: args.settled_share,
-        action_parts: ActionPart::of_policy(&policy),
+        action_parts: ActionPart::of_actions(policy.actions()),
     };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
     if args.estimate_propensities {
@@ -182,7 +182,7 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
     energy::fill(&mut set, &config.energy)?;
     training::keep_unseen(&mut set, &bundle.manifest.lineage)?;
     let registry = Registry::open(&store, services::trust(&config)?).await?;
-    let in_force = InForce::of(&registry, Some(&bundle.id), &wanted.action_parts).await?;
+    let in_force = InForce::of(&registry, Some(&bundle.id), &ActionPart::of_actions(policy.actions())).await?;
     let evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
     let in_force = in_force.as_ref().map(InForce::as_learners_see_it);
     let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &outcome, &evaluation)?;

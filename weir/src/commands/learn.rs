@@ -10,7 +10,9 @@ use weir_learners::{
 };
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
-use weir_policy_runtime::{CASCADE_FILE, CASCADE_SCHEMA, Cascade, Fallback, PolicyId, PoolLimits, Support};
+use weir_policy_runtime::{
+    CASCADE_FILE, CASCADE_SCHEMA, Cascade, Fallback, Policy as RuntimePolicy, PolicyId, PoolLimits, Support,
+};
 use weir_store::Store;
 
 use super::{configuration, existing_store, print_json};
@@ -122,7 +124,7 @@ async fn policy(
         knobs.insert(CASCADE_FILE.to_owned(), cascade.to_json().map_err(Failure::user)?);
     }
     let beside = Beside {
-        in_force: InForce::of(&registry, None, &wanted.action_parts).await?,
+        in_force: InForce::of(&registry, None, &ActionPart::of_actions(&set.actions)).await?,
         estimator: estimator.transpose()?.map(|estimator| estimator.summary()),
         knobs,
         vllm_sr: with.vllm_sr,
@@ -193,11 +195,11 @@ async fn update_once(
         tag: training::tag_of(&bundle.manifest.lineage),
         risk: outcome.looks_at_risk(),
         settled_share: Some(how.settled_share),
-        action_parts: ActionPart::of_policy(&weir_policy_runtime::Policy::load(&bundle).map_err(Failure::user)?),
+        action_parts: ActionPart::of_actions(RuntimePolicy::load(&bundle).map_err(Failure::user)?.actions()),
     };
     let mut set = weir_learners::training_set_of(store, &wanted).await?;
     energy::fill(&mut set, &config.energy)?;
-    let in_force = InForce::of(registry, None, &wanted.action_parts).await?;
+    let in_force = InForce::of(registry, None, &ActionPart::of_actions(&set.actions)).await?;
     let update = UpdateConfig { half_life_days: how.half_life_days, outcome, ..UpdateConfig::default() };
     let Some(proposal) = training::learn_on(&set, &bundle, in_force.as_ref(), (&update, source.as_ref()))? else {
         eprintln!("weir: nothing has come since {} that is old enough to learn from", from.short());
@@ -242,8 +244,8 @@ fn learning(args: &LearnerArgs) -> Result<Learning> {
     })
 }
 
-/// `MODEL=LIKE:SHARE`. Names may hold colons (a tag of a local model), so the share comes after the last one; an action's parts hold
-/// equals signs, which part no two names.
+/// `MODEL=LIKE:SHARE`. Names may hold colons (a tag of a local model), so the share comes after the last one; the equals
+/// sign after `;provider` or `;reasoning` belongs to an action's name.
 fn new_model(text: &str) -> Result<NewModel> {
     let is_of_part = |at: &usize| [";provider", ";reasoning"].iter().any(|part| text[..*at].ends_with(part));
     let equals = text.match_indices('=').map(|(at, _)| at).find(|at| !is_of_part(at));

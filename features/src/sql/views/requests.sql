@@ -35,8 +35,7 @@ SELECT
   CASE
     WHEN fallback_reason IS NOT NULL THEN TRUE
     -- A draw may name the provider and the mode of reasoning too; which model answered is all that is compared.
-    ELSE split_part(split_part(executed_model, ';provider=', 1), ';reasoning=', 1)
-      <> split_part(split_part(intended_model, ';provider=', 1), ';reasoning=', 1)
+    ELSE action_part(executed_model, 'model') <> action_part(intended_model, 'model')
   END AS is_fallback
 FROM (
   SELECT
@@ -44,10 +43,7 @@ FROM (
     to_timestamp_millis(arrival_ms) AS arrival_time,
     -- The model that answered. A router that does not log what ran is believed to have run what it chose. An answer from
     -- the semantic cache is no model's work.
-    CASE
-      WHEN semantic_cache_hit IS NOT TRUE
-      THEN split_part(split_part(coalesce(executed_model, intended_model), ';provider=', 1), ';reasoning=', 1)
-    END AS model,
+    CASE WHEN semantic_cache_hit IS NOT TRUE THEN action_part(coalesce(executed_model, intended_model), 'model') END AS model,
     CAST(cardinality(tools_called) AS BIGINT) AS tools_called_count,
     failed_tool_calls(tools_called) AS tools_failed_count,
     -- Whole µs and nano-USD, so that sums do not depend on their order. Outside these bounds (11 days, a million USD;

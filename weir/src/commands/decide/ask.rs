@@ -30,7 +30,7 @@ pub(super) struct Ask {
     /// Utility lost per US dollar, in the place of the policy's own: what this request's dollars are worth, and with them everything
     /// that the operator's outcome prices in dollars.
     pub usd_weight: Option<f64>,
-    /// By model, how much longer than usual its pool would let the request wait now, seconds.
+    /// By model or action, how much longer than usual its pool would let the request wait now, seconds.
     #[serde(default)]
     pub wait_s: BTreeMap<String, f64>,
 }

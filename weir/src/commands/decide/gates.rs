@@ -27,13 +27,12 @@ impl Gates {
     /// May the model answer? It may not where it is shown to hallucinate more often than is allowed: the low end of its
     /// interval of 95 % lies above. Where nothing is known of it, it may: a limit that keeps the unknown away never learns.
     pub(super) fn admits(&self, ask: &Ask, loaded: &Loaded, action: &str) -> bool {
-        let model = ActionParts::of(action).model;
         let Some(rate_max) = self.hallucination_max.filter(|_| ask.context.fact_check == Some(true)) else {
             return true;
         };
         let low = || {
             let table = loaded.knobs.get(REPUTATION)?;
-            cell(table, &[Some(model), ask.context.domain.as_deref()], "hallucination_rate_low")
+            cell(table, &[Some(ActionParts::of(action).model), ask.context.domain.as_deref()], "hallucination_rate_low")
         };
         low().is_none_or(|low| low <= rate_max)
     }
@@ -41,10 +40,9 @@ impl Gates {
     /// Is the model's answer worth checking? `None` where nobody asked to be told, or the request seeks no facts. What nothing
     /// is known of is; of the kind at which the share is used up, and of what comes after it, some are, by `uniform`.
     pub(super) fn check(&self, ask: &Ask, loaded: &Loaded, action: &str, uniform: f64) -> Option<bool> {
-        let model = ActionParts::of(action).model;
         let share = self.check_share.filter(|_| ask.context.fact_check != Some(false))?;
         let context = &ask.context;
-        let key = [context.domain.as_deref(), context.complexity.as_deref(), Some(model)];
+        let key = [context.domain.as_deref(), context.complexity.as_deref(), Some(ActionParts::of(action).model)];
         let value = |name| cell(loaded.knobs.get(CHECKS)?, &key, name);
         let Some((before, through)) = value("share_before").zip(value("share_through")) else { return Some(true) };
         let part = if through > before { ((share - before) / (through - before)).clamp(0.0, 1.0) } else { 1.0 };
