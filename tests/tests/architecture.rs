@@ -12,7 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("decode", &["schemas"]),
     ("store", &["schemas"]),
     ("ingest", &["schemas", "adapters", "decode", "store"]),
-    ("features", &["schemas", "store"]),
+    ("features", &["schemas", "store", "policy-runtime"]),
     ("traffic", &["schemas", "policy-runtime"]),
     ("bridge", &["schemas"]),
     ("learners", &["schemas", "store", "features", "fleet", "policy-runtime"]),
