@@ -7,8 +7,8 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use weir_policy_runtime::{
-    Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Layer, Mlp, Objective,
-    Policy, PolicySpec,
+    Action, CategoryField, Context, CountField, Exploration, Feature, FeatureSpec, FlagField, Heads, Layer, Mlp,
+    Objective, Policy, PolicySpec,
 };
 
 use crate::allocations;
@@ -17,7 +17,8 @@ use crate::timing::{Times, rounded};
 /// Width of the encoded input, with an embedding as sentence encoders of the BERT family make it.
 const WIDTH: usize = 782;
 const EMBEDDING_DIM: usize = 768;
-const MODELS: usize = 8;
+/// Candidates of a decision.
+const MODELS: usize = 32;
 const DOMAINS: [&str; 5] = ["law", "code", "biology", "chat", "mathematics"];
 /// Contexts to go round: their embeddings (192 kB) do not stay in the first-level cache, as in a router.
 const CONTEXTS: usize = 64;
@@ -29,10 +30,14 @@ pub fn run(decisions: usize) -> Result<(), Box<dyn Error>> {
         (0..CONTEXTS).map(|_| (0..EMBEDDING_DIM).map(|_| rng.random_range(-0.1..0.1)).collect()).collect();
     let draws: Vec<f64> = (0..CONTEXTS).map(|_| rng.random()).collect();
     // The network does some twenty times the work of the linear policy.
-    let linear = measure(&[WIDTH, 2 * MODELS], decisions, &embeddings, &draws, &mut rng)?;
-    let mlp = measure(&[WIDTH, 256, 128, 2 * MODELS], decisions / 10, &embeddings, &draws, &mut rng)?;
+    let linear = measure(Heads::Utilities, &[WIDTH, MODELS], decisions, &embeddings, &draws, &mut rng)?;
+    let mlp = measure(Heads::Utilities, &[WIDTH, 256, MODELS], decisions / 10, &embeddings, &draws, &mut rng)?;
+    // Quality and cost apart take two outputs a candidate.
+    let guesses = Heads::QualityLogitsThenLnCostUsd;
+    let two_heads = measure(guesses, &[WIDTH, guesses.outputs(MODELS)], decisions, &embeddings, &draws, &mut rng)?;
     let clock = Times::of(decisions, |_| ());
-    let allocations = linear.allocations + mlp.allocations;
+    let allocations = linear.allocations + mlp.allocations + two_heads.allocations;
+    let measured = linear.decisions + mlp.decisions + two_heads.decisions;
     println!(
         "{}",
         json!({
@@ -42,12 +47,14 @@ pub fn run(decisions: usize) -> Result<(), Box<dyn Error>> {
             "linear_ns_p99": linear.decide.quantile_ns(0.99),
             "linear_ceiling_ns_p50": linear.ceiling.p50_ns(),
             "linear_ceiling_ratio": rounded(linear.decide.p50_ns() / linear.ceiling.p50_ns()),
+            "linear_two_heads_ns_p50": two_heads.decide.p50_ns(),
+            "linear_two_heads_ns_p99": two_heads.decide.quantile_ns(0.99),
             "mlp782_ns_p50": mlp.decide.p50_ns(),
             "mlp782_ns_p99": mlp.decide.quantile_ns(0.99),
             "ceiling_ns_p50": mlp.ceiling.p50_ns(),
             "ceiling_ratio": rounded(mlp.decide.p50_ns() / mlp.ceiling.p50_ns()),
             // Per decision.
-            "allocations": allocations as f64 / (linear.decisions + mlp.decisions) as f64,
+            "allocations": allocations as f64 / measured as f64,
             "clock_ns_p50": clock.p50_ns(),
             "optimised": !cfg!(debug_assertions),
         })
@@ -65,6 +72,7 @@ struct Measured {
 
 /// A policy with layers of these widths, and the multiply-adds of its weights alone.
 fn measure(
+    heads: Heads,
     widths: &[usize],
     decisions: usize,
     embeddings: &[Vec<f32>],
@@ -81,7 +89,7 @@ fn measure(
         .collect();
     let layers = weights.iter().zip(widths.windows(2));
     let layers = layers.map(|(weight, pair)| Layer::new(pair[0], weight.clone(), vec![0.0; pair[1]]));
-    let policy = Policy::new(spec(), Mlp::new(layers.collect::<Result<_, _>>()?)?)?;
+    let policy = Policy::new(spec(heads), Mlp::new(layers.collect::<Result<_, _>>()?)?)?;
     let mut scratch = policy.scratch();
 
     let allowed = [true; MODELS];
@@ -135,13 +143,13 @@ fn context(n: usize, embedding: &[f32]) -> Context<'_> {
     }
 }
 
-fn spec() -> PolicySpec {
+fn spec(heads: Heads) -> PolicySpec {
     let action = |n: usize| Action {
         model: format!("model-{n}"),
         input_usd_per_mtok: Some(0.1 * n as f64),
         output_usd_per_mtok: Some(0.4 * n as f64),
     };
-    PolicySpec::of_guesses(
+    let spec = PolicySpec::of_guesses(
         FeatureSpec {
             features: vec![
                 Feature::OneHot { field: CategoryField::Domain, values: DOMAINS.map(str::to_owned).to_vec() },
@@ -154,5 +162,6 @@ fn spec() -> PolicySpec {
         (0..MODELS).map(action).collect(),
         Exploration { gamma: 20.0, floor: 0.05 },
         Objective { quality: 1.0, usd: 10.0 },
-    )
+    );
+    PolicySpec { heads, ..spec }
 }

@@ -3,6 +3,7 @@
 //! Weights come as safetensors: `layers.{i}.weight` of shape \[out, in\] (row-major) and `layers.{i}.bias` of shape
 //! \[out\], i from 0 without a gap. One layer is a linear model.
 
+use pulp::{Arch, NullaryFnOnce};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::error::PolicyError;
@@ -60,12 +61,38 @@ impl Layer {
     }
 
     fn apply(&self, input: &[f32], out: &mut [f32]) {
-        for ((row, bias), y) in self.weight.chunks_exact(self.inputs).zip(&self.bias).zip(out) {
-            *y = bias + dot(row, input);
-        }
+        // Compiled once for each set of vector instructions, and taken by what the processor has: sums are added in the same order with
+        // all of them, and nothing is fused, so a decision is the same to the bit on every machine.
+        Arch::new().dispatch(Rows { weight: &self.weight, bias: &self.bias, input, out });
     }
 }
 
+/// A matrix times a vector.
+struct Rows<'a> {
+    weight: &'a [f32],
+    bias: &'a [f32],
+    input: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl NullaryFnOnce for Rows<'_> {
+    type Output = ();
+
+    // Only what is inlined is compiled for the instructions that were found.
+    #[inline(always)]
+    fn call(self) {
+        rows(self.weight, self.bias, self.input, self.out);
+    }
+}
+
+#[inline(always)]
+fn rows(weight: &[f32], bias: &[f32], input: &[f32], out: &mut [f32]) {
+    for ((row, bias), y) in weight.chunks_exact(input.len()).zip(bias).zip(out) {
+        *y = bias + dot(row, input);
+    }
+}
+
+#[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut partial = [0.0f32; LANES];
     let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
@@ -235,6 +262,8 @@ fn le_bytes(numbers: &[f32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// XOR by hand: h = relu(x0 + x1, x0 + x1 - 1), y = h0 - 2 h1 (Goodfellow, Bengio, Courville: Deep Learning,
@@ -250,6 +279,22 @@ mod tests {
         let mut scratch = MlpScratch::default();
         for (input, expected) in [([0., 0.], 0.), ([0., 1.], 1.), ([1., 0.], 1.), ([1., 1.], 0.)] {
             assert_eq!(xor().forward(&input, &mut scratch), [expected], "{input:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is multiplied side by side, and by which instructions: each output is its own dot product, to the bit.
+        #[test]
+        fn rows_side_by_side_are_dot_products(
+            (inputs, outputs, numbers) in (1..70usize, 1..12usize)
+                .prop_flat_map(|(i, o)| (Just(i), Just(o), prop::collection::vec(-1e3..1e3f32, i * o + o + i)))
+        ) {
+            let (weight, rest) = numbers.split_at(inputs * outputs);
+            let (bias, input) = rest.split_at(outputs);
+            let mut out = vec![0.0; outputs];
+            Layer::new(inputs, weight.to_vec(), bias.to_vec()).unwrap().apply(input, &mut out);
+            let one_by_one = weight.chunks_exact(inputs).zip(bias).map(|(row, bias)| bias + dot(row, input));
+            prop_assert_eq!(out, one_by_one.collect::<Vec<f32>>());
         }
     }
 
