@@ -94,6 +94,13 @@ impl ActionNames<'_> {
         ActionParts { model: parts.model, provider: kept(ActionPart::Provider), reasoning: kept(ActionPart::Reasoning) }
     }
 
+    /// The same as a name: the logged one itself where it says no more than is asked for.
+    pub(crate) fn cut_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let parts = ActionParts::of(name);
+        let cut = self.cut(parts);
+        if cut == parts { name.into() } else { cut.to_string().into() }
+    }
+
     /// Does a draw that does not say this part of `model` leave it open which of several actions that is?
     pub(crate) fn is_described(&self, part: ActionPart, model: &str) -> bool {
         self.described.get(&part).is_some_and(|models| models.contains(model))

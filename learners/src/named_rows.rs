@@ -61,9 +61,7 @@ impl NamedLog {
                 add(&choice.executed);
                 choice.intended.iter().for_each(|name| add(name));
                 for (name, _) in batch.candidates(row).into_iter().flatten().filter(|_| choice.is_draw_of_actions) {
-                    let parts = ActionParts::of(name);
-                    let cut = log.names().cut(parts);
-                    if cut == parts { add(name) } else { add(&cut.to_string()) }
+                    add(&log.names().cut_name(name));
                 }
             }
         }
@@ -83,10 +81,7 @@ impl NamedLog {
         let logged = number_at(&batch.propensities, row).filter(|_| names.is_draw_of_actions);
         let Some(candidates) = batch.candidates(row) else {
             // Others of the same action may have been drawn among, and nobody knows how often.
-            let is_whole = name_at(&batch.intended, row).is_none_or(|name| {
-                let parts = ActionParts::of(name);
-                self.names().cut(parts) == parts
-            });
+            let is_whole = name_at(&batch.intended, row).is_none_or(|name| self.names().cut_name(name) == name);
             return Some(Chosen { names, allowed: None, distribution: None, propensity: logged.filter(|_| is_whole) });
         };
         let mut allowed = vec![false; self.index.len()];
@@ -103,7 +98,7 @@ impl NamedLog {
         let mut distribution = vec![0.0; self.index.len()];
         let (mut is_complete, mut others) = (true, Some(0.0));
         for (at, (name, probability)) in candidates.enumerate() {
-            let Some(action) = self.place(name) else { continue };
+            let Some(&action) = self.index.get(self.names().cut_name(name).as_ref()) else { continue };
             // Candidates that are one action, as asked for, add up; one that is named twice does not.
             let is_again =
                 allowed[action] && batch.candidates(row).into_iter().flatten().take(at).any(|one| one.0 == name);
@@ -124,12 +119,6 @@ impl NamedLog {
             distribution: (any && is_complete).then_some(distribution),
             propensity,
         })
-    }
-
-    fn place(&self, name: &str) -> Option<usize> {
-        let parts = ActionParts::of(name);
-        let cut = self.names().cut(parts);
-        if cut == parts { self.index.get(name) } else { self.index.get(&cut.to_string()) }.copied()
     }
 }
 
