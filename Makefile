@@ -125,7 +125,7 @@ bench-commits: ## Make 10,000 small commits and see whether the last cost what t
 	@$(BENCH) commits $(ARGS)
 
 .PHONY: bench-decide
-bench-decide: ## Measure one routing decision beside its dot products; the last line is JSON
+bench-decide: ## Measure one routing decision beside the reading of its weights; the last line is JSON
 	@scripts/setup.sh build
 	@$(BENCH) decide $(ARGS)
 

@@ -1,7 +1,8 @@
 //! Training of the reward model and of the neural policies: samples per second, the loss reached, and what the policy is worth.
 //!
 //! The data are seeded and their truth is known: a request's embedding decides by a random linear map which model suits it. The same rows
-//! go to `bench/gpu/pytorch.py`, as raw numbers, so that PyTorch trains the same network on them.
+//! go to `bench/gpu/pytorch.py`, as raw numbers, so that PyTorch trains the same networks on them, and the requests that policies are
+//! tried on with their truth.
 
 use std::error::Error;
 use std::path::Path;
@@ -15,7 +16,7 @@ use weir_learners::{
     Learning, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet, fit_reward_model, is_holdout,
     train_policy, training_backend,
 };
-use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Scratch, Terms};
+use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch, Terms};
 
 const MODELS: usize = 8;
 const DIM: usize = 256;
@@ -39,8 +40,11 @@ pub fn run(rows: usize, out: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let config = TrainConfig { reward_model, ..TrainConfig::default() };
     let trained = set.samples.iter().filter(|sample| !is_holdout(&sample.cluster, config.holdout_share)).count();
     let fitted = (trained as f64 * (1.0 - config.reward_model.validation_share)) as usize;
+    let gradient = PolicyGradientConfig { batch_rows: BATCH, epochs: EPOCHS, ..PolicyGradientConfig::default() };
+    let tried = world.tried();
     if let Some(out) = out {
-        write(&set, &config, out)?;
+        write(&set, &config, &gradient, out)?;
+        write_tried(&tried, out)?;
     }
     // Kernels are compiled and tuned at their first use.
     let warm =
@@ -54,7 +58,8 @@ pub fn run(rows: usize, out: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let learning = Learning::PolicyGradient { config: gradient, quality_at_least: None };
     let candidate = train_policy(&set, &TrainConfig { learning, ..config.clone() }, None)?;
     let policy_s = start.elapsed().as_secs_f64();
-    let [value, best, uniform] = world.values(&candidate.policy)?;
+    let [value, best, uniform] = values(&candidate.policy, &tried)?;
+    let kept = candidate.report.learned.as_ref().and_then(|learned| learned.corrections).map(|found| found.kept);
     println!(
         "{}",
         json!({
@@ -68,7 +73,9 @@ pub fn run(rows: usize, out: Option<&Path>) -> Result<(), Box<dyn Error>> {
             "reward_model_samples_per_s": (fitted * EPOCHS) as f64 / reward_s,
             "reward_model_log_loss": metrics.quality_log_loss,
             "log_loss_of_means": metrics.quality_log_loss_of_means,
+            // With the judging of the policy.
             "policy_gradient_s": policy_s,
+            "corrections_kept": kept,
             "policy_value": value,
             "best_value": best,
             "uniform_value": uniform,
@@ -127,43 +134,76 @@ impl World {
         TrainingSet { samples: samples.collect(), actions: (0..MODELS).map(action).collect(), ..TrainingSet::default() }
     }
 
-    /// True quality of the policy's best guess, of the best model of each request, and of any.
-    fn values(&self, policy: &weir_policy_runtime::Policy) -> Result<[f64; 3], Box<dyn Error>> {
+    /// Requests that policies are tried on.
+    fn tried(&self) -> Vec<Tried> {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut scratch = Scratch::default();
-        let objective = Objective { quality: 1.0, usd: 0.0 };
-        let terms = Terms { exploration: Exploration::NONE, objective, wait_s: &[] };
-        let mut sums = [0.0; 3];
-        for _ in 0..TRIED {
+        let tried = |_| {
             let context = Self::context(&mut rng);
-            let choice = policy.decide_under(&terms, &context.as_context(), &[true; MODELS], 0.0, &mut scratch)?.action;
             let embedding = context.embedding.as_deref().unwrap_or_default();
-            let qualities: Vec<f64> = (0..MODELS).map(|model| self.quality(embedding, model)).collect();
-            let best = qualities.iter().copied().fold(0.0, f64::max);
-            let mean = qualities.iter().sum::<f64>() / MODELS as f64;
-            for (sum, x) in sums.iter_mut().zip([qualities[choice], best, mean]) {
-                *sum += x / TRIED as f64;
-            }
-        }
-        Ok(sums)
+            let qualities = (0..MODELS).map(|model| self.quality(embedding, model)).collect();
+            Tried { context, qualities }
+        };
+        (0..TRIED).map(tried).collect()
     }
 }
 
+/// A request and what each model's answer is worth.
+struct Tried {
+    context: OwnedContext,
+    qualities: Vec<f64>,
+}
+
+/// True quality of the policy's best guess, of the best model of each request, and of any.
+fn values(policy: &Policy, tried: &[Tried]) -> Result<[f64; 3], Box<dyn Error>> {
+    let mut scratch = Scratch::default();
+    let objective = Objective { quality: 1.0, usd: 0.0 };
+    let terms = Terms { exploration: Exploration::NONE, objective, wait_s: &[] };
+    let mut sums = [0.0; 3];
+    for Tried { context, qualities } in tried {
+        let choice = policy.decide_under(&terms, &context.as_context(), &[true; MODELS], 0.0, &mut scratch)?.action;
+        let best = qualities.iter().copied().fold(0.0, f64::max);
+        let mean = qualities.iter().sum::<f64>() / MODELS as f64;
+        for (sum, x) in sums.iter_mut().zip([qualities[choice], best, mean]) {
+            *sum += x / tried.len() as f64;
+        }
+    }
+    Ok(sums)
+}
+
 /// `inputs.f32` of shape \[rows, DIM\], `rows.i32` of \[rows, 3\]: action, quality, 1 where it is kept for judging.
-fn write(set: &TrainingSet, config: &TrainConfig, out: &Path) -> Result<(), Box<dyn Error>> {
+fn write(
+    set: &TrainingSet,
+    config: &TrainConfig,
+    gradient: &PolicyGradientConfig,
+    out: &Path,
+) -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(out)?;
     let inputs = set.samples.iter().flat_map(|sample| sample.context.embedding.iter().flatten());
-    std::fs::write(out.join("inputs.f32"), inputs.flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())?;
+    std::fs::write(out.join("inputs.f32"), le_bytes(inputs.copied()))?;
     let row = |sample: &Sample| {
         let kept = i32::from(is_holdout(&sample.cluster, config.holdout_share));
         [sample.action as i32, sample.quality.unwrap_or_default() as i32, kept].map(i32::to_le_bytes).concat()
     };
     std::fs::write(out.join("rows.i32"), set.samples.iter().flat_map(row).collect::<Vec<u8>>())?;
-    let RewardModelConfig { learning_rate, weight_decay, .. } = config.reward_model;
+    let RewardModelConfig { learning_rate, weight_decay, validation_share, patience, .. } = config.reward_model;
     let settings = json!({
         "inputs": DIM, "hidden": HIDDEN, "actions": MODELS, "batch": BATCH, "epochs": EPOCHS,
-        "learning_rate": learning_rate, "weight_decay": weight_decay,
+        "learning_rate": learning_rate, "weight_decay": weight_decay, "validation_share": validation_share,
+        "patience": patience, "floor": config.floor, "policy": gradient,
     });
     std::fs::write(out.join("settings.json"), settings.to_string())?;
     Ok(())
+}
+
+/// `tried.f32` of shape \[TRIED, DIM\], and each model's true quality there in `truth.f32` of \[TRIED, MODELS\].
+fn write_tried(tried: &[Tried], out: &Path) -> Result<(), Box<dyn Error>> {
+    let inputs = tried.iter().flat_map(|tried| tried.context.embedding.iter().flatten());
+    std::fs::write(out.join("tried.f32"), le_bytes(inputs.copied()))?;
+    let truth = tried.iter().flat_map(|tried| tried.qualities.iter().map(|quality| *quality as f32));
+    std::fs::write(out.join("truth.f32"), le_bytes(truth))?;
+    Ok(())
+}
+
+fn le_bytes(numbers: impl Iterator<Item = f32>) -> Vec<u8> {
+    numbers.flat_map(f32::to_le_bytes).collect()
 }

@@ -139,7 +139,7 @@ impl NamedBatch {
             executed: texts(batch, "executed_model")?,
             intended: texts(batch, "intended_model")?,
             provider: if_any("provider")?,
-            reasoning: if_any("reasoning")?,
+            reasoning: if_any("told_reasoning")?,
             propensities: column(batch, "propensity", &DataType::Float64)?,
             candidate_names: field("model", &DataType::Utf8)?,
             candidate_propensities: field("propensity", &DataType::Float64)?,

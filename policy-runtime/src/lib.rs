@@ -19,6 +19,7 @@ mod action_parts;
 mod bundle;
 mod cascade;
 mod context;
+mod dense;
 mod error;
 mod exploration;
 mod features;

@@ -3,13 +3,10 @@
 //! Weights come as safetensors: `layers.{i}.weight` of shape \[out, in\] (row-major) and `layers.{i}.bias` of shape
 //! \[out\], i from 0 without a gap. One layer is a linear model.
 
-use pulp::{Arch, NullaryFnOnce};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
+use crate::dense::affine;
 use crate::error::PolicyError;
-
-/// Independent partial sums of a dot product; wide enough for the compiler to use vector registers.
-const LANES: usize = 16;
 
 /// One affine map.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,50 +56,6 @@ impl Layer {
     pub fn bias(&self) -> &[f32] {
         &self.bias
     }
-
-    fn apply(&self, input: &[f32], out: &mut [f32]) {
-        // Compiled once for each set of vector instructions, and taken by what the processor has: sums are added in the same order with
-        // all of them, and nothing is fused, so a decision is the same to the bit on every machine.
-        Arch::new().dispatch(Rows { weight: &self.weight, bias: &self.bias, input, out });
-    }
-}
-
-/// A matrix times a vector.
-struct Rows<'a> {
-    weight: &'a [f32],
-    bias: &'a [f32],
-    input: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl NullaryFnOnce for Rows<'_> {
-    type Output = ();
-
-    // Only what is inlined is compiled for the instructions that were found.
-    #[inline(always)]
-    fn call(self) {
-        rows(self.weight, self.bias, self.input, self.out);
-    }
-}
-
-#[inline(always)]
-fn rows(weight: &[f32], bias: &[f32], input: &[f32], out: &mut [f32]) {
-    for ((row, bias), y) in weight.chunks_exact(input.len()).zip(bias).zip(out) {
-        *y = bias + dot(row, input);
-    }
-}
-
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut partial = [0.0f32; LANES];
-    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
-    let tail: f32 = a_blocks.remainder().iter().zip(b_blocks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_blocks.zip(b_blocks) {
-        for lane in 0..LANES {
-            partial[lane] += x[lane] * y[lane];
-        }
-    }
-    partial.iter().sum::<f32>() + tail
 }
 
 /// Room for the layers' outputs; reused from call to call.
@@ -210,13 +163,13 @@ impl Mlp {
         scratch.fit(self.widest);
         let [current, next] = &mut scratch.buffers;
         let (first, rest) = self.layers.split_first().expect("a network has a layer, Mlp::new sees to it");
-        first.apply(input, &mut current[..first.outputs()]);
+        affine(&first.weight, &first.bias, input, &mut current[..first.outputs()]);
         let mut width = first.outputs();
         for layer in rest {
             for x in &mut current[..width] {
                 *x = x.max(0.0);
             }
-            layer.apply(&current[..width], &mut next[..layer.outputs()]);
+            affine(&layer.weight, &layer.bias, &current[..width], &mut next[..layer.outputs()]);
             width = layer.outputs();
             std::mem::swap(current, next);
         }
@@ -262,8 +215,6 @@ fn le_bytes(numbers: &[f32]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     /// XOR by hand: h = relu(x0 + x1, x0 + x1 - 1), y = h0 - 2 h1 (Goodfellow, Bengio, Courville: Deep Learning,
@@ -282,35 +233,10 @@ mod tests {
         }
     }
 
-    proptest! {
-        /// Whatever is multiplied side by side, and by which instructions: each output is its own dot product, to the bit.
-        #[test]
-        fn rows_side_by_side_are_dot_products(
-            (inputs, outputs, numbers) in (1..70usize, 1..12usize)
-                .prop_flat_map(|(i, o)| (Just(i), Just(o), prop::collection::vec(-1e3..1e3f32, i * o + o + i)))
-        ) {
-            let (weight, rest) = numbers.split_at(inputs * outputs);
-            let (bias, input) = rest.split_at(outputs);
-            let mut out = vec![0.0; outputs];
-            Layer::new(inputs, weight.to_vec(), bias.to_vec()).unwrap().apply(input, &mut out);
-            let one_by_one = weight.chunks_exact(inputs).zip(bias).map(|(row, bias)| bias + dot(row, input));
-            prop_assert_eq!(out, one_by_one.collect::<Vec<f32>>());
-        }
-    }
-
     #[test]
     fn safetensors_round_trip_keeps_every_bit() {
         let bytes = xor().to_safetensors().unwrap();
         assert_eq!(Mlp::from_safetensors(&bytes).unwrap(), xor());
-    }
-
-    #[test]
-    fn a_dot_product_longer_than_the_lanes_counts_every_element_once() {
-        // sum of i^2 for i in 0..n is (n-1)n(2n-1)/6; exact in f32 for these n
-        for n in [1usize, 15, 16, 17, 31, 32, 33, 50] {
-            let v: Vec<f32> = (0..n).map(|i| i as f32).collect();
-            assert_eq!(dot(&v, &v), ((n - 1) * n * (2 * n - 1) / 6) as f32, "{n}");
-        }
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Posterior {
             let mut variance = 0.0;
             for row in factor.chunks_exact(self.width) {
                 let (bias, weights) = row.split_last().expect("a factor is at least two wide");
-                let projected = bias + crate::mlp::dot(weights, hidden);
+                let projected = bias + crate::dense::dot(weights, hidden);
                 variance += f64::from(projected) * f64::from(projected);
             }
             *sd = variance.sqrt();

@@ -705,6 +705,32 @@ fn examples_know_nothing_that_came_later_and_young_ones_are_censored() {
     passes("training.slt", decisions);
 }
 
+/// Calls of `a` that were drawn with a mode of reasoning, by what is logged of the mode and the effort.
+async fn calls_told_how_to_reason(folder: &Path) -> Context {
+    let store = Store::open(folder.to_str().expect("a plain path")).await.expect("the folder opens");
+    let told = [
+        ("high", None, Some("high")),
+        ("high", Some("on"), Some("high")),
+        ("high", Some("off"), Some("high")),
+        ("off", Some("off"), Some("high")),
+        ("on", Some("on"), Some("")),
+        ("on", Some("on"), None),
+        ("on", None, None),
+    ];
+    let request = |(n, (drawn, mode, effort)): (usize, (&str, Option<&str>, Option<&str>))| {
+        json!({ "request_id": format!("r{n}"), "arrival_ms": T0_MS + n as i64, "intended_model": format!("a;reasoning={drawn}"),
+            "executed_model": "a", "propensity": 0.5, "reasoning_mode": mode, "reasoning_effort": effort })
+    };
+    let rows: Vec<Value> = told.into_iter().enumerate().map(request).collect();
+    append(&store, Request::contract(), 0, &rows).await;
+    weir_sql::open(&store).await.expect("the session opens")
+}
+
+#[test]
+fn a_call_whose_reasoning_was_off_is_off_whatever_effort_was_asked_for() {
+    passes("reasoning.slt", calls_told_how_to_reason);
+}
+
 /// One instance in a window: 40 requests, each 10 s after the other, of 1,000 to 4,000 tokens, a quarter of them cached, prefilled
 /// at 5,000 tokens/s behind 20 ms; every tenth waited for 5 s. Another instance with two requests.
 async fn instances(folder: &Path) -> Context {

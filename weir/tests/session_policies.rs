@@ -172,7 +172,26 @@ fn a_session_policy_is_learned_judged_and_drawn_from_at_every_turn() {
     // A policy for requests is not held against one for sessions; and this one is approved like any other.
     told(folder, &["policy", "approve", id, "--actor", "tests", "--reason", "it is better"]);
 
+    the_next_is_held_against_it(folder, id, &learn);
     turns_are_drawn_anew(folder, &policy, &context(&simulator, &simulator.state(0), 0, None));
+}
+
+/// Learned once more from the same sessions, a policy is as good beside what was logged, and no better than the one in force.
+fn the_next_is_held_against_it(folder: &Path, in_force: &str, learn: &[&str]) {
+    let learned: Value = serde_json::from_str(&told(folder, learn)).expect("one JSON object");
+    let report = &learned["report"];
+    let held = &report["in_force"];
+    assert_eq!(held["policy_id"], in_force, "{report:#}");
+    let own = &report["arms"][0]["judgement"];
+    assert!(own["value"]["difference"]["low"].as_f64().expect("a number") > 0.0, "{own:#}");
+    assert_eq!(held["judgement"]["value"], own["value"], "one seed and one log make one policy");
+    let difference = |name: &str| ["value", "low", "high"].map(|end| held[name][end].as_f64().expect("a number"));
+    assert_eq!(difference("difference"), [0.0; 3], "{held:#}");
+    assert_eq!(difference("completion_difference"), [0.0; 3], "{held:#}");
+    assert_eq!(learned["verdict"], "not_shown");
+    let in_words: Vec<&str> = learn.iter().copied().filter(|argument| *argument != "--json").collect();
+    let said = told(folder, &in_words);
+    assert!(said.contains(&format!("policy in force ({})", &in_force.rsplit(':').next().expect("an id")[..12])), "{said}");
 }
 
 fn turns_are_drawn_anew(folder: &Path, policy: &Policy, context: &OwnedContext) {

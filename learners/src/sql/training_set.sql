@@ -24,8 +24,7 @@ SELECT
     COALESCE(NULLIF(r.executed_model, ''), r.intended_model) AS executed_model,
     r.intended_model,
     r.provider,
-    -- Off is off, whatever effort a client sent along.
-    CASE WHEN r.reasoning_mode = 'off' THEN 'off' ELSE COALESCE(NULLIF(r.reasoning_effort, ''), r.reasoning_mode) END AS reasoning,
+    r.told_reasoning,
     r.policy_version,
     r.propensity,
     r.candidates,

@@ -36,7 +36,10 @@ SELECT
     WHEN fallback_reason IS NOT NULL THEN TRUE
     -- A draw may name the provider and the mode of reasoning too; which model answered is all that is compared.
     ELSE action_part(executed_model, 'model') <> action_part(intended_model, 'model')
-  END AS is_fallback
+  END AS is_fallback,
+  -- What the call was told of reasoning, as actions name it: the effort, else the mode. Off is off, whatever effort a
+  -- client sent along.
+  CASE WHEN reasoning_mode = 'off' THEN 'off' ELSE coalesce(nullif(reasoning_effort, ''), reasoning_mode) END AS told_reasoning
 FROM (
   SELECT
     *,

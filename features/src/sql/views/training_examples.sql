@@ -103,10 +103,7 @@ SELECT
   -- Where a draw names more than a model, what the log says of how the call was made must not contradict it.
   decided.model = action_part(decided.intended_model, 'model')
     AND coalesce(action_part(decided.intended_model, 'provider') = decided.provider, TRUE)
-    AND coalesce(
-      action_part(decided.intended_model, 'reasoning') = coalesce(decided.reasoning_effort, decided.reasoning_mode),
-      TRUE
-    ) AS is_executed_as_intended,
+    AND coalesce(action_part(decided.intended_model, 'reasoning') = decided.told_reasoning, TRUE) AS is_executed_as_intended,
   -- Outcome.
   CASE WHEN rewards.source_rank <> 4 THEN rewards.quality END AS quality,
   CASE WHEN rewards.source_rank <> 4 THEN rewards.last_event_ms END AS judged_ms,
