@@ -5,7 +5,7 @@
 //! of the same data and settings reads what is there and does the rest; of others it begins anew.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -44,17 +44,27 @@ pub struct Checkpoints {
     folder: PathBuf,
     fingerprint: String,
     fits: Cell<usize>,
+    /// Held while this lives, and by the system let go of when the process ends, however it does.
+    _lock: fs::File,
 }
 
 impl Checkpoints {
     /// Checkpoints in `folder` of the training that `fingerprint` names: its data, settings and code.
     ///
     /// # Errors
-    /// [`LearnError::Unreadable`] when the folder cannot be made.
+    /// [`LearnError::Unreadable`] when the folder cannot be made, or another training writes there.
     pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|error| unreadable(folder, &error))?;
         let fingerprint = hex::encode(Sha256::digest(fingerprint.as_bytes()));
-        Ok(Self { folder: folder.to_owned(), fingerprint, fits: Cell::new(0) })
+        let lock = fs::File::create(folder.join("lock")).map_err(|error| unreadable(folder, &error))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => LearnError::Config(format!(
+                "another training keeps its checkpoints in {}: wait for it, or give another folder",
+                folder.display()
+            )),
+            TryLockError::Error(error) => unreadable(folder, &error),
+        })?;
+        Ok(Self { folder: folder.to_owned(), fingerprint, fits: Cell::new(0), _lock: lock })
     }
 
     /// The next fit's file.

@@ -28,7 +28,7 @@ pub enum LearnError {
     BadRounds(String),
     /// Training that got out of hand.
     #[error(
-        "training diverged in pass {epoch}, the loss is no number any more: use a smaller learning rate, or look for rewards and costs that are out of all proportion"
+        "training diverged in pass {epoch}, the loss is no number any more: look for rewards, costs or token counts in the logs that are out of all proportion"
     )]
     Diverged {
         /// The pass, from 1.

@@ -13,6 +13,7 @@ use crate::ope::{
 };
 use crate::outcome::{Outcome, Part};
 use crate::report::{Comparison, DataSummary, Guardrail, HeldAgainst, KeptShare, Lineup, PartJudged, Standing};
+use crate::train::split;
 use crate::training_set::{Sample, TrainingSet};
 
 /// Folds of the cross-fitted reward table.
@@ -33,8 +34,9 @@ pub struct PolicyInForce<'a> {
 /// one, the policy in force.
 ///
 /// The doubly robust reward model is a table of mean utilities by (domain, action), cross-fitted by cluster. The best
-/// single model and the best model per domain are chosen on one half of the clusters and everything is judged on the
-/// other half, so that no line of the comparison has seen its own exam.
+/// single model and the best model per domain are chosen on other clusters than everything is judged on, so that no line
+/// of the comparison has seen its own exam: on those that the policy was trained on, where `holdout_share` says which
+/// these are ([`crate::is_holdout`]), and else on one half of all.
 ///
 /// # Errors
 /// When a policy cannot score a logged decision.
@@ -44,9 +46,13 @@ pub fn evaluate_policy(
     in_force: Option<PolicyInForce<'_>>,
     outcome: &Outcome,
     config: &EvaluationConfig,
+    holdout_share: Option<f64>,
 ) -> Result<Lineup> {
     let set = aligned(set, policy);
-    let (train, holdout) = halves(&set.samples);
+    let (train, holdout) = match holdout_share {
+        Some(share) => split(&set.samples, share),
+        None => halves(&set.samples),
+    };
     let config = explored(config, settled_floor(policy.spec()), policy.actions().len(), in_force);
     lineup(&set, &Target::learned(policy, &set.actions), in_force, (&train, &holdout), outcome, &config)
 }

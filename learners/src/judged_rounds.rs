@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions, SessionConfig, SessionContext};
 use serde::{Deserialize, Serialize};
 
@@ -72,8 +73,9 @@ pub async fn read_rounds(path: &Path) -> Result<Rounds> {
         }
         _ => return Err(unreadable("give a file that ends with .parquet, .csv or .jsonl".to_owned())),
     };
-    let rows = rows.map_err(|error| unreadable(first_line(&error.to_string())))?;
-    let batches: Vec<RecordBatch> = rows.collect().await.map_err(|error| unreadable(first_line(&error.to_string())))?;
+    // The reader says where it was, and below that what was wrong.
+    let why = |error: DataFusionError| unreadable(first_line(&error.find_root().to_string()));
+    let batches: Vec<RecordBatch> = rows.map_err(why)?.collect().await.map_err(why)?;
     Rounds::from_batches(&batches)
 }
 
@@ -129,7 +131,7 @@ fn within_ranges(rounds: &Rounds, rows: &[Logged], options: &JudgeOptions) -> Re
     if let Some(most) = options.weight_max {
         let weights = rows.iter().map(|row| row.target_probability / row.propensity);
         let largest = weights.fold(0.0, f64::max);
-        if largest > most {
+        if !(largest <= most && most.is_finite()) {
             return Err(LearnError::BadRounds(format!(
                 "a weight of {largest:.3} lies above the largest one of {most}: give one over the least logged probability"
             )));

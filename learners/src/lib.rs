@@ -60,7 +60,7 @@ pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
 pub use learning::{CorrectionsSummary, Learning, LearningSummary, NewModel};
 pub use online::{LearnedUntil, UpdateConfig, update_policy};
-pub use outcome::{Outcome, Part};
+pub use outcome::{Outcome, Part, WEIGHT_MAX};
 pub use policy_gradient::PolicyGradientConfig;
 pub use report::{
     Comparison, DataSummary, EstimatorSummary, Guardrail, HeldAgainst, KeptShare, Lineup, NextSupport, PartJudged,

@@ -88,6 +88,9 @@ impl fmt::Display for Part {
     }
 }
 
+/// A weight beyond this is a slip: a value and its square have to stay numbers.
+pub const WEIGHT_MAX: f64 = 1e9;
+
 /// What is maximised, and what must not become worse.
 ///
 /// `value = weights.quality · quality - Σ weights.part · part` over the others.
@@ -122,12 +125,14 @@ impl Outcome {
         let wrong = |what: String| Err(LearnError::BadOutcome(what));
         let numbers = self.weights.iter().map(|entry| ("weights", entry));
         for (table, (part, number)) in numbers.chain(self.guardrails.iter().map(|entry| ("guardrails", entry))) {
-            if !number.is_finite() || *number < 0.0 {
-                return wrong(format!("{table}.{part} is {number}: give a number from 0; what costs is subtracted"));
+            if !(0.0..=WEIGHT_MAX).contains(number) {
+                return wrong(format!(
+                    "{table}.{part} is {number}: give a number from 0 to {WEIGHT_MAX}; what costs is subtracted"
+                ));
             }
         }
-        if !self.margin.is_finite() || self.margin < 0.0 {
-            return wrong(format!("margin is {}: give a number from 0", self.margin));
+        if !(0.0..=WEIGHT_MAX).contains(&self.margin) {
+            return wrong(format!("margin is {}: give a number from 0 to {WEIGHT_MAX}", self.margin));
         }
         if self.weights.values().all(|weight| *weight == 0.0) {
             return wrong("no part weighs anything: give weights.quality at least".to_owned());
@@ -157,6 +162,19 @@ impl Outcome {
     pub fn value(&self, sample: &Sample) -> Option<f64> {
         let weighed = Part::ALL.into_iter().filter(|part| self.weight(*part) > 0.0);
         weighed.map(|part| Some(part.sign() * self.weight(part) * part.of(sample)?)).sum()
+    }
+
+    /// Why no decision has a value: how many of them have each part that weighs something.
+    pub(crate) fn what_is_missing(&self, samples: &[Sample]) -> String {
+        let weighed = Part::ALL.into_iter().filter(|part| self.weight(*part) > 0.0);
+        let count = |part: Part| samples.iter().filter(|sample| part.of(sample).is_some()).count();
+        let found: Vec<String> = weighed.map(|part| format!("{} with {}", count(part), part.in_words())).collect();
+        format!(
+            "no decision has all the parts that the outcome weighs: of {}, {}; have the router report what is missing (feedback is \
+             quality), or leave it out of the outcome",
+            samples.len(),
+            found.join(", ")
+        )
     }
 
     /// What a policy foresees of it when it decides: quality, and a [price](Self::price).

@@ -1,5 +1,6 @@
 //! What a candidate is worth and how that is known, for people (Markdown) and machines (JSON).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -99,7 +100,7 @@ impl DataSummary {
         let shares: Vec<String> = self
             .kept_by_model
             .iter()
-            .filter_map(|share| share.kept.map(|kept| format!("{} {:.0} %", share.model, kept.value * 100.0)))
+            .filter_map(|share| share.kept.map(|kept| format!("{} {:.0} %", shown(&share.model), kept.value * 100.0)))
             .collect();
         if !shares.is_empty() {
             notes.push(format!("Share of each model's decisions that could be judged: {}.", shares.join(", ")));
@@ -108,7 +109,8 @@ impl DataSummary {
             notes.push(format!(
                 "Warning: more of {}'s decisions could be judged than of {}'s, beyond chance. What is missing depends on \
                  the choice, so the values may favour one of them.",
-                most.model, least.model
+                shown(&most.model),
+                shown(&least.model)
             ));
         }
         notes
@@ -368,7 +370,7 @@ impl Report {
         self.parts(&mut out);
         self.data(&mut out);
         if let Some(warning) = self.next.as_ref().and_then(NextSupport::warning) {
-            line(&mut out, format_args!("{warning}"));
+            line(&mut out, format_args!("{warning}\n"));
         }
         self.models(&mut out);
         self.exports(&mut out);
@@ -542,6 +544,15 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes any text");
 }
 
+/// A name from the logs in a line of a report: a line end in it would begin a line of its own, an escape would reach the reader's terminal.
+fn shown(name: &str) -> Cow<'_, str> {
+    if !name.contains(char::is_control) {
+        return Cow::Borrowed(name);
+    }
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(name.chars().map(escaped).collect())
+}
+
 /// The first digits of a policy's id, without the name of the hash.
 pub(crate) fn short(policy_id: &str) -> &str {
     let digits = policy_id.rsplit(':').next().unwrap_or(policy_id);
@@ -566,6 +577,12 @@ fn fixed<const DECIMALS: usize>(number: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_stays_in_its_line() {
+        assert_eq!(shown("qwen3:32b"), "qwen3:32b");
+        assert_eq!(shown("a\n# better\u{1b}[31m"), r"a\n# better\u{1b}[31m");
+    }
 
     #[test]
     fn zero_has_no_sign() {

@@ -219,7 +219,7 @@ fn a_model_that_the_logs_never_show_is_no_support() {
     let mut fresh = logs(9, 2000, true);
     fresh.samples.retain(|sample| sample.action != 2);
     fresh.samples.iter_mut().for_each(|sample| sample.propensity = Some(0.5));
-    let refused = evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation)
+    let refused = evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation, None)
         .expect("it scores")
         .candidate;
     let Verdict::InsufficientSupport { reasons } = &refused.verdict else { panic!("{:?}", refused.verdict) };
@@ -261,8 +261,9 @@ fn sticky_logs(seed: u64, sessions: usize) -> TrainingSet {
 fn a_policy_on_a_log_of_kept_models_is_judged_as_drawing_at_the_first_turn() {
     let config = TrainConfig { floor: 0.01, ..TrainConfig::default() };
     let candidate = train_policy(&logs(1, 3000, true), &config, None).expect("training succeeds");
-    let lineup = evaluate_policy(&sticky_logs(2, 3000), &candidate.policy, None, &config.outcome, &config.evaluation)
-        .expect("it scores");
+    let lineup =
+        evaluate_policy(&sticky_logs(2, 3000), &candidate.policy, None, &config.outcome, &config.evaluation, None)
+            .expect("it scores");
     let estimates = lineup.candidate.estimates.as_ref().expect("support is ample");
     // Closed form: the best model for law, kept for all four turns, is worth (0.85 + 3 * 0.5) / 4 = 0.5875; a draw at
     // every turn would be worth 0.85. The policy is not quite greedy.
@@ -401,13 +402,14 @@ fn an_older_policy_is_evaluated_on_new_logs_whatever_order_their_models_have() {
     let candidate = train_policy(&logs(8, 2000, true), &config, None).expect("training succeeds");
     let fresh = logs(9, 2000, true);
     let straight =
-        evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation).expect("it scores");
+        evaluate_policy(&fresh, &candidate.policy, None, &config.outcome, &config.evaluation, None).expect("it scores");
     assert_eq!(straight.candidate.verdict, Verdict::Better);
     let mut turned = fresh.clone();
     turned.actions.reverse();
     turned.samples.iter_mut().for_each(|sample| sample.action = 2 - sample.action);
     assert_eq!(
-        evaluate_policy(&turned, &candidate.policy, None, &config.outcome, &config.evaluation).expect("it scores"),
+        evaluate_policy(&turned, &candidate.policy, None, &config.outcome, &config.evaluation, None)
+            .expect("it scores"),
         straight
     );
 }

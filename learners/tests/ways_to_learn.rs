@@ -353,8 +353,8 @@ fn a_stopped_training_of_several_networks_goes_on() {
     let whole = train_policy(&set, &config, None).expect("training succeeds").weights;
     let kept = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
     assert!(whole == kept, "checkpoints change nothing");
-    let mut files: Vec<_> =
-        std::fs::read_dir(folder.path()).expect("a folder").map(|file| file.expect("a file").path()).collect();
+    let files = std::fs::read_dir(folder.path()).expect("a folder").map(|file| file.expect("a file").path());
+    let mut files: Vec<_> = files.filter(|file| file.extension().is_some_and(|end| end == "checkpoint")).collect();
     files.sort();
     // The reward model, five of the others' folds, two halves, everything.
     assert_eq!(files.len(), 9);
@@ -363,6 +363,10 @@ fn a_stopped_training_of_several_networks_goes_on() {
         let again = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
         assert!(again == whole, "with {left} fits done");
     }
+    let held = checkpoints();
+    let other = Checkpoints::open(folder.path(), "others").unwrap_err().to_string();
+    assert!(other.contains("another training keeps its checkpoints in"), "{other}");
+    drop(held);
     let before = std::time::Instant::now();
     let done = train_policy_from(&set, &config, None, Some(&checkpoints())).expect("training succeeds").weights;
     println!("nothing left to do: {:?}", before.elapsed());

@@ -6,6 +6,19 @@ use weir_store::{Fault, StoreError};
 
 use crate::registry::{Status, Verdict};
 
+/// What stands for the policy in force.
+pub(crate) const ACTIVE: &str = "active";
+/// Digits of an id that name a policy, at least.
+pub(crate) const ID_DIGITS_MIN: usize = 6;
+
+fn how_to_name_one(text: &str) -> &'static str {
+    match text {
+        ACTIVE => "none is active; name one by its id, which weir policy list shows",
+        _ if text.len() < ID_DIGITS_MIN => "give at least six digits of its id, which weir policy list shows",
+        _ => "weir policy list shows all of them",
+    }
+}
+
 /// Errors of the registry, the keys and delivery.
 #[derive(Debug, thiserror::Error)]
 pub enum PublisherError {
@@ -22,7 +35,7 @@ pub enum PublisherError {
     #[error(transparent)]
     Signature(#[from] SignatureError),
     /// Nothing of that name.
-    #[error("no policy {text:?} in the registry: weir policy list shows all of them")]
+    #[error("no policy {text:?} in the registry: {}", how_to_name_one(.text))]
     Unknown {
         /// What was asked for.
         text: String,

@@ -86,11 +86,7 @@ impl Affine<'_> {
 
 /// The dot products of four rows with one input.
 #[inline(always)]
-fn dots<S: Simd, const REGISTERS: usize>(
-    simd: S,
-    rows: [&[f32]; SIDE_BY_SIDE],
-    input: &[f32],
-) -> [f32; SIDE_BY_SIDE] {
+fn dots<S: Simd, const REGISTERS: usize>(simd: S, rows: [&[f32]; SIDE_BY_SIDE], input: &[f32]) -> [f32; SIDE_BY_SIDE] {
     let [a, b, c, d] = rows.map(blocks::<S, REGISTERS>);
     let mut sums = [[simd.splat_f32s(0.0); REGISTERS]; SIDE_BY_SIDE];
     for ((((x, a), b), c), d) in blocks::<S, REGISTERS>(input).iter().zip(a).zip(b).zip(c).zip(d) {

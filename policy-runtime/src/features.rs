@@ -197,7 +197,7 @@ impl Feature {
             Self::Embedding { dim, model } => {
                 let same_space = model.is_none() || model.as_deref() == context.embedding_model;
                 match context.embedding {
-                    Some(vector) if same_space && vector.len() == *dim && all_finite(vector) => {
+                    Some(vector) if same_space && vector.len() == *dim && all_within_range(vector) => {
                         out[..*dim].copy_from_slice(vector);
                     }
                     _ => out[missing] = 1.0,
@@ -254,7 +254,7 @@ impl Feature {
 ///
 /// The last four are the states of session policies, in which a log of few sessions must find the same state often.
 ///
-/// An embedding by another model, of another length, or with a NaN or an infinity in it, is missing.
+/// An embedding by another model, of another length, or with a number in it that is none or lies beyond ±10^6, is missing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureSpec {
@@ -262,10 +262,14 @@ pub struct FeatureSpec {
     pub features: Vec<Feature>,
 }
 
+/// No encoder of texts makes larger numbers, and squares of sums of larger ones would leave the range of f32: one broken
+/// embedding must not undo a training.
+const EMBEDDING_MAX: f32 = 1e6;
+
 /// Looks at every number: to stop at the first one that is not would keep the compiler from vector instructions, and cost
-/// more of a linear decision than all but the products.
-fn all_finite(numbers: &[f32]) -> bool {
-    numbers.iter().fold(true, |all, x| all & x.is_finite())
+/// more of a linear decision than all but the products. A NaN is within nothing.
+fn all_within_range(numbers: &[f32]) -> bool {
+    numbers.iter().fold(true, |all, x| all & (x.abs() <= EMBEDDING_MAX))
 }
 
 impl FeatureSpec {
@@ -349,8 +353,8 @@ mod tests {
     }
 
     #[test]
-    fn a_non_finite_or_foreign_embedding_is_missing() {
-        for bad in [&[f32::NAN, 0.0][..], &[0.0, f32::INFINITY], &[1.0], &[1.0, 2.0, 3.0]] {
+    fn a_non_finite_huge_or_foreign_embedding_is_missing() {
+        for bad in [&[f32::NAN, 0.0][..], &[0.0, f32::INFINITY], &[0.0, -1e38], &[1.0], &[1.0, 2.0, 3.0]] {
             let context = Context { embedding: Some(bad), embedding_model: Some("encoder-1"), ..Context::default() };
             assert_eq!(encode(&context)[8..], [0.0, 0.0, 1.0], "{bad:?}");
         }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use weir_learners::ActionPart;
+use weir_learners::{ActionPart, WEIGHT_MAX};
 use weir_schemas::contracts;
 use weir_store::StoreOptions;
 
@@ -528,8 +528,9 @@ impl Config {
         }
         let ObjectiveSection { quality, usd, gamma, .. } = &self.objective;
         for (name, value) in [("quality", Some(*quality)), ("usd", Some(*usd)), ("gamma", *gamma)] {
-            if value.is_some_and(|value| !value.is_finite() || value < 0.0) {
-                return bad(format!("objective.{name} is {}: give a number from 0", value.unwrap_or_default()));
+            if value.is_some_and(|value| !(0.0..=WEIGHT_MAX).contains(&value)) {
+                let value = value.unwrap_or_default();
+                return bad(format!("objective.{name} is {value}: give a number from 0 to {WEIGHT_MAX}"));
             }
         }
         if self.ingest.dead_letter_days == 0 || self.policy.refresh_ms == 0 {

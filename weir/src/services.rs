@@ -7,13 +7,13 @@ use tokio::sync::watch;
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::delivery::{self, Delivery};
 use weir_policy_publisher::kafka::{self, KafkaConfig};
-use weir_policy_publisher::keys;
+use weir_policy_publisher::keys::{self, SigningKey};
 use weir_policy_publisher::tokens::Tokens;
 use weir_policy_runtime::Trust;
 use weir_store::Store;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Failure, Result};
 
 /// Topics of policies are replicated like this; one broker is enough to start with.
 const POLICY_TOPIC_REPLICATION: i32 = 1;
@@ -22,6 +22,19 @@ const POLICY_TOPIC_REPLICATION: i32 = 1;
 /// fresh installation.
 pub fn trust(config: &Config) -> Result<Trust> {
     Ok(Trust::Signed(keys::read_trusted(&config.policy.trusted_keys)?))
+}
+
+/// The same, for somebody who is to sign with `key` after long work: better refused before it than after.
+pub fn trust_in(config: &Config, key: &SigningKey) -> Result<Trust> {
+    let trusted = keys::read_trusted(&config.policy.trusted_keys)?;
+    let id = key.public().key_id();
+    if trusted.iter().all(|(known, _)| known != id) {
+        return Err(Failure::user(format!(
+            "the key {id} is not trusted here, so nothing was learned: put its public key into {}, or sign with a key that is there",
+            config.policy.trusted_keys.display()
+        )));
+    }
+    Ok(Trust::Signed(trusted))
 }
 
 /// Who makes the topic of the active policy.

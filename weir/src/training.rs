@@ -194,20 +194,18 @@ fn fingerprint(set: &TrainingSet, config: &TrainConfig, tag: Option<&(String, St
     format!("{CODE_VERSION} {backend} {:?} {} {config:?} {tag:?}", set.tables, set.fingerprint())
 }
 
-/// Leaves only the samples that the policy of this lineage was not trained on.
+/// The share of sessions that the policy of this lineage was not trained on.
 ///
 /// # Errors
 /// When the lineage does not say which those are.
-pub fn keep_unseen(set: &mut TrainingSet, lineage: &Lineage) -> Result<()> {
+pub fn holdout_share(lineage: &Lineage) -> Result<f64> {
     let share = lineage.data.get(HOLDOUT_SHARE).and_then(|share| share.parse::<f64>().ok());
-    let share = share.ok_or_else(|| {
+    share.ok_or_else(|| {
         Failure::user(
             "this bundle does not say which sessions it was trained on (lineage.data.holdout_share), so logs cannot judge it; \
              train it with `weir learn policy`",
         )
-    })?;
-    set.samples.retain(|sample| weir_learners::is_holdout(&sample.cluster, share));
-    Ok(())
+    })
 }
 
 /// Was the policy of this lineage trained on requests with that gateway tag only?

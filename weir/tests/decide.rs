@@ -419,15 +419,18 @@ fn exploration_is_off_until_a_tenant_has_a_budget_and_ends_with_it() {
     }
     std::fs::write(folder.path().join("d.jsonl"), first_lines(folder.path(), 54)).unwrap();
     assert!(one > 0.0, "exploring is expected to cost something");
-    // Room for nine more; what was spent before the restart counts.
+    // Room for eight more; what was spent before the restart counts, and nothing is drawn that would cost more than is left.
     let budget = format!("a={}", one * 9.5);
     let explored = {
         let sidecar = start(&["--explore", &budget]);
         (200..260).filter(|n| explores(&ask(&sidecar, *n, json!({})))).count()
     };
-    assert_eq!(explored, 9, "{budget}");
+    assert_eq!(explored, 8, "{budget}");
+    assert!(spent() <= one * 9.5, "a budget is not overdrawn");
     let sidecar = start(&["--explore", &budget]);
     assert!(!explores(&ask(&sidecar, 300, json!({}))), "spent is spent");
+    let (status, said) = sidecar.ask(&json!({ "usd_weight": 1e308 }));
+    assert!(status >= 400 && said["error"].as_str().unwrap().contains("usd_weight lies outside"), "{status} {said}");
     // A session that was drawn keeps its model.
     let (first, again) = (ask(&sidecar, 300, json!({})), ask(&sidecar, 300, json!({})));
     assert_eq!(first["model"], again["model"]);

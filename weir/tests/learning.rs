@@ -389,6 +389,11 @@ fn a_cascade_is_learned_from_logs_and_travels_in_the_bundle() {
 
     std::fs::write(folder.join("cascade.json"), text.replace("\"grace_ms\": 5000", "\"grace_ms\": -1")).unwrap();
     assert!(refused(folder, &policy).contains("grace_ms"));
+    std::fs::write(folder.join("cascade.json"), text.replace("mosaic-9b", "nope")).unwrap();
+    let said = refused(folder, &policy);
+    assert!(said.contains("the model \"nope\"") && said.contains("mosaic-9b"), "{said}");
+    let said = refused(folder, &learn);
+    assert!(said.contains("cascade.json is there already") && said.contains("--overwrite"), "{said}");
     let said =
         refused(folder, &["learn", "cascade", "--cheap", "nobody", "--strong", "summit-200b", "--out", "x.json"]);
     assert!(said.contains("nobody") && said.contains("mosaic-9b"), "{said}");
@@ -438,6 +443,9 @@ fn a_file_of_decisions_is_judged_by_every_estimator() {
         (&["--rounds", "rounds.csv", "--reward-range", "2,1"], "the least and the largest reward"),
         (&["--rounds", "rounds.csv", "--reward-range", "0,1", "--weight-max", "1.5"], "above the largest one of 1.5"),
         (&["--rounds", "rounds.csv", "--confidence", "0.2"], "from 0.5 to below 1"),
+        (&["--rounds", "rounds.csv", "--reward-range", "0,1", "--weight-max", "NaN"], "--weight-max takes a number from 1"),
+        (&["--rounds", "rounds.csv", "--cut-back"], "--cut-back goes with --session-simulator only"),
+        (&["--bootstraps", "200", "active"], "--bootstraps goes with --rounds only"),
     ] {
         let said = refused(folder, &[&["evaluate"][..], arguments].concat());
         assert!(said.contains(why), "{said}");

@@ -191,7 +191,10 @@ fn the_next_is_held_against_it(folder: &Path, in_force: &str, learn: &[&str]) {
     assert_eq!(learned["verdict"], "not_shown");
     let in_words: Vec<&str> = learn.iter().copied().filter(|argument| *argument != "--json").collect();
     let said = told(folder, &in_words);
-    assert!(said.contains(&format!("policy in force ({})", &in_force.rsplit(':').next().expect("an id")[..12])), "{said}");
+    assert!(
+        said.contains(&format!("policy in force ({})", &in_force.rsplit(':').next().expect("an id")[..12])),
+        "{said}"
+    );
 }
 
 fn turns_are_drawn_anew(folder: &Path, policy: &Policy, context: &OwnedContext) {

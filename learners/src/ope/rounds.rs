@@ -64,6 +64,11 @@ impl Rounds {
             cluster,
             clusters,
         };
+        are_measured("reward", &rounds.reward)?;
+        if let Some([logged, policy]) = &rounds.guesses {
+            are_measured("q_logged", logged)?;
+            are_measured("q_policy", policy)?;
+        }
         // A logged probability that is none is told by the evaluation, which refuses for it.
         are_shares("target_probability", &rounds.target, 0.0)?;
         if let Some(mass) = &rounds.unsupported {
@@ -148,6 +153,20 @@ fn are_shares(name: &str, column: &Float64Array, least: f64) -> Result<()> {
             let zero = if least > 0.0 { "above 0" } else { "from 0" };
             Err(bad(format!("row {} has a `{name}` of {}: a probability lies {zero} to 1", row + 1, column.value(row))))
         }
+        None => Ok(()),
+    }
+}
+
+/// Beyond this sums of squares are no numbers any more.
+const REWARD_MAX: f64 = 1e100;
+
+fn are_measured(name: &str, column: &Float64Array) -> Result<()> {
+    match column.values().iter().position(|value| value.abs() > REWARD_MAX) {
+        Some(row) => Err(bad(format!(
+            "row {} has a `{name}` of {:e}, beyond the {REWARD_MAX:e} that can be reckoned with: give it in a larger unit",
+            row + 1,
+            column.value(row)
+        ))),
         None => Ok(()),
     }
 }

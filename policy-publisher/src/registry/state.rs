@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use weir_policy_runtime::PolicyId;
 
 use super::event::{EventKind, RegistryEvent, Verdict};
+use crate::error::{ACTIVE, ID_DIGITS_MIN};
 use crate::{PublisherError, Result};
 
 /// Where a policy stands.
@@ -227,11 +228,11 @@ impl RegistryState {
     /// [`PublisherError::Unknown`] and [`PublisherError::Ambiguous`].
     pub fn resolve(&self, text: &str) -> Result<PolicyId> {
         let unknown = || PublisherError::Unknown { text: text.to_owned() };
-        if text == "active" {
+        if text == ACTIVE {
             return self.active().cloned().ok_or_else(unknown);
         }
         let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        if digits.len() < 6 {
+        if digits.len() < ID_DIGITS_MIN {
             return Err(unknown());
         }
         let mut found = self.policies.keys().filter(|id| id.hex().starts_with(digits));
@@ -501,8 +502,14 @@ mod tests {
         let state = play(&steps).1.pop().unwrap();
         assert_eq!(state.resolve(id(3).as_str()).unwrap(), id(3));
         assert_eq!(state.resolve(id(3).short()).unwrap(), id(3));
-        assert!(matches!(state.resolve("active"), Err(PublisherError::Unknown { .. })));
-        assert!(matches!(state.resolve(&id(3).hex()[..5]), Err(PublisherError::Unknown { .. })));
-        assert!(matches!(state.resolve("zzzzzz"), Err(PublisherError::Unknown { .. })));
+        for (text, mended_by) in
+            [("active", "none is active"), (&id(3).hex()[..5], "at least six digits"), ("zzzzzz", "shows all")]
+        {
+            let error = state.resolve(text).unwrap_err();
+            assert!(
+                matches!(error, PublisherError::Unknown { .. }) && error.to_string().contains(mended_by),
+                "{error}"
+            );
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{price, share};
+use super::{price, share, share_below_one, share_from_zero};
 
 #[derive(Debug, Clone, Args)]
 pub struct LearnArgs {
@@ -40,11 +40,11 @@ pub enum LearnKind {
         #[arg(long, value_name = "BLOCKS", value_parser = clap::value_parser!(u64).range(1..))]
         kv_blocks: Option<u64>,
         /// That pool's requests; all pools as one when left out.
-        #[arg(long, value_name = "POOL")]
+        #[arg(long, value_name = "POOL", requires = "kv_blocks")]
         kv_pool: Option<String>,
-        /// Share of the blocks that may be pinned.
-        #[arg(long, default_value_t = 0.5, value_name = "SHARE", value_parser = share)]
-        kv_pinned: f64,
+        /// Share of the blocks that may be pinned; a half when left out.
+        #[arg(long, value_name = "SHARE", value_parser = share, requires = "kv_blocks")]
+        kv_pinned: Option<f64>,
         /// A cascade that `weir learn cascade` wrote: the bundle then brings it.
         #[arg(long, value_name = "FILE")]
         cascade: Option<PathBuf>,
@@ -117,7 +117,7 @@ pub struct SessionArgs {
     #[arg(long, default_value_t = 0.0, value_name = "UTILITY", value_parser = price)]
     pub switch_mtok: f64,
     /// Loss of completion that still counts as none, a share of sessions.
-    #[arg(long, default_value_t = 0.02, value_name = "SHARE", value_parser = share)]
+    #[arg(long, default_value_t = 0.02, value_name = "SHARE", value_parser = share_from_zero)]
     pub completion_margin: f64,
 }
 
@@ -140,9 +140,9 @@ pub struct LearnerArgs {
     /// The way of learning.
     #[arg(long, value_enum, default_value_t = LearnerName::InverseGap)]
     pub learner: LearnerName,
-    /// With --learner upper-bound: standard deviations above the guess.
-    #[arg(long, default_value_t = 1.0, value_name = "DEVIATIONS")]
-    pub bound_width: f64,
+    /// With --learner upper-bound: standard deviations above the guess; one when left out.
+    #[arg(long, value_name = "DEVIATIONS", value_parser = price)]
+    pub bound_width: Option<f64>,
     /// With --learner policy-gradient: the least cost at such a quality, instead of the outcome's weight of cost.
     #[arg(long, value_name = "QUALITY", value_parser = share)]
     pub quality_at_least: Option<f64>,
@@ -185,10 +185,10 @@ pub struct CascadeArgs {
     #[arg(long, value_name = "MODEL")]
     pub strong: String,
     /// Quality that the answers served may lack to perfect ones, on average over sessions, each counted once.
-    #[arg(long, default_value_t = 0.05, value_name = "SHARE", value_parser = share)]
+    #[arg(long, default_value_t = 0.05, value_name = "SHARE", value_parser = share_below_one)]
     pub alpha: f64,
     /// Probability with which they may lack more.
-    #[arg(long, default_value_t = 0.1, value_name = "SHARE", value_parser = share)]
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE", value_parser = share_below_one)]
     pub delta: f64,
     /// The largest weight that the router's exploration allows: 1 through the least probability with which it asks the cheap model.
     #[arg(long, default_value_t = 20.0, value_name = "WEIGHT")]
@@ -199,6 +199,9 @@ pub struct CascadeArgs {
     /// Where the file goes.
     #[arg(long)]
     pub out: PathBuf,
+    /// Write over a file that is there, with what an operator changed in it.
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -260,7 +263,7 @@ pub struct EvaluateArgs {
     pub confidence: Option<f64>,
     #[arg(long, default_value_t = 7)]
     pub seed: u64,
-    /// Seeds of the coverage study (with --matrix).
-    #[arg(long, default_value_t = 200)]
-    pub coverage_seeds: u64,
+    /// With --matrix: seeds of the coverage study; 200 when left out.
+    #[arg(long, value_name = "N")]
+    pub coverage_seeds: Option<u64>,
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use weir_learners::WEIGHT_MAX;
 
 pub use self::learning::{
     CascadeArgs, EvaluateArgs, LearnArgs, LearnKind, LearnerArgs, LearnerName, SessionAlgorithm, SessionArgs,
@@ -745,14 +746,20 @@ fn share(text: &str) -> Result<f64, String> {
     share.ok_or_else(|| "give a share above 0 and up to 1".to_owned())
 }
 
-/// A price: a number that is finite and not below zero.
+fn share_below_one(text: &str) -> Result<f64, String> {
+    let share = share(text).ok().filter(|share| *share < 1.0);
+    share.ok_or_else(|| "give a share above 0 and below 1".to_owned())
+}
+
+fn share_from_zero(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "give a share from 0 to 1".to_owned())
+}
+
+/// A price: what an outcome may weigh.
 fn price(text: &str) -> Result<f64, String> {
-    let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    if number.is_finite() && number >= 0.0 {
-        Ok(number)
-    } else {
-        Err("it must be finite and not below zero".to_owned())
-    }
+    let number = text.parse().ok().filter(|number| (0.0..=WEIGHT_MAX).contains(number));
+    number.ok_or_else(|| format!("give a number from 0 to {WEIGHT_MAX}"))
 }
 
 /// A factor: a number that is finite and above zero.

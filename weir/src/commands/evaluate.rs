@@ -10,7 +10,7 @@ use weir_learners::matrix::{
 };
 use weir_learners::ope::{EvaluationConfig, IntervalKind, Verdict};
 use weir_learners::sessions::{CutBack, SessionExperimentConfig, SimulatorConfig, session_experiment};
-use weir_learners::{ActionPart, JudgeOptions, Outcome, PartJudged, Report, Wanted, part_interval};
+use weir_learners::{ActionPart, JudgeOptions, Outcome, PartJudged, Report, WEIGHT_MAX, Wanted, part_interval};
 use weir_policy_publisher::Registry;
 use weir_policy_runtime::{Bundle, Policy, REPORT_JSON_FILE};
 use weir_traffic::matrix::Split;
@@ -26,8 +26,12 @@ use crate::{energy, outcome, services, training};
 /// A file that only the LLMRouter matrix has.
 const LLMROUTER_FILE: &str = "nq_queries.parquet";
 
+/// Seeds of a coverage study, where nobody says.
+const COVERAGE_SEEDS: u64 = 200;
+
 /// Runs the evaluation that was asked for.
 pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
+    nothing_is_ignored(&args)?;
     if let Some(file) = &args.rounds {
         return rounds(common, file, &args).await;
     }
@@ -46,6 +50,25 @@ pub async fn run(common: &Common, args: EvaluateArgs) -> Result<()> {
             "name a bundle folder or policy id to evaluate, a score matrix with --matrix DIR, all of them with --matrices DIR, logged \
              decisions with --rounds FILE, or --session-simulator",
         )),
+    }
+}
+
+/// Refuses an option of another kind of evaluation. The parser does not, where the option that it belongs to cannot be given.
+fn nothing_is_ignored(args: &EvaluateArgs) -> Result<()> {
+    let (rounds, matrix) = (args.rounds.is_some(), args.matrix.is_some());
+    let belongs = [
+        ("--encoder", args.encoder.is_some(), "--matrices", args.matrices.is_some()),
+        ("--cascade", args.cascade, "--matrix", matrix),
+        ("--cut-back", args.cut_back, "--session-simulator", args.session_simulator),
+        ("--reward-range", args.reward_range.is_some(), "--rounds", rounds),
+        ("--weight-max", args.weight_max.is_some(), "--rounds", rounds),
+        ("--bootstraps", args.bootstraps.is_some(), "--rounds", rounds),
+        ("--confidence", args.confidence.is_some(), "--rounds", rounds),
+        ("--coverage-seeds", args.coverage_seeds.is_some(), "--matrix", matrix),
+    ];
+    match belongs.iter().find(|(_, given, _, its)| *given && !its) {
+        None => Ok(()),
+        Some((option, _, owner, _)) => Err(Failure::user(format!("{option} goes with {owner} only: leave it out"))),
     }
 }
 
@@ -68,9 +91,14 @@ fn session_simulator(common: &Common, seed: u64, cut_back: bool) -> Result<()> {
 async fn rounds(common: &Common, file: &Path, args: &EvaluateArgs) -> Result<()> {
     let reward_range = match args.reward_range.as_deref() {
         None => None,
-        Some(&[low, high]) if low < high => Some((low, high)),
+        Some(&[low, high]) if low < high && low.is_finite() && high.is_finite() => Some((low, high)),
         Some(_) => return Err(Failure::user("--reward-range takes the least and the largest reward, such as 0,1")),
     };
+    if args.weight_max.is_some_and(|weight| !(1.0..=WEIGHT_MAX).contains(&weight)) {
+        return Err(Failure::user(format!(
+            "--weight-max takes a number from 1 to {WEIGHT_MAX}: 1 over the least logged probability"
+        )));
+    }
     let mut evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
     if let Some(confidence) = args.confidence {
         if !(0.5..1.0).contains(&confidence) {
@@ -180,12 +208,12 @@ async fn logged(common: &Common, named: &str, args: &EvaluateArgs) -> Result<()>
         weir_learners::estimate_propensities(&mut set);
     }
     energy::fill(&mut set, &config.energy)?;
-    training::keep_unseen(&mut set, &bundle.manifest.lineage)?;
+    let holdout_share = training::holdout_share(&bundle.manifest.lineage)?;
     let registry = Registry::open(&store, services::trust(&config)?).await?;
     let in_force = InForce::of(&registry, Some(&bundle.id), &ActionPart::of_actions(policy.actions())).await?;
     let evaluation = EvaluationConfig { seed: args.seed, ..EvaluationConfig::default() };
     let in_force = in_force.as_ref().map(InForce::as_learners_see_it);
-    let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &outcome, &evaluation)?;
+    let lineup = weir_learners::evaluate_policy(&set, &policy, in_force, &outcome, &evaluation, Some(holdout_share))?;
     if common.json {
         return print_json(&serde_json::json!({ "policy_id": bundle.id, "report": lineup }));
     }
@@ -318,8 +346,8 @@ async fn matrix(common: &Common, folder: &Path, args: &EvaluateArgs) -> Result<(
             beside.display()
         )));
     }
-    let coverage =
-        (args.coverage_seeds > 0).then(|| CoverageConfig { seeds: args.coverage_seeds, ..CoverageConfig::default() });
+    let coverage_seeds = args.coverage_seeds.unwrap_or(COVERAGE_SEEDS);
+    let coverage = (coverage_seeds > 0).then(|| CoverageConfig { seeds: coverage_seeds, ..CoverageConfig::default() });
     let main = MatrixConfig { seed: args.seed, coverage, ..MatrixConfig::default() };
     let nq = MatrixConfig { coverage: None, ..main.clone() };
     let progress = Progress::wait("learning and judging on the score matrix", common.json);

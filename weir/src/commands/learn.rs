@@ -1,5 +1,6 @@
 //! `weir learn`: train a policy or an estimator.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,7 +12,8 @@ use weir_learners::{
 use weir_policy_publisher::Registry;
 use weir_policy_publisher::keys::SigningKey;
 use weir_policy_runtime::{
-    CASCADE_FILE, CASCADE_SCHEMA, Cascade, Fallback, Policy as RuntimePolicy, PolicyId, PoolLimits, Support,
+    ActionParts, CASCADE_FILE, CASCADE_SCHEMA, Cascade, Fallback, Policy as RuntimePolicy, PolicyId, PoolLimits,
+    Support,
 };
 use weir_store::Store;
 
@@ -41,6 +43,7 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
             cascade,
         } => {
             let key = SigningKey::read(&key)?;
+            let kv_pinned = kv_pinned.unwrap_or(KV_PINNED);
             let with = With {
                 cascade: cascade.as_deref().map(read_cascade).transpose()?,
                 cache: kv_blocks.map(|blocks| KvCache { pool: kv_pool, blocks, pinned_share: kv_pinned }),
@@ -61,6 +64,11 @@ pub async fn run(common: &Common, args: LearnArgs) -> Result<()> {
         }
     }
 }
+
+/// Share of a prefix cache's blocks that may be pinned, where nobody says.
+const KV_PINNED: f64 = 0.5;
+/// Standard deviations of upper bounds, where nobody says.
+const BOUND_WIDTH: f64 = 1.0;
 
 /// Which logs to learn from.
 struct Logs<'a> {
@@ -93,6 +101,7 @@ async fn policy(
     }
     let new_models = learner.new_model.iter().map(|text| new_model(text)).collect::<Result<Vec<_>>>()?;
     let store = existing_store(&config).await?;
+    let trust = services::trust_in(&config, key)?;
     let tag = logs.tag.map(parse_tag).transpose()?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
     let wanted = Wanted {
@@ -102,6 +111,7 @@ async fn policy(
         action_parts: config.objective.action_parts.clone(),
     };
     let mut set = weir_learners::training_set_of(&store, &wanted).await?;
+    some_have(logs.tag, set.samples.len())?;
     if logs.estimate_propensities {
         weir_learners::estimate_propensities(&mut set);
     }
@@ -116,11 +126,15 @@ async fn policy(
         reward_model: RewardModelConfig { half_life_days: learner.half_life_days, ..RewardModelConfig::default() },
         ..TrainConfig::default()
     };
-    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let registry = Registry::open(&store, trust).await?;
     let estimator =
         config.estimators.hallucination.as_ref().map(|section| super::run::read_estimator(&section.artifact));
     let mut knobs = crate::knobs::files(&store, with.cache).await?;
     if let Some(cascade) = &with.cascade {
+        known_to(
+            cascade,
+            set.actions.iter().map(|action| &*action.model).chain(train.new_models.iter().map(|new| &*new.model)),
+        )?;
         knobs.insert(CASCADE_FILE.to_owned(), cascade.to_json().map_err(Failure::user)?);
     }
     let beside = Beside {
@@ -159,7 +173,7 @@ struct Update {
 async fn update(common: &Common, key: &SigningKey, named: Option<String>, how: Update) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
-    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let registry = Registry::open(&store, services::trust_in(&config, key)?).await?;
     let mut from = match named {
         Some(named) => registry.resolve(&named).await?,
         None => registry.load().await?.state.active().cloned().ok_or_else(|| {
@@ -233,10 +247,13 @@ fn learning(args: &LearnerArgs) -> Result<Learning> {
     if args.quality_at_least.is_some() && args.learner != LearnerName::PolicyGradient {
         return Err(Failure::user("--quality-at-least takes --learner policy-gradient"));
     }
+    if args.bound_width.is_some() && args.learner != LearnerName::UpperBound {
+        return Err(Failure::user("--bound-width takes --learner upper-bound"));
+    }
     Ok(match args.learner {
         LearnerName::InverseGap => Learning::InverseGap,
         LearnerName::Thompson => Learning::Thompson,
-        LearnerName::UpperBound => Learning::UpperBound { width: args.bound_width },
+        LearnerName::UpperBound => Learning::UpperBound { width: args.bound_width.unwrap_or(BOUND_WIDTH) },
         LearnerName::PolicyGradient => Learning::PolicyGradient {
             config: PolicyGradientConfig::default(),
             quality_at_least: args.quality_at_least,
@@ -264,8 +281,19 @@ fn new_model(text: &str) -> Result<NewModel> {
 
 fn parse_tag(tag: &str) -> Result<(String, String)> {
     tag.split_once('=')
+        .filter(|(name, _)| !name.is_empty())
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .ok_or_else(|| Failure::user(format!("--tag {tag} is not NAME=VALUE, for example --tag split=train")))
+}
+
+/// Refuses a tag that no request has.
+fn some_have(tag: Option<&str>, requests: usize) -> Result<()> {
+    match tag {
+        Some(tag) if requests == 0 => {
+            Err(Failure::user(format!("no logged request that a model answered has the gateway tag {tag}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A cascade that an operator may have changed.
@@ -273,6 +301,23 @@ fn read_cascade(file: &Path) -> Result<Cascade> {
     let unusable = |why: String| Failure::user(format!("{}: {why}", file.display()));
     let bytes = std::fs::read(file).map_err(|error| unusable(error.to_string()))?;
     Cascade::from_json(&bytes).map_err(|error| unusable(error.to_string()))
+}
+
+/// A cascade of models that the policy does not know would send requests to nobody.
+fn known_to<'a>(cascade: &Cascade, actions: impl Iterator<Item = &'a str>) -> Result<()> {
+    let known: BTreeSet<&str> = actions.map(|action| ActionParts::of(action).model).collect();
+    let middle = cascade.mid_tier.as_ref().map(|tier| &tier.model);
+    match [&cascade.cheap_model, &cascade.strong_model]
+        .into_iter()
+        .chain(middle)
+        .find(|name| !known.contains(name.as_str()))
+    {
+        None => Ok(()),
+        Some(stranger) => Err(Failure::user(format!(
+            "the cascade names the model {stranger:?}, which the logs do not; they name {}: mend the cascade's file",
+            Vec::from_iter(known).join(", ")
+        ))),
+    }
 }
 
 /// Where an operator says nothing: ten waiting requests an instance or a second of waiting are an overload, half of that is fine again;
@@ -289,9 +334,16 @@ const LIMITS: PoolLimits = PoolLimits {
 
 async fn cascade(common: &Common, args: &CascadeArgs) -> Result<()> {
     let config = configuration(common)?;
+    if args.out.exists() && !args.overwrite {
+        return Err(Failure::user(format!(
+            "{} is there already, perhaps with limits that somebody changed: give another name, or --overwrite",
+            args.out.display()
+        )));
+    }
     let store = existing_store(&config).await?;
     let wanted = Wanted { tag: args.tag.as_deref().map(parse_tag).transpose()?, ..Wanted::default() };
     let set = weir_learners::training_set_of(&store, &wanted).await?;
+    some_have(args.tag.as_deref(), set.samples.len())?;
     let learning = CascadeLearning {
         alpha: args.alpha,
         delta: args.delta,
@@ -315,14 +367,21 @@ async fn cascade(common: &Common, args: &CascadeArgs) -> Result<()> {
         fallbacks: vec![Fallback::CompressAndRetry, Fallback::ServeCheap],
     };
     let json = cascade.to_json().map_err(Failure::ours)?;
-    std::fs::write(&args.out, json)
-        .map_err(|error| Failure::user(format!("cannot write {}: {error}", args.out.display())))?;
+    write_whole(&args.out, &json)?;
     if common.json {
         return print_json(&learned);
     }
     print!("{}", learned.to_text());
     println!("written to {}; its limits and fallbacks are yours to change", args.out.display());
     Ok(())
+}
+
+/// Written whole or not at all: a reader must never see half an artifact.
+fn write_whole(out: &Path, bytes: &[u8]) -> Result<()> {
+    let partial = out.with_extension("partial");
+    std::fs::write(&partial, bytes)
+        .and_then(|()| std::fs::rename(&partial, out))
+        .map_err(|error| Failure::user(format!("cannot write {}: {error}", out.display())))
 }
 
 async fn hallucination_estimator(common: &Common, labelled: &[PathBuf], out: &Path, seed: u64) -> Result<()> {
@@ -337,11 +396,7 @@ async fn hallucination_estimator(common: &Common, labelled: &[PathBuf], out: &Pa
     let progress = Progress::wait("training and judging the estimator", common.json);
     let (estimator, report) = hallucination::train_on_labelled(&pairs, &config)?;
     drop(progress);
-    // Written whole or not at all: a reader must never see half an artifact.
-    let partial = out.with_extension("partial");
-    std::fs::write(&partial, estimator.bytes())
-        .and_then(|()| std::fs::rename(&partial, out))
-        .map_err(|error| Failure::user(format!("cannot write {}: {error}", out.display())))?;
+    write_whole(out, estimator.bytes())?;
     if common.json {
         return print_json(&report);
     }

@@ -33,7 +33,7 @@ pub async fn run(common: &Common, args: &SessionArgs) -> Result<()> {
     let config = configuration(common)?;
     let store = existing_store(&config).await?;
     let outcome::InForce { outcome, source } = outcome::of(&config)?;
-    let registry = Registry::open(&store, services::trust(&config)?).await?;
+    let registry = Registry::open(&store, services::trust_in(&config, &key)?).await?;
     let reward = reward(args, &outcome);
     let (session, mut tables) = weir_features::session_with_versions(&store).await?;
     tables.retain(|name, _| SOURCE_TABLES.contains(&name.as_str()));

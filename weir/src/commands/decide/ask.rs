@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use weir_learners::WEIGHT_MAX;
 use weir_policy_runtime::{ActionParts, OwnedContext};
 
 /// Bytes of a decision request at most: room for an embedding of many thousand dimensions.
@@ -13,6 +14,9 @@ pub(super) const MAX_BODY_BYTES: usize = 1 << 20;
 const MAX_ID_BYTES: usize = 256;
 /// Candidates at most.
 const MAX_CANDIDATES: usize = 1_024;
+
+/// A wait at most: a day.
+const MAX_WAIT_S: f64 = 86_400.0;
 
 /// What is known of a request.
 #[derive(Debug, Deserialize)]
@@ -65,12 +69,14 @@ impl Ask {
                 return Err(format!("{name} has more than {MAX_ID_BYTES} bytes: send a shorter one"));
             }
         }
-        if ask.usd_weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
-            return Err("usd_weight is below 0: give what a dollar is worth in units of quality, from 0".to_owned());
-        }
-        if ask.wait_s.len() > MAX_CANDIDATES || ask.wait_s.values().any(|wait| !wait.is_finite() || *wait < 0.0) {
+        if ask.usd_weight.is_some_and(|weight| !(0.0..=WEIGHT_MAX).contains(&weight)) {
             return Err(format!(
-                "wait_s is to hold a number of seconds from 0 for each of at most {MAX_CANDIDATES} models"
+                "usd_weight lies outside 0 to {WEIGHT_MAX}: give what a dollar is worth in units of quality"
+            ));
+        }
+        if ask.wait_s.len() > MAX_CANDIDATES || !ask.wait_s.values().all(|wait| (0.0..=MAX_WAIT_S).contains(wait)) {
+            return Err(format!(
+                "wait_s is to hold a number of seconds from 0 to {MAX_WAIT_S} for each of at most {MAX_CANDIDATES} models"
             ));
         }
         if ask.candidates.as_ref().is_some_and(|candidates| candidates.len() > MAX_CANDIDATES) {

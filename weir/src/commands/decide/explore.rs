@@ -2,14 +2,13 @@
 //!
 //! Exploration is off until an operator names a tenant and a budget: what exploring may cost it a day, in units of the policy's own
 //! utility, as the policy expects it. A decision whose tenant has not been named, whose budget is spent, or whose request is flagged
-//! takes what looks best. What was spent is in the decision log, and a restart reads it back from there.
+//! takes what looks best; so does one that would be expected to cost more than is left. What was spent is in the decision log, and a restart reads it back from there.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use serde::Deserialize;
-use weir_policy_runtime::Exploration;
 use weir_store::UtcDay;
 
 use super::ask::Ask;
@@ -67,7 +66,9 @@ impl Explorer {
                     "--explore {text} is not TENANT=LOSS or TENANT/DOMAIN=LOSS, a tenant (or *) and what exploring may cost it a day in units of utility"
                 )));
             };
-            per_day.insert(tenant.to_owned(), loss);
+            if per_day.insert(tenant.to_owned(), loss).is_some() {
+                return Err(Failure::user(format!("--explore names {tenant} twice: give it one budget")));
+            }
         }
         Ok(Self { per_day, ..Self::default() })
     }
@@ -99,12 +100,12 @@ impl Explorer {
         Ok(())
     }
 
-    /// How the decision may be drawn: by the policy's own exploration, or not at all.
-    pub(super) fn allows(&mut self, ask: &Ask, of_policy: Exploration, today: UtcDay) -> Exploration {
-        if ask.flagged == Some(true) || self.left(Account::of(ask), today).is_none_or(|left| left <= 0.0) {
-            return Exploration::NONE;
+    /// What drawing the decision by the policy's own exploration may cost: what is left of the budget, 0 where it is not to be drawn.
+    pub(super) fn may_cost(&mut self, ask: &Ask, today: UtcDay) -> f64 {
+        if ask.flagged == Some(true) {
+            return 0.0;
         }
-        of_policy
+        self.left(Account::of(ask), today).unwrap_or_default().max(0.0)
     }
 
     /// Is a request of a slice that is never explored with?
@@ -165,8 +166,6 @@ mod events {
 mod tests {
     use super::*;
 
-    const OF_POLICY: Exploration = Exploration { gamma: 10.0, floor: 0.1 };
-
     fn ask(body: &str) -> Ask {
         Ask::parse(body.as_bytes()).unwrap()
     }
@@ -178,22 +177,22 @@ mod tests {
     #[test]
     fn only_named_tenants_are_explored_with_and_never_on_flagged_requests() {
         let mut explorer = Explorer::parse(&["a=1.5".to_owned()]).unwrap();
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), OF_POLICY);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a", "flagged": true}"#), OF_POLICY, today()), Exploration::NONE);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), OF_POLICY, today()), Exploration::NONE);
-        assert_eq!(Explorer::parse(&[]).unwrap().allows(&ask("{}"), OF_POLICY, today()), Exploration::NONE);
+        assert!(explorer.may_cost(&ask(r#"{"tenant": "a"}"#), today()) > 0.0);
+        assert_eq!(explorer.may_cost(&ask(r#"{"tenant": "a", "flagged": true}"#), today()), 0.0);
+        assert_eq!(explorer.may_cost(&ask(r#"{"tenant": "b"}"#), today()), 0.0);
+        assert_eq!(Explorer::parse(&[]).unwrap().may_cost(&ask("{}"), today()), 0.0);
     }
 
     #[test]
     fn a_budget_ends_exploration_until_the_next_day() {
         let mut explorer = Explorer::parse(&["*=1".to_owned()]).unwrap();
         explorer.charge(&ask(r#"{"tenant": "a"}"#), 0.6, today());
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), OF_POLICY);
+        assert!(explorer.may_cost(&ask(r#"{"tenant": "a"}"#), today()) > 0.0);
         explorer.charge(&ask(r#"{"tenant": "a"}"#), 0.6, today());
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, today()), Exploration::NONE);
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "b"}"#), OF_POLICY, today()), OF_POLICY, "each has its own");
+        assert_eq!(explorer.may_cost(&ask(r#"{"tenant": "a"}"#), today()), 0.0);
+        assert!(explorer.may_cost(&ask(r#"{"tenant": "b"}"#), today()) > 0.0, "each has its own");
         let tomorrow = UtcDay::parse("2026-12-01").unwrap();
-        assert_eq!(explorer.allows(&ask(r#"{"tenant": "a"}"#), OF_POLICY, tomorrow), OF_POLICY);
+        assert!(explorer.may_cost(&ask(r#"{"tenant": "a"}"#), tomorrow) > 0.0);
     }
 
     #[test]
@@ -201,13 +200,13 @@ mod tests {
         let mut explorer =
             Explorer::parse(&["a=1".to_owned(), "a/law=0.1".to_owned(), "*/health=0".to_owned()]).unwrap();
         let of = |domain: &str| ask(&format!(r#"{{"tenant": "a", "context": {{"domain": "{domain}"}}}}"#));
-        assert_eq!(explorer.allows(&of("health"), OF_POLICY, today()), Exploration::NONE);
-        assert_eq!(explorer.allows(&of("law"), OF_POLICY, today()), OF_POLICY);
+        assert_eq!(explorer.may_cost(&of("health"), today()), 0.0);
+        assert!(explorer.may_cost(&of("law"), today()) > 0.0);
         explorer.charge(&of("law"), 0.2, today());
-        assert_eq!(explorer.allows(&of("law"), OF_POLICY, today()), Exploration::NONE, "its own is spent");
-        assert_eq!(explorer.allows(&of("code"), OF_POLICY, today()), OF_POLICY, "the tenant's is not");
+        assert_eq!(explorer.may_cost(&of("law"), today()), 0.0, "its own is spent");
+        assert!(explorer.may_cost(&of("code"), today()) > 0.0, "the tenant's is not");
         let other = ask(r#"{"tenant": "b", "context": {"domain": "code"}}"#);
-        assert_eq!(explorer.allows(&other, OF_POLICY, today()), Exploration::NONE);
+        assert_eq!(explorer.may_cost(&other, today()), 0.0);
     }
 
     #[test]
@@ -230,5 +229,7 @@ mod tests {
         for text in ["a", "=1", "a=much", "a=-1", "a=inf"] {
             assert!(Explorer::parse(&[text.to_owned()]).unwrap_err().to_string().contains("TENANT=LOSS"), "{text}");
         }
+        let twice = ["*=0", "a=1", "*=50"].map(str::to_owned);
+        assert!(Explorer::parse(&twice).unwrap_err().to_string().contains("names * twice"));
     }
 }

@@ -361,11 +361,7 @@ impl Sidecar {
             )));
         }
         // A turn that leaves its session's model is no evidence, so nothing is paid for it.
-        let exploration = if leaves {
-            Exploration::NONE
-        } else {
-            self.desk().explorer.allows(ask, loaded.policy.spec().exploration, UtcDay::today())
-        };
+        let may_cost = if leaves { 0.0 } else { self.desk().explorer.may_cost(ask, UtcDay::today()) };
         let waits: Vec<f64> = actions.iter().map(|action| ask.wait_s(&action.model)).collect();
         let objective = Objective {
             usd: ask.usd_weight.unwrap_or(loaded.policy.spec().objective.usd),
@@ -373,16 +369,18 @@ impl Sidecar {
         };
         SCRATCH.with_borrow_mut(|scratch| {
             let uniform = self.uniform(ask, loaded.policy.spec().per_turn, leaves);
-            let decision = loaded
-                .policy
-                .decide_under(
-                    &Terms { exploration, objective, wait_s: &waits },
-                    &ask.context.as_context(),
-                    &allowed,
-                    uniform,
-                    scratch,
-                )
-                .map_err(Failure::user)?;
+            let decide = |exploration, scratch: &mut Scratch| {
+                let terms = Terms { exploration, objective, wait_s: &waits };
+                let context = ask.context.as_context();
+                loaded.policy.decide_under(&terms, &context, &allowed, uniform, scratch).map_err(Failure::user)
+            };
+            // What drawing costs is known before the draw, so a decision that costs too much is taken by its looks, and its
+            // probability is no less true.
+            let own = if may_cost > 0.0 { loaded.policy.spec().exploration } else { Exploration::NONE };
+            let mut decision = decide(own, scratch)?;
+            if scratch.expected_loss() > may_cost {
+                decision = decide(Exploration::NONE, scratch)?;
+            }
             // All that could have been chosen, those with probability 0 too: a reader of the log must see what it cannot judge.
             let candidates = actions
                 .iter()
