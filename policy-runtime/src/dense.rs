@@ -1,15 +1,16 @@
 //! A matrix times a vector, on the vector instructions that the processor has.
 //!
-//! A dot product is the same to the bit with all of them: sixteen partial sums, over every sixteenth element each, are
-//! added in the order of their lanes, and nothing is fused. So a decision replays on any machine.
+//! A dot product is the same to the bit with all of them, so a decision replays on any machine: sixteen partial sums, over every sixteenth
+//! element each, of products that are added without being rounded first (fused), then the partial sums in halves. A processor without
+//! fused instructions (x86 before 2013) computes the same more slowly.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Arch, NullaryFnOnce, Simd, WithSimd};
 
-/// Independent partial sums of a dot product; wide enough for the compiler to use vector registers.
+/// Partial sums of a dot product.
 const LANES: usize = 16;
 
-/// Rows that are multiplied side by side: one row's additions wait for each other, and eight registers of sums keep an
-/// adder of four cycles' latency and two ports busy.
+/// Rows that are multiplied side by side: one row's sums wait for each other, and eight registers of them keep two units of four
+/// cycles' latency busy.
 const SIDE_BY_SIDE: usize = 4;
 
 /// `out[i] = bias[i] + weight[i] . input`, for `weight` \[outputs, inputs\] (row-major).
@@ -17,23 +18,9 @@ pub(crate) fn affine(weight: &[f32], bias: &[f32], input: &[f32], out: &mut [f32
     Arch::new().dispatch(Affine { weight, bias, input, out });
 }
 
-/// Partial sums as [`affine`] takes them.
-#[inline(always)]
-pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
-    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
-    let mut partial = [0.0f32; LANES];
-    for (x, y) in a_blocks.iter().zip(b_blocks) {
-        for lane in 0..LANES {
-            partial[lane] += x[lane] * y[lane];
-        }
-    }
-    total(&partial, a_rest, b_rest)
-}
-
-#[inline(always)]
-fn total(partial: &[f32; LANES], a_rest: &[f32], b_rest: &[f32]) -> f32 {
-    partial.iter().sum::<f32>() + a_rest.iter().zip(b_rest).map(|(x, y)| x * y).sum::<f32>()
+/// `Σ (row . [input, 1])²` over the rows of `factor`, \[rows, inputs + 1\] (row-major).
+pub(crate) fn squared_norm(factor: &[f32], input: &[f32]) -> f64 {
+    Arch::new().dispatch(SquaredNorm { factor, input })
 }
 
 struct Affine<'a> {
@@ -84,7 +71,63 @@ impl Affine<'_> {
     }
 }
 
-/// The dot products of four rows with one input.
+struct SquaredNorm<'a> {
+    factor: &'a [f32],
+    input: &'a [f32],
+}
+
+impl NullaryFnOnce for SquaredNorm<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let mut norm = 0.0;
+        for row in self.factor.chunks_exact(self.input.len() + 1) {
+            let (bias, weights) = row.split_last().expect("a row is at least one wide");
+            let projected = f64::from(bias + dot(weights, self.input));
+            norm += projected * projected;
+        }
+        norm
+    }
+}
+
+/// One dot product. What is left over of the last sixteen elements counts as if zeros followed it.
+#[inline(always)]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let (a_blocks, a_rest) = a.as_chunks::<LANES>();
+    let (b_blocks, b_rest) = b.as_chunks::<LANES>();
+    let mut partial = [0.0f32; LANES];
+    for (x, y) in a_blocks.iter().zip(b_blocks) {
+        add_products(&mut partial, x, y);
+    }
+    if !a_rest.is_empty() {
+        let padded = |rest: &[f32]| std::array::from_fn(|lane| rest.get(lane).copied().unwrap_or_default());
+        add_products(&mut partial, &padded(a_rest), &padded(b_rest));
+    }
+    total(partial)
+}
+
+#[inline(always)]
+fn add_products(partial: &mut [f32; LANES], x: &[f32; LANES], y: &[f32; LANES]) {
+    for lane in 0..LANES {
+        partial[lane] = x[lane].mul_add(y[lane], partial[lane]);
+    }
+}
+
+/// The sum of the partial sums: the second half is added to the first, until one is left.
+#[inline(always)]
+fn total(mut partial: [f32; LANES]) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for lane in 0..half {
+            partial[lane] += partial[lane + half];
+        }
+        half /= 2;
+    }
+    partial[0]
+}
+
+/// The dot products of four rows with one input, each as [`dot`] has it.
 #[inline(always)]
 fn dots<S: Simd, const REGISTERS: usize>(simd: S, rows: [&[f32]; SIDE_BY_SIDE], input: &[f32]) -> [f32; SIDE_BY_SIDE] {
     let [a, b, c, d] = rows.map(blocks::<S, REGISTERS>);
@@ -92,15 +135,24 @@ fn dots<S: Simd, const REGISTERS: usize>(simd: S, rows: [&[f32]; SIDE_BY_SIDE], 
     for ((((x, a), b), c), d) in blocks::<S, REGISTERS>(input).iter().zip(a).zip(b).zip(c).zip(d) {
         for (sums, row) in sums.iter_mut().zip([a, b, c, d]) {
             for r in 0..REGISTERS {
-                sums[r] = simd.add_f32s(sums[r], simd.mul_f32s(row[r], x[r]));
+                sums[r] = simd.mul_add_f32s(row[r], x[r], sums[r]);
             }
         }
     }
     let whole = input.len() / LANES * LANES;
-    std::array::from_fn(|i| {
+    if whole < input.len() {
+        let x = padded::<S, REGISTERS>(simd, &input[whole..]);
+        for (sums, row) in sums.iter_mut().zip(rows) {
+            let row = padded::<S, REGISTERS>(simd, &row[whole..]);
+            for r in 0..REGISTERS {
+                sums[r] = simd.mul_add_f32s(row[r], x[r], sums[r]);
+            }
+        }
+    }
+    sums.map(|sums| {
         let mut partial = [0.0; LANES];
-        S::as_mut_simd_f32s(&mut partial).0.copy_from_slice(&sums[i]);
-        total(&partial, &rows[i][whole..], &input[whole..])
+        S::as_mut_simd_f32s(&mut partial).0.copy_from_slice(&sums);
+        total(partial)
     })
 }
 
@@ -108,6 +160,16 @@ fn dots<S: Simd, const REGISTERS: usize>(simd: S, rows: [&[f32]; SIDE_BY_SIDE], 
 #[inline(always)]
 fn blocks<S: Simd, const REGISTERS: usize>(row: &[f32]) -> &[[S::f32s; REGISTERS]] {
     S::as_simd_f32s(row).0.as_chunks::<REGISTERS>().0
+}
+
+/// Fewer than sixteen numbers and zeros after them.
+#[inline(always)]
+fn padded<S: Simd, const REGISTERS: usize>(simd: S, rest: &[f32]) -> [S::f32s; REGISTERS] {
+    std::array::from_fn(|r| {
+        let from = (r * S::F32_LANES).min(rest.len());
+        let to = (from + S::F32_LANES).min(rest.len());
+        simd.partial_load_f32s(&rest[from..to])
+    })
 }
 
 #[cfg(test)]

@@ -101,13 +101,7 @@ impl Posterior {
         assert!(hidden.len() >= self.inputs() && out.len() == self.actions, "the posterior fits its network");
         let hidden = &hidden[..self.inputs()];
         for (factor, sd) in self.factors.chunks_exact(self.width * self.width).zip(out) {
-            let mut variance = 0.0;
-            for row in factor.chunks_exact(self.width) {
-                let (bias, weights) = row.split_last().expect("a factor is at least two wide");
-                let projected = bias + crate::dense::dot(weights, hidden);
-                variance += f64::from(projected) * f64::from(projected);
-            }
-            *sd = variance.sqrt();
+            *sd = crate::dense::squared_norm(factor, hidden).sqrt();
         }
     }
 }
