@@ -180,8 +180,11 @@ mod tests {
         let (own, path) = slot("a");
         Slot(Some((&own, path.clone()))).save(&progress()).unwrap();
         assert_eq!(Slot(Some((&own, path.clone()))).load(), Some(progress()));
+        drop(own);
         let (other, same_path) = slot("b");
         assert_eq!(Slot(Some((&other, same_path))).load(), None);
+        drop(other);
+        let (own, path) = slot("a");
         let mut bytes = fs::read(&path).unwrap();
         bytes.pop();
         fs::write(&path, bytes).unwrap();

@@ -381,14 +381,17 @@ mod tests {
     /// A training that is stopped after any of its passes ends where it would have ended.
     #[test]
     fn a_stopped_training_goes_on_to_the_same_bytes() {
+        fn slot(checkpoints: &Checkpoints) -> Slot<'_> {
+            Training { seed: 3, checkpoints: Some(checkpoints) }.slot()
+        }
         let bytes = |network: Network<Train>| network.to_mlp().unwrap().to_safetensors().unwrap();
         let whole = bytes(trained(3));
         for stopped_after in 1..5 {
             let folder = tempfile::tempdir().unwrap();
-            let slot = |checkpoints| Training { seed: 3, checkpoints: Some(checkpoints) }.slot();
             let first = Checkpoints::open(folder.path(), "same").unwrap();
             let stopped = bytes(trained_for(3, stopped_after, &slot(&first)));
             assert!(stopped != whole, "it was stopped before its end");
+            drop(first);
             let second = Checkpoints::open(folder.path(), "same").unwrap();
             assert!(bytes(trained_for(3, 5, &slot(&second))) == whole, "stopped after {stopped_after}");
         }

@@ -185,9 +185,11 @@ fn the_next_is_held_against_it(folder: &Path, in_force: &str, learn: &[&str]) {
     let own = &report["arms"][0]["judgement"];
     assert!(own["value"]["difference"]["low"].as_f64().expect("a number") > 0.0, "{own:#}");
     assert_eq!(held["judgement"]["value"], own["value"], "one seed and one log make one policy");
-    let difference = |name: &str| ["value", "low", "high"].map(|end| held[name][end].as_f64().expect("a number"));
-    assert_eq!(difference("difference"), [0.0; 3], "{held:#}");
-    assert_eq!(difference("completion_difference"), [0.0; 3], "{held:#}");
+    for name in ["difference", "completion_difference"] {
+        // But for the order of sums.
+        let is_none = |end: &str| held[name][end].as_f64().expect("a number").abs() < 1e-12;
+        assert!(["value", "low", "high"].into_iter().all(is_none), "{held:#}");
+    }
     assert_eq!(learned["verdict"], "not_shown");
     let in_words: Vec<&str> = learn.iter().copied().filter(|argument| *argument != "--json").collect();
     let said = told(folder, &in_words);
