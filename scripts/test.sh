@@ -15,8 +15,14 @@ log=$work/log
 cores=$(nproc)
 jobs=${TEST_JOBS:-$((cores < 4 ? cores : 4))}
 
-# Clones that share a cache share programs too: snapshots are looked for in this clone, not where one was compiled.
+# Clones that share a cache share programs too: snapshots are looked for in this clone, not where one was compiled, and what was told
+# another clone's place when it was compiled is compiled again.
 export INSTA_WORKSPACE_ROOT=$PWD
+place=${CARGO_TARGET_DIR:-target}/compiled-in
+if [ "$(cat "$place" 2>/dev/null)" != "$PWD" ]; then
+  grep -rlZ --include='*.rs' --exclude-dir=target 'env!("CARGO_MANIFEST_DIR")' . | xargs -0 -r touch
+  mkdir -p "$(dirname "$place")" && printf '%s\n' "$PWD" >"$place"
+fi
 
 # "FOLDER PROGRAM NAME" of each program of tests.
 programs() {

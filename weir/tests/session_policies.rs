@@ -190,7 +190,7 @@ fn the_next_is_held_against_it(folder: &Path, in_force: &str, learn: &[&str]) {
         let is_none = |end: &str| held[name][end].as_f64().expect("a number").abs() < 1e-12;
         assert!(["value", "low", "high"].into_iter().all(is_none), "{held:#}");
     }
-    assert_eq!(learned["verdict"], "not_shown");
+    assert_eq!(learned["verdict"], "not shown");
     let in_words: Vec<&str> = learn.iter().copied().filter(|argument| *argument != "--json").collect();
     let said = told(folder, &in_words);
     assert!(
