@@ -2,7 +2,7 @@
 
 usage: pytorch.py FOLDER LOSS    FOLDER was written by `weir-bench train`; LOSS is the held-out cross entropy to reach
 
-Same networks (one hidden layer, ReLU, an output per model), same optimiser (AdamW, same steps and decay), same batch sizes and passes,
+Same networks (one hidden layer, ReLU, an output per model), same optimiser (AdamW, same steps, decay and epsilon), same batch sizes and passes,
 same objectives: `learners/src/policy_gradient` says which. On a GPU if there is one. Prints one line of JSON; what the policy is worth
 comes from the same requests of known truth.
 """
@@ -91,7 +91,10 @@ class Trained:
             nn.Linear(inputs, settings["hidden"]), nn.ReLU(), nn.Linear(settings["hidden"], settings["actions"])
         ).to(device)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=step["learning_rate"], weight_decay=step["weight_decay"]
+            self.network.parameters(),
+            lr=step["learning_rate"],
+            weight_decay=step["weight_decay"],
+            eps=settings["epsilon"],
         )
 
     def step(self, loss):
