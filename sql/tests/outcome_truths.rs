@@ -5,6 +5,7 @@
 mod common;
 
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
@@ -21,6 +22,13 @@ use crate::common::append;
 const T0_MS: i64 = 1_700_000_000_000;
 
 const SEEDS: u64 = 2_000;
+
+/// Each test fills much of the memory that the queries of a process share: beside another one it would now and then be refused.
+static MEMORY: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    MEMORY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Probability that a request fails.
 const FAILS: f64 = 0.3;
@@ -85,6 +93,7 @@ fn late() -> Value {
 /// switch would have taken longer anyway.
 #[test]
 fn a_handoff_costs_what_it_costs_and_not_what_led_to_it() {
+    let _alone = alone();
     let mut requests = vec![late()];
     for seed in 0..SEEDS {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -144,6 +153,7 @@ fn worth(left: i64, failed: i64) -> f64 {
 /// Four requests a session, each of which fails by chance; the more did, the worse it ends.
 #[test]
 fn cutting_back_gains_what_the_earlier_turn_was_worth() {
+    let _alone = alone();
     let (mut requests, mut opinions) = (vec![late()], Vec::new());
     for seed in 0..SEEDS {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
