@@ -13,8 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use serde_json::json;
 use weir_learners::{
-    Learning, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet, fit_reward_model, is_holdout,
-    train_policy, training_backend,
+    ADAM_EPSILON, Learning, PolicyGradientConfig, RewardModelConfig, Sample, TrainConfig, TrainingSet,
+    fit_reward_model, is_holdout, train_policy, training_backend,
 };
 use weir_policy_runtime::{Action, Exploration, Objective, OwnedContext, Policy, Scratch, Terms};
 
@@ -23,9 +23,6 @@ const DIM: usize = 256;
 const EPOCHS: usize = 10;
 const BATCH: usize = 4_096;
 const HIDDEN: usize = 256;
-/// What AdamW adds to the root of the second moment, as burn does where nobody says; others add 1e-8, which learns faster from batches
-/// with small gradients.
-const EPSILON: f64 = 1e-5;
 /// Requests that policies are tried on.
 const TRIED: usize = 4_000;
 
@@ -192,7 +189,7 @@ fn write(
     let settings = json!({
         "inputs": DIM, "hidden": HIDDEN, "actions": MODELS, "batch": BATCH, "epochs": EPOCHS,
         "learning_rate": learning_rate, "weight_decay": weight_decay, "validation_share": validation_share,
-        "patience": patience, "floor": config.floor, "epsilon": EPSILON, "policy": gradient,
+        "patience": patience, "floor": config.floor, "epsilon": ADAM_EPSILON, "policy": gradient,
     });
     std::fs::write(out.join("settings.json"), settings.to_string())?;
     Ok(())

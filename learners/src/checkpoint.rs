@@ -52,7 +52,7 @@ impl Checkpoints {
     /// Checkpoints in `folder` of the training that `fingerprint` names: its data, settings and code.
     ///
     /// # Errors
-    /// [`LearnError::Unreadable`] when the folder cannot be made, or another training writes there.
+    /// [`LearnError::Unreadable`] when the folder cannot be made, [`LearnError::Config`] when another training writes there.
     pub fn open(folder: &Path, fingerprint: &str) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|error| unreadable(folder, &error))?;
         let fingerprint = hex::encode(Sha256::digest(fingerprint.as_bytes()));

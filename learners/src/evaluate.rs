@@ -36,7 +36,7 @@ pub struct PolicyInForce<'a> {
 /// The doubly robust reward model is a table of mean utilities by (domain, action), cross-fitted by cluster. The best
 /// single model and the best model per domain are chosen on other clusters than everything is judged on, so that no line
 /// of the comparison has seen its own exam: on those that the policy was trained on, where `holdout_share` says which
-/// these are ([`crate::is_holdout`]), and else on one half of all.
+/// these are (of all clusters, from 0 to 1, by [`crate::is_holdout`]), and else on one half of all.
 ///
 /// # Errors
 /// When a policy cannot score a logged decision.

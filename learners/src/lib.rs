@@ -59,6 +59,7 @@ pub use estimated_propensities::estimate_propensities;
 pub use evaluate::{PolicyInForce, evaluate_policy};
 pub use judged_rounds::{JudgeOptions, JudgedRounds, judge_rounds, read_rounds};
 pub use learning::{CorrectionsSummary, Learning, LearningSummary, NewModel};
+pub use network::ADAM_EPSILON;
 pub use online::{LearnedUntil, UpdateConfig, update_policy};
 pub use outcome::{Outcome, Part, WEIGHT_MAX};
 pub use policy_gradient::PolicyGradientConfig;

@@ -61,6 +61,14 @@ impl Inputs {
     }
 }
 
+/// What AdamW adds to the root of the second moment: burn's own choice, which others make 1e-8.
+pub const ADAM_EPSILON: f32 = 1e-5;
+
+/// The optimiser of every network.
+pub(crate) fn adamw(weight_decay: f32) -> AdamWConfig {
+    AdamWConfig::new().with_weight_decay(weight_decay).with_epsilon(ADAM_EPSILON)
+}
+
 /// How to train.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fit {
@@ -195,7 +203,7 @@ impl Network<Train> {
         loss: impl Fn(Tensor<Train, 2>, &[usize], &Device) -> Tensor<Train, 1>,
     ) -> Result<Self> {
         let device = Device::default();
-        let mut optimiser = AdamWConfig::new().with_weight_decay(config.weight_decay).init();
+        let mut optimiser = adamw(config.weight_decay).init();
         let mut network = self;
         let mut order = train.to_vec();
         let watched = if validation.is_empty() { train } else { validation };

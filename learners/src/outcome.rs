@@ -245,6 +245,15 @@ mod tests {
     const FILE: &str = "name = \"support\"\nmargin = 0.01\n[weights]\nquality = 1.0\nusd = 15\nlatency_s = 0.02\n[guardrails]\nunsafe = 0.005\n";
 
     #[test]
+    fn what_no_decision_has_is_named() {
+        let outcome = Outcome::from_toml(FILE).unwrap();
+        let samples = [Sample { quality: Some(0.8), cost_usd: Some(0.01), ..Sample::default() }, Sample::default()];
+        let said = outcome.what_is_missing(&samples);
+        assert!(said.contains("of 2, 1 with quality, 1 with USD, 0 with latency (s);"), "{said}");
+        assert!(Outcome::from_toml(&FILE.replace("15", "1e10")).is_err());
+    }
+
+    #[test]
     fn a_file_says_what_a_decision_was_worth() {
         let outcome = Outcome::from_toml(FILE).unwrap();
         let sample = Sample { quality: Some(0.8), cost_usd: Some(0.01), latency_s: Some(5.0), ..Sample::default() };

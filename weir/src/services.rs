@@ -25,6 +25,9 @@ pub fn trust(config: &Config) -> Result<Trust> {
 }
 
 /// The same, for somebody who is to sign with `key` after long work: better refused before it than after.
+///
+/// # Errors
+/// When the folder cannot be read, or the key is not in it.
 pub fn trust_in(config: &Config, key: &SigningKey) -> Result<Trust> {
     let trusted = keys::read_trusted(&config.policy.trusted_keys)?;
     let id = key.public().key_id();

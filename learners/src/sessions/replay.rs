@@ -1,7 +1,7 @@
 //! Logged turns as rows that networks are trained on, and what all the learners share.
 
+use burn::optim::AdamW;
 use burn::optim::adaptor::OptimizerAdaptor;
-use burn::optim::{AdamW, AdamWConfig};
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Tensor, TensorData};
 use rand::Rng;
@@ -13,7 +13,7 @@ use super::policy::Imitated;
 use super::trajectory::SessionLog;
 use crate::backend::{Device, Train};
 use crate::error::Result;
-use crate::network::{Inputs, Network};
+use crate::network::{Inputs, Network, adamw};
 
 /// What is added to the score of a forbidden action before a softmax or a maximum.
 const FORBIDDEN: f32 = -1e9;
@@ -169,7 +169,7 @@ impl Learner {
     /// A network from `inputs` numbers to as many outputs as `start` has, which it starts around.
     pub(super) fn new(inputs: usize, start: &[f32], config: &SessionLearnerConfig, rng: &mut ChaCha8Rng) -> Self {
         let network = Network::init(inputs, &config.hidden, start, None, rng);
-        Self { network, optimiser: AdamWConfig::new().with_weight_decay(config.weight_decay).init() }
+        Self { network, optimiser: adamw(config.weight_decay).init() }
     }
 
     /// Goes one step down the loss that `loss` computes with the network.
